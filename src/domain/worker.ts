@@ -1,0 +1,12 @@
+import type { WorkerId } from "./ids.ts";
+
+/** What a worker says of itself when it joins. */
+export interface WorkerDescription {
+  readonly workerId: WorkerId;
+  /** New at each start of its process: attempts of an older one are gone. */
+  readonly incarnation: string;
+  /** Commands at once. */
+  readonly slots: number;
+  readonly platform: Readonly<Record<string, string>>;
+  readonly isolation: string;
+}

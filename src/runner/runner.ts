@@ -1,0 +1,45 @@
+/** One command to run. The runner is given a folder: it knows no trees. */
+export interface RunRequest {
+  /** Unique among those running; names the record that finds leftovers after a crash. */
+  readonly id: string;
+  readonly argv: readonly string[];
+  /** Exactly the environment of the command. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Absolute. */
+  readonly cwd: string;
+  /** Absolute paths of files to write the streams to, made anew. */
+  readonly stdoutPath: string;
+  readonly stderrPath: string;
+  /** Bytes kept of each stream; more is cut, and counted in `Exit`. */
+  readonly outputBytesMax: number;
+  readonly timeoutMs: number;
+  /** Between SIGTERM and SIGKILL. */
+  readonly graceMs: number;
+}
+
+/** How a command ended. */
+export type Exit =
+  & { readonly startedAtMs: number; readonly endedAtMs: number; readonly stdoutTruncatedBytes: number; readonly stderrTruncatedBytes: number }
+  & (
+    | { readonly kind: "exited"; readonly exitCode: number; readonly signal?: string }
+    | { readonly kind: "timedOut" }
+    | { readonly kind: "stopped"; readonly reason: string }
+  );
+
+export interface Running {
+  readonly pid: number;
+  /** Settles when the command and its whole process group are gone and both files are complete. */
+  readonly exit: Promise<Exit>;
+  /** SIGTERM to the group, `graceMs` later SIGKILL. A second call, or one after the end, does nothing. */
+  stop(reason: string): void;
+}
+
+export interface Runner {
+  /** @throws {Fault} `COMMAND_NOT_STARTED` with what was wrong (not found, not executable, no such folder). */
+  start(request: RunRequest): Promise<Running>;
+  /** Kills what an earlier process of this runner left running, by recorded group and start time. @returns how many. */
+  killLeftovers(): Promise<number>;
+  /** How a task is kept apart from this machine, as a sentence for people. */
+  readonly isolation: string;
+  close(): Promise<void>;
+}

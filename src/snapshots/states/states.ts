@@ -1,0 +1,71 @@
+import type { Address } from "../../domain/ids.ts";
+
+/** A message as it is saved with the state of the actor that said it. */
+export interface Said {
+  /** `<seq of the entry>.<place in it>`: ids of one host are in the order in which things were said. */
+  readonly id: string;
+  readonly to: Address;
+  readonly body: unknown;
+}
+
+/** One saved step of one actor: the whole of what must be on disk before anyone may know of it. */
+export interface Entry {
+  /** 1, 2, 3 … without gaps, over all actors of the store. */
+  readonly seq: number;
+  readonly atMs: number;
+  /** Of the process that wrote it; never falls from one entry to the next. */
+  readonly epoch: number;
+  readonly address: Address;
+  readonly machine: string;
+  /** Of the machine's state shape. */
+  readonly version: number;
+  /** What the machine persists, plain data; null: the actor is gone. */
+  readonly state: unknown;
+  /** The message that led here. */
+  readonly cause: { readonly id: string; readonly from: Address; readonly event: unknown };
+  readonly said: readonly Said[];
+  /** Why, as a sentence, where a decision was made. */
+  readonly reason?: string;
+}
+
+/** What a restart needs, beside the current states. */
+export interface Tail {
+  /** Of the last entry; 0 for an empty store. */
+  readonly lastSeq: number;
+  readonly lastEpoch: number;
+  /**
+   * What was said and may not have been heard: every Said of the store to an address of `internal` kind with an id
+   * after the highest `cause.id` of that same host. In order.
+   */
+  readonly unsent: readonly (Said & { readonly from: Address })[];
+}
+
+/** Where actors' states are kept, with their history. One process writes a store; others may read it. */
+export interface States {
+  /**
+   * Appends the entries, all or none, in order; resolves when they are durable (fdatasync or better).
+   * Calls may overlap; they become durable in the order of the calls.
+   *
+   * @throws {Fault} `NO_SPACE` when the disk is full: nothing of this call or any later one is kept until `commit` succeeds again.
+   */
+  commit(entries: readonly Entry[]): Promise<void>;
+  /** What a host needs to go on. @param isInternal whether an address is an actor of this store's own host. */
+  tail(isInternal: (to: Address) => boolean): Promise<Tail>;
+  /** The newest entry of that actor, or undefined when there is none or it is gone. */
+  get(address: Address): Promise<Entry | undefined>;
+  /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
+  current(prefix?: string): AsyncIterable<Entry>;
+  /** Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. */
+  history(address: string, range?: { readonly afterSeq?: number; readonly toSeq?: number; readonly limit?: number }): AsyncIterable<Entry>;
+  /**
+   * Every actor as it was just after entry `seq`: a consistent cut of the system.
+   * Complete for every seq from `firstSeq` (see {@link bounds}) on.
+   *
+   * @throws {Fault} `REQUEST_INVALID` with the bounds when seq is outside of them.
+   */
+  cut(seq: number, prefix?: string): AsyncIterable<Entry>;
+  bounds(): Promise<{ readonly firstSeq: number; readonly lastSeq: number; readonly bytes: number }>;
+  /** Forgets history that is older or more than this; current states and cuts from the new firstSeq on stay whole. */
+  prune(limits: { readonly beforeMs: number; readonly bytesMax: number }): Promise<{ readonly firstSeq: number; readonly bytes: number }>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,23 @@
+import type { Digest } from "../../domain/digest.ts";
+
+/** One entry of a directory, as REAPI's `Directory` has it. */
+export type Node =
+  | { readonly kind: "file"; readonly name: string; readonly digest: Digest; readonly executable: boolean }
+  | { readonly kind: "directory"; readonly name: string; readonly digest: Digest }
+  | { readonly kind: "symlink"; readonly name: string; readonly target: string };
+
+/** What was sent and left out, for the one line that says so. */
+export interface CaptureReport {
+  readonly snapshot: Digest;
+  readonly files: number;
+  readonly bytes: number;
+  /** What was not in the store before. */
+  readonly sentFiles: number;
+  readonly sentBytes: number;
+  /** Names left out, without what is in them: "node_modules", ".git", ".env". The most notable 20. */
+  readonly leftOut: readonly string[];
+  readonly leftOutCount: number;
+  /** Files that changed while they were read; what was captured is one consistent reading of each. */
+  readonly changedWhileRead: readonly string[];
+  readonly tookMs: number;
+}
