@@ -2,43 +2,6 @@ import type { Digest } from "./digest.ts";
 import type { FaultData } from "./fault.ts";
 import type { TaskId, WorkerId } from "./ids.ts";
 
-/** Where a task's files come from: a snapshot, the output of another task of the same job, or nothing. */
-export type TaskInput =
-  | { readonly kind: "empty" }
-  | { readonly kind: "snapshot"; readonly snapshot: Digest }
-  | { readonly kind: "task"; readonly task: string };
-
-/** A task as its submitter describes it. */
-export interface TaskSpec {
-  /** Unique in the job; 1–200 characters without control characters. */
-  readonly name: string;
-  readonly argv: readonly string[];
-  /** Exactly the environment of the command; the worker adds nothing but PATH and HOME when they are absent. */
-  readonly env: Readonly<Record<string, string>>;
-  readonly input: TaskInput;
-  /** Paths, relative to the working folder, that are kept as the output snapshot. Empty: the task has no output. */
-  readonly outputs: readonly string[];
-  /** Time the command may run, in ms. */
-  readonly timeoutMs: number;
-  /** How often the command is run again when it does not exit 0; 0 by default. Lost workers do not count here. */
-  readonly retries: number;
-  /** What a worker must have, as REAPI's platform properties: all must match. */
-  readonly platform: Readonly<Record<string, string>>;
-}
-
-/** A job as its submitter describes it. */
-export interface JobSpec {
-  /** The submitter's own key: the same key twice is one job. */
-  readonly key: string;
-  readonly requestor: string;
-  readonly tag: string;
-  /** Scoot's 0, 1, 2: higher runs sooner. */
-  readonly priority: 0 | 1 | 2;
-  /** Whether the first task that does not exit 0 ends the others. */
-  readonly failFast: boolean;
-  readonly tasks: readonly TaskSpec[];
-}
-
 /** A kept stream of a task. */
 export interface Output {
   readonly digest: Digest;
@@ -80,8 +43,10 @@ export interface Attempt {
   /** Why this worker, as a sentence. */
   readonly why: string;
   readonly startedAtMs?: number;
-  /** Set when the attempt ended without being the task's result. */
+  /** Set when the attempt ended without being the task's result: how, as a sentence. */
   readonly ended?: string;
+  /** It was put back or its worker given up for lost: should a result arrive after all, it still counts. */
+  readonly givenUp?: boolean;
 }
 
 export type JobState = "running" | "succeeded" | "failed" | "cancelled";

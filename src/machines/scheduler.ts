@@ -1,0 +1,49 @@
+import { assign, setup } from "xstate";
+
+/**
+ * The scheduler itself: its epoch, its settings, and whether it hands out work. It guarantees that every start has a
+ * higher epoch than all before. It holds no queue: that is an index, derived from the tasks.
+ *
+ *     open ◀──▶ draining
+ */
+export const schedulerVersion = 1;
+
+export interface SchedulerInput {
+  readonly atMs: number;
+}
+
+export interface SchedulerContext {
+  /** Counts the starts of this store's scheduler, from 1. */
+  readonly epoch: number;
+  readonly startedAtMs: number;
+  readonly drainReason?: string | undefined;
+}
+
+export type SchedulerEvent =
+  | { readonly type: "scheduler.started"; readonly epoch: number; readonly atMs: number }
+  | { readonly type: "scheduler.drain"; readonly why: string; readonly atMs: number };
+
+export const schedulerMachine = setup({
+  types: { input: {} as SchedulerInput, context: {} as SchedulerContext, events: {} as SchedulerEvent },
+  guards: {
+    isNewer: ({ context, event }) => event.type === "scheduler.started" && event.epoch > context.epoch,
+  },
+  actions: {
+    start: assign(({ event }) =>
+      event.type === "scheduler.started" ? { epoch: event.epoch, startedAtMs: event.atMs, drainReason: undefined } : {}
+    ),
+    noteDrain: assign(({ event }) => event.type === "scheduler.drain" ? { drainReason: event.why } : {}),
+  },
+}).createMachine({
+  id: "scheduler",
+  context: ({ input }) => ({ epoch: 0, startedAtMs: input.atMs }),
+  initial: "open",
+  on: { "scheduler.started": { target: ".open", guard: "isNewer", actions: "start" } },
+  states: {
+    open: {
+      description: "Places tasks on workers.",
+      on: { "scheduler.drain": { target: "draining", actions: "noteDrain" } },
+    },
+    draining: { description: "About to stop: accepts no job and places no task. The next start opens it again." },
+  },
+});

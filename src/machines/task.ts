@@ -1,0 +1,395 @@
+import { assign, emit, enqueueActions, setup } from "xstate";
+import { type Digest, emptyDigest } from "../domain/digest.ts";
+import {
+  type Address,
+  type JobId,
+  jobAddress,
+  jobOfTask,
+  memberAddress,
+  taskAddress,
+  type TaskId,
+  type WorkerId,
+} from "../domain/ids.ts";
+import { type Attempt, type AttemptReason, isSuccess, type Outcome } from "../domain/job.ts";
+
+/**
+ * One command of a job. It guarantees: one result, once (G2); every attempt has a number and a reason; a result that
+ * comes back after its worker was given up for lost still counts, so that no work is done twice.
+ *
+ *     waiting ──▶ queued ──▶ placed ──▶ running ──▶ settled
+ *        │          ▲ ▲         │          │           ▲
+ *        │          │ └─ lost, retried, ───┤           │
+ *        │          │    put back          ▼           │
+ *        └──────────┴────────────────▶ stopping ───────┘
+ */
+export const taskVersion = 1;
+
+/** Where the files of a task come from. */
+export type TaskSource =
+  | { readonly kind: "empty" }
+  | { readonly kind: "snapshot"; readonly snapshot: Digest }
+  | { readonly kind: "task"; readonly index: number };
+
+export interface TaskInput {
+  readonly taskId: TaskId;
+  readonly name: string;
+  readonly requestor: string;
+  readonly priority: 0 | 1 | 2;
+  readonly command: Digest;
+  readonly source: TaskSource;
+  /** Places in the job of the tasks whose source is this one. */
+  readonly dependents: readonly number[];
+  readonly timeoutMs: number;
+  readonly retries: number;
+  readonly platform: Readonly<Record<string, string>>;
+  readonly atMs: number;
+}
+
+/** How often a task is placed anew because its worker was lost, before it fails with WORKER_LOST. */
+export const lossesMax = 5;
+/** What a worker may take beyond a task's own time limit (checkout, grace, capture) before the attempt is given up. */
+export const overtimeMs = 10 * 60_000;
+
+export interface TaskContext extends Omit<TaskInput, "atMs"> {
+  readonly inputRoot?: Digest;
+  readonly queuedAtMs: number;
+  /** Of the present or last attempt; 0 before the first. */
+  readonly attempt: number;
+  /** Why the next attempt will be made. */
+  readonly nextReason: AttemptReason;
+  readonly attempts: readonly Attempt[];
+  readonly failures: number;
+  readonly losses: number;
+  readonly outcome?: Outcome;
+  /** While stopping: why. */
+  readonly stopReason?: string;
+  readonly settledAtMs?: number;
+  /** The host wakes the actor then. */
+  readonly wakeAtMs?: number | undefined;
+}
+
+/** What a task may hear. Whatever a clock decided arrives with its own time. */
+export type TaskEvent =
+  | { readonly type: "task.inputSettled"; readonly from: TaskId; readonly output?: Digest; readonly failed?: string; readonly atMs: number }
+  | { readonly type: "task.placed"; readonly workerId: WorkerId; readonly why: string; readonly atMs: number }
+  | { readonly type: "task.started"; readonly workerId: WorkerId; readonly attempt: number; readonly startedAtMs: number }
+  | { readonly type: "task.ended"; readonly workerId: WorkerId; readonly attempt: number; readonly outcome: Outcome; readonly atMs: number }
+  /** The worker holds that attempt, though we had given it up: it goes on there. */
+  | { readonly type: "task.held"; readonly workerId: WorkerId; readonly attempt: number; readonly startedAtMs?: number }
+  | { readonly type: "task.attemptLost"; readonly workerId: WorkerId; readonly attempt: number; readonly why: string; readonly atMs: number }
+  /** The attempt is given back unfinished, by a worker or a scheduler that stops. */
+  | { readonly type: "task.putBack"; readonly attempt: number; readonly why: string; readonly atMs: number }
+  | { readonly type: "task.kill"; readonly reason: string; readonly atMs: number }
+  | { readonly type: "clock.reached"; readonly atMs: number };
+
+/** What a task says. `to` is where the host delivers it. */
+export type TaskMessage =
+  | { readonly type: "attempt.hold"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly command: Digest; readonly inputRoot: Digest; readonly timeoutMs: number }
+  | { readonly type: "attempt.drop"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly reason: string }
+  | { readonly type: "attempt.acknowledged"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number }
+  | { readonly type: "task.inputSettled"; readonly to: Address; readonly from: TaskId; readonly output?: Digest; readonly failed?: string; readonly atMs: number }
+  | { readonly type: "job.taskSettled"; readonly to: Address; readonly taskId: TaskId; readonly result: "succeeded" | "failed" | "skipped" | "killed"; readonly atMs: number };
+
+const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly Attempt[] => {
+  const last = attempts.at(-1);
+  return last === undefined ? attempts : [...attempts.slice(0, -1), { ...last, ...change }];
+};
+const workerOf = (context: TaskContext): WorkerId | undefined => context.attempts.at(-1)?.workerId;
+
+const resultOf = (outcome: Outcome) =>
+  outcome.kind === "skipped" ? "skipped" : outcome.kind === "killed" ? "killed" : isSuccess(outcome) ? "succeeded" : "failed";
+
+/** An outcome as the end of the sentence "it …". */
+export function describeOutcome(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case "exited":
+      return outcome.signal === undefined ? `exited with ${outcome.exitCode}` : `was ended by ${outcome.signal}`;
+    case "timedOut":
+      return `ran longer than its ${outcome.timeoutMs / 1_000} s`;
+    case "killed":
+      return `was killed: ${outcome.reason}`;
+    case "skipped":
+      return `was skipped: ${outcome.reason}`;
+    case "failed":
+      return `could not be run: ${outcome.fault.message}`;
+  }
+}
+
+const hasFailed = (outcome: Outcome): boolean => outcome.kind === "timedOut" || (outcome.kind === "exited" && outcome.exitCode !== 0);
+
+type Of<Type extends TaskEvent["type"]> = Extract<TaskEvent, { type: Type }>;
+const as = <Type extends TaskEvent["type"]>(event: TaskEvent, _type: Type): Of<Type> => event as Of<Type>;
+
+export const taskMachine = setup({
+  types: { input: {} as TaskInput, context: {} as TaskContext, events: {} as TaskEvent, emitted: {} as TaskMessage },
+  guards: {
+    needsNoTask: ({ context }) => context.source.kind !== "task",
+    isCurrentAttempt: ({ context, event }) => "attempt" in event && event.attempt === context.attempt,
+    isCurrentOnItsWorker: ({ context, event }) =>
+      "attempt" in event && "workerId" in event && event.attempt === context.attempt && event.workerId === workerOf(context),
+    inputFailed: ({ event }) => as(event, "task.inputSettled").failed !== undefined,
+    mayRetry: ({ context, event }) => {
+      const ended = as(event, "task.ended");
+      return ended.attempt === context.attempt && hasFailed(ended.outcome) && context.failures < context.retries;
+    },
+    hasLossesLeft: ({ context, event }) =>
+      "attempt" in event && event.attempt === context.attempt && context.losses < lossesMax,
+    /** An attempt that we gave up for lost, while nothing newer has settled the task. */
+    wasGivenUp: ({ context, event }) => {
+      const ended = as(event, "task.ended");
+      return (ended.outcome.kind === "exited" || ended.outcome.kind === "timedOut") &&
+        context.attempts.some((one) => one.attempt === ended.attempt && one.givenUp === true && one.workerId === ended.workerId);
+    },
+    isDue: ({ context, event }) => context.wakeAtMs !== undefined && as(event, "clock.reached").atMs >= context.wakeAtMs,
+  },
+  actions: {
+    place: assign(({ context, event }) => {
+      const placed = as(event, "task.placed");
+      return {
+        attempt: context.attempt + 1,
+        attempts: [...context.attempts, {
+          attempt: context.attempt + 1,
+          reason: context.nextReason,
+          workerId: placed.workerId,
+          placedAtMs: placed.atMs,
+          why: placed.why,
+        }],
+        wakeAtMs: placed.atMs + context.timeoutMs + overtimeMs,
+      };
+    }),
+    sayHold: emit(({ context }) => ({
+      type: "attempt.hold" as const,
+      to: memberAddress(workerOf(context)!),
+      taskId: context.taskId,
+      attempt: context.attempt,
+      command: context.command,
+      inputRoot: context.inputRoot ?? emptyDigest,
+      timeoutMs: context.timeoutMs,
+    })),
+    sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
+      const worker = workerOf(context);
+      if (worker === undefined) return;
+      enqueue.emit({ type: "attempt.drop", to: memberAddress(worker), taskId: context.taskId, attempt: context.attempt, reason: params.reason });
+    }),
+    sayAcknowledged: emit(({ context, event }) => ({
+      type: "attempt.acknowledged" as const,
+      to: memberAddress((event as Of<"task.ended">).workerId),
+      taskId: context.taskId,
+      attempt: (event as Of<"task.ended">).attempt,
+    })),
+    start: assign(({ context, event }) => {
+      const startedAtMs = (event as Of<"task.started">).startedAtMs;
+      return { attempts: now(context.attempts, { startedAtMs }), wakeAtMs: startedAtMs + context.timeoutMs + overtimeMs };
+    }),
+    takeOutcome: assign(({ context, event }) => {
+      const { outcome, atMs } = as(event, "task.ended");
+      const startedAtMs = outcome.kind === "skipped" ? undefined : outcome.startedAtMs;
+      return {
+        outcome,
+        settledAtMs: atMs,
+        attempts: startedAtMs === undefined ? context.attempts : now(context.attempts, { startedAtMs }),
+        wakeAtMs: undefined,
+      };
+    }),
+    /** Tells the job and whoever waits for this output; then the task is over. */
+    saySettled: enqueueActions(({ context, enqueue }) => {
+      const outcome = context.outcome!;
+      const atMs = context.settledAtMs!;
+      const job = jobOfTask(context.taskId);
+      const failed = isSuccess(outcome) ? undefined : describeOutcome(outcome);
+      const output = isSuccess(outcome) && "output" in outcome ? outcome.output ?? emptyDigest : emptyDigest;
+      for (const index of context.dependents) {
+        enqueue.emit({
+          type: "task.inputSettled",
+          to: taskAddress(`${job}/${index}` as TaskId),
+          from: context.taskId,
+          atMs,
+          ...(failed === undefined ? { output } : { failed }),
+        });
+      }
+      enqueue.emit({ type: "job.taskSettled", to: jobAddress(job as JobId), taskId: context.taskId, result: resultOf(outcome), atMs });
+    }),
+    noteRetry: assign(({ context, event }) => ({
+      attempts: now(context.attempts, { ended: `It ${describeOutcome(as(event, "task.ended").outcome)}` }),
+      failures: context.failures + 1,
+      nextReason: "retry" as const,
+      queuedAtMs: as(event, "task.ended").atMs,
+      wakeAtMs: undefined,
+    })),
+    noteLoss: assign(({ context, event }) => ({
+      attempts: now(context.attempts, { ended: as(event, "task.attemptLost").why, givenUp: true }),
+      losses: context.losses + 1,
+      nextReason: "workerLost" as const,
+      queuedAtMs: as(event, "task.attemptLost").atMs,
+      wakeAtMs: undefined,
+    })),
+    notePutBack: assign(({ context, event }) => ({
+      attempts: now(context.attempts, { ended: as(event, "task.putBack").why, givenUp: true }),
+      nextReason: "drained" as const,
+      queuedAtMs: as(event, "task.putBack").atMs,
+      wakeAtMs: undefined,
+    })),
+    failAsLost: assign(({ context, event }) => ({
+      attempts: now(context.attempts, { ended: as(event, "task.attemptLost").why, givenUp: true }),
+      outcome: {
+        kind: "failed" as const,
+        fault: {
+          code: "WORKER_LOST" as const,
+          message: `Cannot finish ${context.name} as its worker was lost ${context.losses + 1} times; the last: ${as(event, "task.attemptLost").why}`,
+        },
+      },
+      settledAtMs: as(event, "task.attemptLost").atMs,
+      wakeAtMs: undefined,
+    })),
+    failAsOverdue: assign(({ context, event }) => ({
+      outcome: {
+        kind: "failed" as const,
+        fault: {
+          code: "WORKER_LOST" as const,
+          message: `Cannot finish ${context.name} as its worker ${workerOf(context)} said nothing of it for its time limit and ${
+            overtimeMs / 60_000
+          } minutes more`,
+        },
+      },
+      settledAtMs: as(event, "clock.reached").atMs,
+      wakeAtMs: undefined,
+    })),
+    killNow: assign(({ event }) => ({
+      outcome: { kind: "killed" as const, reason: as(event, "task.kill").reason },
+      settledAtMs: as(event, "task.kill").atMs,
+      wakeAtMs: undefined,
+    })),
+    noteStop: assign(({ event }) => ({ stopReason: as(event, "task.kill").reason })),
+    settleStopped: assign(({ context, event }) => ({
+      attempts: now(context.attempts, { ended: "why" in event ? event.why : "It was stopped" }),
+      outcome: { kind: "killed" as const, reason: context.stopReason ?? "" },
+      settledAtMs: (event as Of<"task.attemptLost">).atMs,
+      wakeAtMs: undefined,
+    })),
+    skip: assign(({ event }) => {
+      const { from, failed, atMs } = as(event, "task.inputSettled");
+      return {
+        outcome: { kind: "skipped" as const, because: from, reason: `its input ${from} ${failed}` },
+        settledAtMs: atMs,
+      };
+    }),
+    takeInput: assign(({ event }) => {
+      const { output, atMs } = as(event, "task.inputSettled");
+      return { inputRoot: output ?? emptyDigest, queuedAtMs: atMs };
+    }),
+    takeBack: assign(({ context, event }) => {
+      const held = as(event, "task.held");
+      const { ended: _ended, givenUp: _givenUp, ...last } = context.attempts.at(-1)!;
+      return {
+        attempts: [...context.attempts.slice(0, -1), held.startedAtMs === undefined ? last : { ...last, startedAtMs: held.startedAtMs }],
+        wakeAtMs: (held.startedAtMs ?? last.placedAtMs) + context.timeoutMs + overtimeMs,
+      };
+    }),
+  },
+}).createMachine({
+  id: "task",
+  context: ({ input }) => {
+    const { atMs, ...rest } = input;
+    const inputRoot = input.source.kind === "snapshot" ? input.source.snapshot : input.source.kind === "empty" ? emptyDigest : undefined;
+    return {
+      ...rest,
+      ...(inputRoot === undefined ? {} : { inputRoot }),
+      queuedAtMs: atMs,
+      attempt: 0,
+      nextReason: "first",
+      attempts: [],
+      failures: 0,
+      losses: 0,
+    };
+  },
+  initial: "waiting",
+  states: {
+    waiting: {
+      description: "Waiting for the output of the task that is its input.",
+      always: { target: "queued", guard: "needsNoTask" },
+      on: {
+        "task.inputSettled": [
+          { target: "settled", guard: "inputFailed", actions: ["skip", "saySettled"] },
+          { target: "queued", actions: "takeInput" },
+        ],
+        "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
+      },
+    },
+    queued: {
+      description: "Waiting for the scheduler to choose a worker.",
+      on: {
+        "task.placed": { target: "active", actions: ["place", "sayHold"] },
+        "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
+        "task.held": { target: "active.running", guard: "isCurrentOnItsWorker", actions: "takeBack" },
+        "task.ended": [
+          { target: "settled", guard: "wasGivenUp", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { actions: "sayAcknowledged" },
+        ],
+      },
+    },
+    active: {
+      description: "With a worker. The host wakes it at wakeAtMs, when its worker should long have said something.",
+      initial: "placed",
+      states: {
+        placed: {
+          description: "The worker should hold this attempt; it has not said that it started.",
+          on: { "task.started": { target: "running", guard: "isCurrentOnItsWorker", actions: "start" } },
+        },
+        running: { description: "The command runs." },
+      },
+      on: {
+        "task.ended": [
+          { target: "queued", guard: "mayRetry", actions: ["noteRetry", "sayAcknowledged"] },
+          { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          {
+            target: "settled",
+            guard: "wasGivenUp",
+            actions: [
+              { type: "sayDrop", params: { reason: "An earlier attempt delivered its result after all" } },
+              "takeOutcome",
+              "saySettled",
+              "sayAcknowledged",
+            ],
+          },
+          { actions: "sayAcknowledged" },
+        ],
+        "task.attemptLost": [
+          { target: "queued", guard: "hasLossesLeft", actions: "noteLoss" },
+          { target: "settled", guard: "isCurrentAttempt", actions: ["failAsLost", "saySettled"] },
+        ],
+        "task.putBack": {
+          target: "queued",
+          guard: "isCurrentAttempt",
+          actions: [{ type: "sayDrop", params: { reason: "It was put back into the queue" } }, "notePutBack"],
+        },
+        "task.kill": {
+          target: "stopping",
+          actions: ["noteStop", { type: "sayDrop", params: { reason: "It was killed" } }],
+        },
+        "clock.reached": {
+          target: "settled",
+          guard: "isDue",
+          actions: [
+            { type: "sayDrop", params: { reason: "It was given up: nothing was heard of it for too long" } },
+            "failAsOverdue",
+            "saySettled",
+          ],
+        },
+      },
+    },
+    stopping: {
+      description: "It is to be killed; its worker has not yet said that it ended.",
+      on: {
+        "task.ended": { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+        "task.attemptLost": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
+        "task.putBack": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
+        "task.kill": {},
+      },
+    },
+    settled: {
+      description: "Over, with an outcome. Late news is acknowledged and changes nothing.",
+      on: { "task.kill": {}, "clock.reached": {}, "task.attemptLost": {}, "task.putBack": {}, "task.ended": { actions: "sayAcknowledged" } },
+    },
+  },
+});
+

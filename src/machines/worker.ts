@@ -1,0 +1,69 @@
+import { assign, setup } from "xstate";
+import type { WorkerId } from "../domain/ids.ts";
+import type { WorkerDescription } from "../domain/worker.ts";
+
+/**
+ * A worker as its scheduler sees it. It guarantees that a worker is given up for lost only after it was away for
+ * `lostAfterMs`, and that one that comes back is a worker again. What it runs is known from the tasks, not from here.
+ *
+ *     present ──▶ absent ──▶ lost
+ *        ▲           │         │
+ *        └───────────┴─────────┘
+ */
+export const workerVersion = 1;
+
+export interface WorkerInput {
+  readonly worker: WorkerDescription;
+  /** How long it may be away before what it runs is run elsewhere, in ms. */
+  readonly lostAfterMs: number;
+  readonly atMs: number;
+}
+
+export interface WorkerContext extends WorkerDescription {
+  readonly workerId: WorkerId;
+  readonly lostAfterMs: number;
+  /** When it came into its present state. */
+  readonly sinceMs: number;
+  readonly wakeAtMs?: number | undefined;
+}
+
+export type WorkerEvent =
+  | { readonly type: "worker.joined"; readonly worker: WorkerDescription; readonly atMs: number }
+  | { readonly type: "worker.disconnected"; readonly atMs: number }
+  /** It said goodbye: nothing of it will come back by itself. */
+  | { readonly type: "worker.left"; readonly atMs: number }
+  | { readonly type: "clock.reached"; readonly atMs: number };
+
+export const workerMachine = setup({
+  types: { input: {} as WorkerInput, context: {} as WorkerContext, events: {} as WorkerEvent },
+  guards: {
+    isDue: ({ context, event }) => event.type === "clock.reached" && context.wakeAtMs !== undefined && event.atMs >= context.wakeAtMs,
+  },
+  actions: {
+    join: assign(({ event }) => event.type === "worker.joined" ? { ...event.worker, sinceMs: event.atMs, wakeAtMs: undefined } : {}),
+    awaitReturn: assign(({ context, event }) => ({ sinceMs: event.atMs, wakeAtMs: event.atMs + context.lostAfterMs })),
+    giveUp: assign(({ event }) => ({ sinceMs: event.atMs, wakeAtMs: undefined })),
+  },
+}).createMachine({
+  id: "worker",
+  context: ({ input }) => ({ ...input.worker, lostAfterMs: input.lostAfterMs, sinceMs: input.atMs }),
+  initial: "present",
+  on: { "worker.joined": { target: ".present", actions: "join" } },
+  states: {
+    present: {
+      description: "It is connected, and is given tasks.",
+      on: {
+        "worker.disconnected": { target: "absent", actions: "awaitReturn" },
+        "worker.left": { target: "lost", actions: "giveUp" },
+      },
+    },
+    absent: {
+      description: "Its connection is away; what it runs goes on. At wakeAtMs it is given up.",
+      on: {
+        "clock.reached": { target: "lost", guard: "isDue", actions: "giveUp" },
+        "worker.left": { target: "lost", actions: "giveUp" },
+      },
+    },
+    lost: { description: "Given up: its attempts are made again elsewhere. If it comes back with results, they count." },
+  },
+});

@@ -1,0 +1,178 @@
+import * as v from "valibot";
+import { bytes, cText, digest, fault, jobId, label, name, outcome, parse, taskId, textRecord, whole, workerId } from "./schema.ts";
+
+/**
+ * What clients ask and hear: the CLI, the typed client and the HTTP door of a gateway, and the gateway of its
+ * scheduler. Every request has an answer; a watch also has pushes. See docs/protocol.md for the CDDL.
+ */
+
+const taskInput = v.variant("kind", [
+  v.strictObject({ kind: v.literal("empty") }),
+  v.strictObject({ kind: v.literal("snapshot"), snapshot: digest }),
+  v.strictObject({ kind: v.literal("task"), task: name(200) }),
+]);
+
+const commonTask = {
+  name: name(200),
+  input: v.optional(taskInput, { kind: "empty" }),
+  timeoutMs: v.optional(whole(1, 30 * 24 * 3_600_000), 30 * 60_000),
+  retries: v.optional(whole(0, 20), 0),
+  platform: v.optional(textRecord(64, 200), {}),
+};
+
+export const taskSpec = v.strictObject({
+  ...commonTask,
+  argv: v.pipe(v.array(cText(1_000_000)), v.minLength(1), v.maxLength(100_000), v.check((argv) => argv[0] !== "", "must start with a command")),
+  env: v.optional(textRecord(10_000, 1_000_000), {}),
+  outputs: v.optional(v.pipe(v.array(v.pipe(cText(4_096), v.minLength(1))), v.maxLength(10_000)), []),
+});
+
+const commonJob = {
+  key: name(200),
+  requestor: v.optional(label(200), ""),
+  tag: v.optional(label(200), ""),
+  priority: v.optional(v.picklist([0, 1, 2]), 0),
+  failFast: v.optional(v.boolean(), false),
+};
+const tasksMax = 100_000;
+
+/** A job as a client sends it. Absent fields have the defaults given here. */
+export const jobSpec = v.strictObject({ ...commonJob, tasks: v.pipe(v.array(taskSpec), v.minLength(1), v.maxLength(tasksMax)) });
+
+/** A job as the gateway hands it to the scheduler: each command is a stored REAPI `Command`. */
+export const encodedJob = v.strictObject({
+  ...commonJob,
+  tasks: v.pipe(v.array(v.strictObject({ ...commonTask, command: digest })), v.minLength(1), v.maxLength(tasksMax)),
+});
+
+const sharedRequests = [
+  v.strictObject({ type: v.literal("job.get"), jobId }),
+  v.strictObject({ type: v.literal("job.list"), limit: whole(1, 1_000), before: v.exactOptional(jobId), state: v.exactOptional(v.picklist(["running", "succeeded", "failed", "cancelled"])) }),
+  v.strictObject({ type: v.literal("job.kill"), jobId, reason: label(1_000) }),
+  /** Every change of the job and its tasks after entry `afterSeq`, past ones first. */
+  v.strictObject({ type: v.literal("job.watch"), jobId, watch: whole(1), afterSeq: whole(0) }),
+  v.strictObject({ type: v.literal("job.unwatch"), watch: whole(1) }),
+  v.strictObject({ type: v.literal("worker.list") }),
+  v.strictObject({ type: v.literal("cluster.get") }),
+  v.strictObject({ type: v.literal("job.export"), jobId }),
+] as const;
+
+export const schedulerRequest = v.variant("type", [
+  ...sharedRequests,
+  v.strictObject({ type: v.literal("job.accept"), job: encodedJob, watch: v.exactOptional(whole(1)) }),
+  v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
+  v.strictObject({ type: v.literal("job.import"), entries: bytes }),
+]);
+
+export const clientRequest = v.variant("type", [
+  ...sharedRequests,
+  v.strictObject({ type: v.literal("job.submit"), job: jobSpec, watch: v.exactOptional(whole(1)) }),
+  /** The stream of a task from a byte on, live while it runs; the newest attempt that has one. */
+  v.strictObject({ type: v.literal("output.follow"), follow: whole(1), taskId, stream: v.picklist(["stdout", "stderr"]), offset: whole(0) }),
+  v.strictObject({ type: v.literal("output.stop"), follow: whole(1) }),
+]);
+
+const attempt = v.strictObject({
+  attempt: whole(1),
+  reason: v.picklist(["first", "retry", "workerLost", "drained"]),
+  workerId,
+  placedAtMs: whole(0),
+  why: label(1_000),
+  startedAtMs: v.exactOptional(whole(0)),
+  ended: v.exactOptional(label(1_000)),
+  givenUp: v.exactOptional(v.boolean()),
+});
+
+export const jobView = v.strictObject({
+  jobId,
+  state: v.picklist(["running", "succeeded", "failed", "cancelled"]),
+  requestor: label(200),
+  tag: label(200),
+  priority: v.picklist([0, 1, 2]),
+  createdAtMs: whole(0),
+  endedAtMs: v.exactOptional(whole(0)),
+  tasks: whole(1),
+  /** How many tasks settled, by kind; `succeeded` are those that exited 0. */
+  settled: v.strictObject({ succeeded: whole(0), failed: whole(0), skipped: whole(0), killed: whole(0) }),
+  why: label(2_000),
+});
+
+export const taskView = v.strictObject({
+  taskId,
+  name: name(200),
+  state: v.picklist(["waiting", "queued", "placed", "running", "stopping", "settled"]),
+  command: digest,
+  inputRoot: v.exactOptional(digest),
+  timeoutMs: whole(0),
+  attempts: v.array(attempt),
+  queuedAtMs: v.exactOptional(whole(0)),
+  outcome: v.exactOptional(outcome),
+  /** Why it is as it is, as a sentence. */
+  why: label(2_000),
+});
+
+export const workerView = v.strictObject({
+  workerId,
+  state: v.picklist(["present", "absent", "lost"]),
+  slots: whole(0),
+  busy: whole(0),
+  platform: textRecord(64, 200),
+  isolation: label(200),
+  sinceMs: whole(0),
+});
+
+export const clusterView = v.strictObject({
+  version: name(40),
+  epoch: whole(1),
+  state: v.picklist(["open", "draining"]),
+  startedAtMs: whole(0),
+  workers: whole(0),
+  slots: whole(0),
+  busy: whole(0),
+  queued: whole(0),
+  jobs: whole(0),
+});
+
+export const answer = v.variant("type", [
+  v.strictObject({ type: v.literal("job.accepted"), jobId, existing: v.boolean() }),
+  v.strictObject({ type: v.literal("job.view"), job: jobView, tasks: v.array(taskView) }),
+  v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
+  v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
+  v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
+  /** The saved entries of the job and its tasks, CBOR, for sealing. */
+  v.strictObject({ type: v.literal("job.entries"), entries: bytes }),
+  v.strictObject({ type: v.literal("done") }),
+  v.strictObject({ type: v.literal("fault"), fault }),
+]);
+
+export const push = v.variant("type", [
+  v.strictObject({ type: v.literal("job.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), job: jobView }),
+  v.strictObject({ type: v.literal("task.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), task: taskView }),
+  v.strictObject({ type: v.literal("output.chunk"), follow: whole(1), offset: whole(0), bytes }),
+  v.strictObject({ type: v.literal("output.end"), follow: whole(1), offset: whole(0), truncatedBytes: whole(0), why: cText(1_000) }),
+]);
+
+const envelope = <const Body extends v.GenericSchema>(body: Body) => v.strictObject({ id: v.exactOptional(whole(1)), re: v.exactOptional(whole(1)), sentAtMs: whole(0), body });
+const fromClientEnvelope = envelope(clientRequest);
+const fromGatewayEnvelope = envelope(schedulerRequest);
+const answerEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.union([answer, push]) });
+
+export type TaskSpecInput = v.InferInput<typeof taskSpec>;
+/** A job as one writes it: what has a default may be left out. */
+export type JobSpecInput = v.InferInput<typeof jobSpec>;
+export type JobSpec = v.InferOutput<typeof jobSpec>;
+export type EncodedJob = v.InferOutput<typeof encodedJob>;
+export type SchedulerRequest = v.InferOutput<typeof schedulerRequest>;
+export type ClientRequest = v.InferOutput<typeof clientRequest>;
+export type JobView = v.InferOutput<typeof jobView>;
+export type TaskView = v.InferOutput<typeof taskView>;
+export type WorkerView = v.InferOutput<typeof workerView>;
+export type ClusterView = v.InferOutput<typeof clusterView>;
+export type Answer = v.InferOutput<typeof answer>;
+export type Push = v.InferOutput<typeof push>;
+
+export const parseJobSpec = (input: unknown): JobSpec => parse(jobSpec, "a job", input);
+export const parseFromClient = (input: unknown) => parse(fromClientEnvelope, "a client's message", input);
+export const parseFromGateway = (input: unknown) => parse(fromGatewayEnvelope, "a gateway's message", input);
+/** Requests carry `id`; answers carry it as `re`; pushes carry neither. */
+export const parseAnswer = (input: unknown) => parse(answerEnvelope, "an answer", input);
