@@ -1,0 +1,335 @@
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
+import { mkdir, open as openFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { open } from "lmdb";
+import { type Digest, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
+import { asFault, Fault } from "../../domain/fault.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { lmdbFault } from "../lmdb_fault.ts";
+import { claimFormat } from "../store_format.ts";
+import type { Pool } from "../pool/pool.ts";
+import { blobCorrupt, blobMissing, type Blobs, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
+import { deflated, deflateSmall, type Encoding, inflateSmall, raw } from "./deflate.ts";
+import { fileBytes, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
+import { temporaryFiles } from "./temporary.ts";
+
+export interface LocalBlobsOptions {
+  /** A folder of this machine's own disk; made if it is not there. Any number of processes may open it. */
+  readonly dir: string;
+  readonly clock: Clock;
+  /** Threads for the bytes of large files; without, they pass through this one. Stays the caller's to close. */
+  readonly pool?: Pool;
+}
+
+export interface LocalBlobs extends Blobs {
+  peek(digest: Digest): Uint8Array | undefined;
+  /**
+   * Stores a file's bytes as they were while they were read, once, and says how they are named.
+   *
+   * @param options.expected what the file should hold: cheap when that is stored already (the file is not read then).
+   * @throws {Fault} `BLOB_CORRUPT` when it holds something else, and whatever `put` throws; nothing is kept then.
+   */
+  putFile(path: string, options?: { readonly expected?: Digest; readonly signal?: AbortSignal }): Promise<Digest>;
+}
+
+/*
+ * <dir>/format          which format this is
+ * <dir>/index/          LMDB: "blobs" has one row a blob, "uses" when a blob was last asked for
+ * <dir>/objects/ab/…    bytes of large blobs, named by the rest of the hash; ".z": deflated
+ * <dir>/writing/        files that are being written
+ *
+ * A row is the truth: bytes without a row are not there. So a file is synced under its name before its row is
+ * committed, and a row whose file is gone is removed by whoever notices.
+ *
+ * row := kind u8 · put at u32 (epoch seconds) · raw size u48 · bytes as stored (inline) | stored size u48 (file)
+ */
+const formatVersion = 1;
+const headBytes = 11;
+const isFileBit = 2;
+
+/** Blobs of more raw bytes than this are files. A file costs three syncs, so the files of source trees stay below. */
+const inlineBytesMax = 128 * 1024;
+
+/** The index may grow to this; address space, not memory or disk. */
+const mapBytes = 2 ** 38;
+
+/** A use is noted at most this often a blob, so that asking stays a read. */
+const useEverySeconds = 3600;
+
+/** Blobs on this machine's disk: an LMDB index with the small ones in it, and files for the large ones. */
+export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
+  const { dir, clock, pool } = options;
+  claimFormat(dir, "blobs", formatVersion);
+  const objects = join(dir, "objects");
+  const writing = join(dir, "writing");
+  mkdirSync(objects, { recursive: true });
+  mkdirSync(writing, { recursive: true });
+  syncFolder(dir);
+  const temporary = temporaryFiles(writing);
+  // A commit is visible only once it is synced (no overlapping sync): what one process sees survives a power cut,
+  // so "it is there already" may be answered at once.
+  const root = open({
+    path: join(dir, "index"),
+    mapSize: mapBytes,
+    overlappingSync: false,
+    maxDbs: 4,
+    maxReaders: 512,
+    encoding: "binary",
+    keyEncoding: "binary",
+  });
+  const rows = root.openDB<Uint8Array, Uint8Array>("blobs", { encoding: "binary", keyEncoding: "binary" });
+  const uses = root.openDB<Uint8Array, Uint8Array>("uses", { encoding: "binary", keyEncoding: "binary" });
+  /** Rows on their way to the disk. */
+  const committing = new Map<Digest, Promise<void>>();
+  let isClosed = false;
+
+  const keyOf = (digest: Digest): Buffer => Buffer.from(hashOf(digest), "hex");
+  const secondsNow = (): number => Math.floor(clock.now() / 1000);
+
+  /** The row of a blob; a view that the next read of the index overwrites. */
+  function rowNow(digest: Digest): Buffer | undefined {
+    if (isClosed) throw new Fault("DRAINING", `Cannot use the blob store in ${dir} as it must be open: it was closed`);
+    const row = rows.getBinaryFast(keyOf(digest));
+    return row !== undefined && row.readUIntBE(5, 6) === sizeOf(digest) ? row : undefined;
+  }
+  /** The same, sure to see what any process has committed by now: within a turn, LMDB shows one moment. */
+  function rowOf(digest: Digest): Buffer | undefined {
+    const row = rowNow(digest);
+    if (row !== undefined) return row;
+    root.resetReadTxn();
+    return rowNow(digest);
+  }
+
+  /** Notes that present blobs are wanted, so that they are not collected soon. */
+  async function noteUses(digests: Iterable<Digest>): Promise<void> {
+    const now = secondsNow();
+    const noted: Promise<boolean>[] = [];
+    for (const digest of digests) {
+      const row = rowNow(digest);
+      if (row === undefined || now - row.readUInt32BE(1) < useEverySeconds) continue;
+      const key = keyOf(digest);
+      const used = uses.getBinaryFast(key);
+      if (used !== undefined && now - used.readUInt32BE(0) < useEverySeconds) continue;
+      const value = Buffer.alloc(4);
+      value.writeUInt32BE(now);
+      noted.push(uses.put(key, value));
+    }
+    await settled(noted);
+  }
+
+  function commitRow(digest: Digest, encoding: Encoding, isFile: boolean, body: Uint8Array): Promise<void> {
+    const row = Buffer.allocUnsafe(headBytes + body.length);
+    row[0] = encoding | (isFile ? isFileBit : 0);
+    row.writeUInt32BE(secondsNow(), 1);
+    row.writeUIntBE(sizeOf(digest), 5, 6);
+    row.set(body, headBytes);
+    const committed = rows.put(keyOf(digest), row).then(
+      () => void committing.delete(digest),
+      (error: unknown) => {
+        committing.delete(digest);
+        throw lmdbFault(error, `Cannot store blob ${digest}`);
+      },
+    );
+    committing.set(digest, committed);
+    return committed;
+  }
+
+  function putSmall(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const before = committing.get(digest);
+    if (before !== undefined) return before;
+    const small = deflateSmall(bytes);
+    return small === undefined ? commitRow(digest, raw, false, bytes) : commitRow(digest, deflated, false, small);
+  }
+
+  const fileOf = (digest: Digest, encoding: Encoding): string =>
+    join(objects, digest.slice(0, 2), hashOf(digest).slice(2) + (encoding === deflated ? ".z" : ""));
+
+  /** Writes an object beside by `write`, checks it, gives it its name and then its row. */
+  async function putObject(
+    expected: Digest | undefined,
+    write: (path: string) => Promise<ObjectFile>,
+    signal: AbortSignal | undefined,
+  ): Promise<Digest> {
+    const beside = temporary.next();
+    try {
+      const { digest, encoding, storedBytes } = await write(beside);
+      signal?.throwIfAborted();
+      if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
+      if (rowOf(digest) === undefined) {
+        const path = fileOf(digest, encoding);
+        const folder = dirname(path);
+        if (await mkdir(folder, { recursive: true }) !== undefined) await sync(objects);
+        await rename(beside, path);
+        await sync(folder);
+        const body = Buffer.alloc(6);
+        body.writeUIntBE(storedBytes, 0, 6);
+        await commitRow(digest, encoding, true, body);
+      }
+      return digest;
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      throw asFault(error, `Cannot store ${expected === undefined ? "a file" : `blob ${expected}`}`);
+    } finally {
+      await rm(beside, { force: true });
+    }
+  }
+
+  /** Forgets a row whose file somebody took away, unless it is there again. */
+  async function forget(digest: Digest, path: string): Promise<void> {
+    await rows.transaction(() => {
+      if (!existsSync(path)) void rows.remove(keyOf(digest));
+    });
+  }
+
+  function inline(digest: Digest, row: Buffer): Uint8Array {
+    const body = row.subarray(headBytes);
+    if ((row[0]! & 1) === raw) return new Uint8Array(body); // a copy: the row is a view
+    try {
+      const bytes = inflateSmall(body, sizeOf(digest));
+      if (bytes.length === sizeOf(digest)) return bytes;
+      throw new Error(`${bytes.length} bytes`);
+    } catch (error) {
+      throw new Fault(
+        "STORE_CORRUPT",
+        `Cannot read blob ${digest} as its row must inflate to its size: ${(error as Error).message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  async function put(
+    digest: Digest,
+    bytes: Uint8Array | AsyncIterable<Uint8Array>,
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    signal?.throwIfAborted();
+    if (digest === emptyDigest) return;
+    if (rowOf(digest) !== undefined) return noteUses([digest]);
+    if (sizeOf(digest) <= inlineBytesMax) return putSmall(digest, await gather(digest, bytes, signal));
+    await putObject(digest, (path) => writeObject(atMost(digest, bytes), path, signal), signal);
+  }
+
+  return {
+    async *get(digest, options) {
+      const range = rangeOf(digest, options);
+      options?.signal?.throwIfAborted();
+      if (digest === emptyDigest) return;
+      const row = rowOf(digest);
+      if (row === undefined) throw blobMissing(digest);
+      const kind = row[0]!;
+      if ((kind & isFileBit) === 0) {
+        const bytes = inline(digest, row).subarray(range.from, range.to);
+        if (bytes.length > 0) yield bytes;
+        return;
+      }
+      const encoding: Encoding = (kind & 1) === deflated ? deflated : raw;
+      const path = fileOf(digest, encoding);
+      try {
+        yield* readObject(path, digest, encoding, range, options?.signal);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        await forget(digest, path);
+        throw blobMissing(digest);
+      }
+    },
+
+    put,
+
+    async missing(digests) {
+      if (!isClosed) root.resetReadTxn();
+      const absent = new Set<Digest>();
+      const present: Digest[] = [];
+      for (const digest of digests) {
+        if (digest === emptyDigest) continue;
+        if (rowNow(digest) === undefined) absent.add(digest);
+        else present.push(digest);
+      }
+      await noteUses(present);
+      return absent;
+    },
+
+    peek(digest) {
+      if (digest === emptyDigest) return new Uint8Array(0);
+      if (sizeOf(digest) > inlineBytesMax) return undefined;
+      const row = rowOf(digest);
+      return row === undefined ? undefined : inline(digest, row);
+    },
+
+    async putFile(path, options = {}) {
+      const { expected, signal } = options;
+      signal?.throwIfAborted();
+      if (expected === emptyDigest) return expected;
+      if (expected !== undefined && rowOf(expected) !== undefined) {
+        await noteUses([expected]);
+        return expected;
+      }
+      const bytes = await readSmall(path);
+      if (bytes !== undefined) {
+        const digest = digestOf(bytes);
+        if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
+        await put(digest, bytes, options);
+        return digest;
+      }
+      return putObject(
+        expected,
+        async (beside) =>
+          pool === undefined ? await writeObject(fileBytes(path), beside, signal) : await pool.storeFile(path, beside),
+        signal,
+      );
+    },
+
+    async close() {
+      if (isClosed) return;
+      await Promise.allSettled(committing.values());
+      isClosed = true;
+      await root.close();
+    },
+  };
+}
+
+/** A large blob as a stream that ends with a fault as soon as it is longer than its digest says. */
+async function* atMost(
+  digest: Digest,
+  bytes: Uint8Array | AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  let left = sizeOf(digest);
+  for await (const chunk of bytes instanceof Uint8Array ? chunksOf(bytes) : bytes) {
+    left -= chunk.length;
+    if (left < 0) throw blobCorrupt(digest, `more than ${sizeOf(digest)} bytes`);
+    yield chunk;
+  }
+}
+
+/** A file's bytes when they are few enough to be kept inline. */
+async function readSmall(path: string): Promise<Uint8Array | undefined> {
+  const file = await openFile(path, "r");
+  try {
+    if ((await file.stat()).size > inlineBytesMax) return undefined;
+    const bytes = Buffer.alloc(inlineBytesMax + 1); // it may grow meanwhile
+    let filled = 0;
+    while (filled < bytes.length) {
+      const { bytesRead } = await file.read(bytes, filled, bytes.length - filled);
+      if (bytesRead === 0) return bytes.subarray(0, filled);
+      filled += bytesRead;
+    }
+    return undefined;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Waits for all, then throws the first failure. */
+async function settled(writes: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(writes)) {
+    if (result.status === "rejected") throw lmdbFault(result.reason, "Cannot note which blobs are wanted");
+  }
+}
+
+function syncFolder(path: string): void {
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}

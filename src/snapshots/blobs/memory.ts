@@ -1,0 +1,26 @@
+import { type Digest, emptyDigest } from "../../domain/digest.ts";
+import { blobMissing, type Blobs, chunksOf, gather, rangeOf } from "./blobs.ts";
+
+/** Blobs in this process's memory, for tests and the strategy that keeps nothing. Grows with what is put. */
+export function memoryBlobs(): Blobs {
+  const held = new Map<Digest, Uint8Array>([[emptyDigest, new Uint8Array(0)]]);
+  return {
+    async *get(digest, options) {
+      const { from, to } = rangeOf(digest, options);
+      const bytes = held.get(digest);
+      if (bytes === undefined) throw blobMissing(digest);
+      for (const chunk of chunksOf(bytes.subarray(from, to))) {
+        options?.signal?.throwIfAborted();
+        yield chunk.slice();
+      }
+    },
+    async put(digest, bytes, options) {
+      options?.signal?.throwIfAborted();
+      if (held.has(digest)) return;
+      held.set(digest, (await gather(digest, bytes, options?.signal)).slice());
+    },
+    missing: (digests) => Promise.resolve(new Set([...digests].filter((digest) => !held.has(digest)))),
+    peek: (digest) => held.get(digest)?.slice(),
+    close: () => Promise.resolve(),
+  };
+}

@@ -1,0 +1,150 @@
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream } from "node:fs";
+import { open, stat } from "node:fs/promises";
+import { pipeline } from "node:stream";
+import { pipeline as pipelined } from "node:stream/promises";
+import { type Digest, digestOfHash } from "../../domain/digest.ts";
+import { Fault } from "../../domain/fault.ts";
+import { deflated, deflateStream, type Encoding, inflateStream, isWorthDeflating, raw } from "./deflate.ts";
+
+/** What {@link writeObject} wrote. */
+export interface ObjectFile {
+  /** Of the raw bytes. */
+  readonly digest: Digest;
+  readonly encoding: Encoding;
+  readonly storedBytes: number;
+}
+
+const pieceBytes = 256 * 1024;
+
+/** The same bytes in pieces of 256 KiB, the last one shorter: many small chunks cost a trip through the streams each. */
+async function* inPieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let piece = new Uint8Array(pieceBytes);
+  let filled = 0;
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length;) {
+      const part = chunk.subarray(at, at + pieceBytes - filled);
+      piece.set(part, filled);
+      filled += part.length;
+      at += part.length;
+      if (filled === pieceBytes) {
+        yield piece;
+        piece = new Uint8Array(pieceBytes);
+        filled = 0;
+      }
+    }
+  }
+  if (filled > 0) yield piece.subarray(0, filled);
+}
+
+/**
+ * Writes a stream to a new file, hashed, deflated where that is worth it, and synced. Holds a few MiB at most.
+ * The file is the caller's to rename or, after an error too, to remove.
+ */
+export async function writeObject(
+  source: AsyncIterable<Uint8Array>,
+  path: string,
+  signal?: AbortSignal,
+): Promise<ObjectFile> {
+  const pieces = inPieces(source);
+  const hash = createHash("sha256");
+  let size = 0;
+  const first = await pieces.next();
+  const encoding = !first.done && isWorthDeflating(first.value) ? deflated : raw;
+  const hashed = async function* (): AsyncGenerator<Uint8Array> {
+    for (let next = first; !next.done; next = await pieces.next()) {
+      hash.update(next.value);
+      size += next.value.length;
+      yield next.value;
+    }
+  };
+  const options = signal === undefined ? {} : { signal };
+  const file = createWriteStream(path, { flags: "wx" });
+  try {
+    if (encoding === deflated) await pipelined(hashed, deflateStream(), file, options);
+    else await pipelined(hashed, file, options);
+  } catch (error) {
+    await pieces.return(undefined).catch(() => {});
+    throw signal?.aborted ? signal.reason : error;
+  }
+  await sync(path);
+  return {
+    digest: digestOfHash(hash.digest("hex"), size),
+    encoding,
+    storedBytes: (await stat(path)).size,
+  };
+}
+
+/** Yields raw bytes `from` (inclusive) `to` (exclusive) of a file written by {@link writeObject}. */
+export async function* readObject(
+  path: string,
+  digest: Digest,
+  encoding: Encoding,
+  range: { readonly from: number; readonly to: number },
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const { from, to } = range;
+  if (encoding === raw) {
+    let at = from;
+    if (from < to) {
+      for await (const chunk of createReadStream(path, { start: from, end: to - 1, highWaterMark: pieceBytes })) {
+        signal?.throwIfAborted();
+        at += (chunk as Uint8Array).length;
+        yield chunk as Uint8Array;
+      }
+    }
+    if (at !== to) throw damaged(path, digest, `${at} bytes`);
+    return;
+  }
+  // A deflated stream has no middle to start from: what lies before the range is inflated and dropped.
+  const inflate = inflateStream();
+  pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
+  let at = 0;
+  try {
+    for await (const chunk of inflate as AsyncIterable<Uint8Array>) {
+      signal?.throwIfAborted();
+      const part = chunk.subarray(Math.max(0, from - at), Math.max(0, to - at));
+      at += chunk.length;
+      if (part.length > 0) yield part;
+      if (at >= to) return;
+    }
+  } catch (error) {
+    if (String((error as NodeJS.ErrnoException).code).startsWith("Z_")) {
+      throw damaged(path, digest, (error as Error).message, error);
+    }
+    throw error;
+  } finally {
+    inflate.destroy();
+  }
+  throw damaged(path, digest, `${at} bytes`);
+}
+
+/** A file's bytes, as they are. */
+export const fileBytes = (path: string): AsyncIterable<Uint8Array> =>
+  createReadStream(path, { highWaterMark: pieceBytes });
+
+/** The digest of a file's bytes. Holds one chunk. */
+export async function hashFile(path: string): Promise<Digest> {
+  const hash = createHash("sha256");
+  let size = 0;
+  for await (const chunk of fileBytes(path)) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return digestOfHash(hash.digest("hex"), size);
+}
+
+/** Makes what was written to a file, or the names in a folder, survive a power cut. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+const damaged = (path: string, digest: Digest, found: string, cause?: unknown): Fault =>
+  new Fault("STORE_CORRUPT", `Cannot read blob ${digest} as ${path} must hold it whole: current value is ${found}`, {
+    cause,
+  });
