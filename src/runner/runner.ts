@@ -7,7 +7,10 @@ export interface RunRequest {
   readonly env: Readonly<Record<string, string>>;
   /** Absolute. */
   readonly cwd: string;
-  /** Absolute paths of files to write the streams to, made anew. */
+  /**
+   * Absolute paths of files to write the streams to, made anew; may be the same for both. Who follows a file while the
+   * command runs stops at `outputBytesMax`: what lies behind it is cut sooner or later.
+   */
   readonly stdoutPath: string;
   readonly stderrPath: string;
   /** Bytes kept of each stream; more is cut, and counted in `Exit`. */
@@ -19,7 +22,12 @@ export interface RunRequest {
 
 /** How a command ended. */
 export type Exit =
-  & { readonly startedAtMs: number; readonly endedAtMs: number; readonly stdoutTruncatedBytes: number; readonly stderrTruncatedBytes: number }
+  & {
+    readonly startedAtMs: number;
+    readonly endedAtMs: number;
+    readonly stdoutTruncatedBytes: number;
+    readonly stderrTruncatedBytes: number;
+  }
   & (
     | { readonly kind: "exited"; readonly exitCode: number; readonly signal?: string }
     | { readonly kind: "timedOut" }

@@ -1,0 +1,97 @@
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** A process as Linux shows it in /proc/PID/stat. */
+export interface ProcessInfo {
+  readonly pid: number;
+  readonly parent: number;
+  readonly group: number;
+  readonly session: number;
+  /** Clock ticks since the machine booted: with the pid it names a process for as long as the machine is up. */
+  readonly startTicks: string;
+  /** Has ended and only waits for its parent to ask how. */
+  readonly isDead: boolean;
+}
+
+/** The process with this pid, or undefined when there is none (or this system has no /proc). */
+export function processInfo(pid: number): ProcessInfo | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return undefined;
+  }
+  // The name stands in parentheses and may hold spaces, parentheses and line ends: what follows the last one is safe.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return {
+    pid,
+    parent: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
+    startTicks: fields[19] ?? "",
+    isDead: fields[0] === "Z" || fields[0] === "X",
+  };
+}
+
+/**
+ * The living processes that may have been started after `pid` was, `pid` itself left out: those with a higher number,
+ * or all of them once the system's counter has passed its end. When little was started since, little is read.
+ */
+export function processesSince(pid: number): ProcessInfo[] {
+  const last = lastPid();
+  if (last === pid) return [];
+  const found: ProcessInfo[] = [];
+  const add = (candidate: number): void => {
+    const info = processInfo(candidate);
+    if (info !== undefined && !info.isDead) found.push(info);
+  };
+  if (last !== undefined && last > pid && last - pid <= 32) {
+    for (let candidate = pid + 1; candidate <= last; candidate++) add(candidate);
+    return found;
+  }
+  const wrapped = last === undefined || last < pid;
+  for (const name of pidNames()) {
+    const candidate = Number(name);
+    if (candidate !== pid && (wrapped || candidate > pid)) add(candidate);
+  }
+  return found;
+}
+
+/** Whether descriptor 1 or 2 of the process is one of these files, opened for writing. */
+export function writesTo(pid: number, paths: readonly string[]): boolean {
+  for (const fd of [1, 2]) {
+    try {
+      if (!paths.includes(readlinkSync(`/proc/${pid}/fd/${fd}`))) continue;
+      // The last octal digit of the flags is 1 for O_WRONLY, 2 for O_RDWR: who only reads a task's output is not of the task.
+      if (/^flags:\s*[0-7]*[12]$/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "latin1"))) return true;
+    } catch {
+      // Gone meanwhile, closed, or another user's: not ours.
+    }
+  }
+  return false;
+}
+
+/** New at each boot of the machine: a pid and start time of another boot name nothing. Empty where there is no /proc. */
+export function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** The pid given out last: the fifth field of /proc/loadavg. */
+function lastPid(): number | undefined {
+  try {
+    return Number(readFileSync("/proc/loadavg", "latin1").trim().split(" ")[4]);
+  } catch {
+    return undefined;
+  }
+}
+
+function pidNames(): string[] {
+  try {
+    return readdirSync("/proc").filter((name) => name >= "1" && name < ":");
+  } catch {
+    return [];
+  }
+}

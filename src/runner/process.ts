@@ -1,0 +1,486 @@
+import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from "node:fs";
+import { constants as osConstants, userInfo } from "node:os";
+import { delimiter, join, resolve as resolvePath } from "node:path";
+import process from "node:process";
+import { asFault, Fault } from "../domain/fault.ts";
+import { invariant } from "../domain/invariant.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
+import { killRecorded, startLifeline } from "./lifeline.ts";
+import { bootId, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
+import type { Exit, Runner, Running, RunRequest } from "./runner.ts";
+
+export interface ProcessRunnerOptions {
+  /** Holds the records of running commands; made when absent. For this runner alone, and the same after a restart. */
+  readonly dir: string;
+  readonly clock: Clock;
+}
+
+/** Where a bare command name is sought when the command's environment has no PATH. */
+const defaultPath = "/usr/local/bin:/usr/bin:/bin";
+/** Output files are measured this often: at first, and when one grows by more than its limit in between. */
+const measureMsMin = 10;
+const measureMsMax = 200;
+/** A stream may stand over its limit by this much, or by the limit itself, before it is cut while the command runs. */
+const spareBytesMin = 1024 * 1024;
+/** How long processes that were sent SIGKILL are waited for: one that hangs in the kernel must not hold the slot for ever. */
+const dyingMsMax = 10_000;
+
+/**
+ * Runs commands as processes of this machine, each in a session and process group of its own, without a sandbox.
+ *
+ * - Streams are plain files, opened for appending. While a command runs, a file may be larger than `outputBytesMax`;
+ *   its first `outputBytesMax` bytes never change, and what lies behind them is cut sooner or later: readers stop there.
+ * - When the command's own process has ended, what is left of its session, and whoever still writes to its output, is
+ *   killed before `exit` settles; after a stop or a time limit only when the grace is over. A process that left the
+ *   session, lost its parent *and* closed the output is not found: containing such needs a sandbox.
+ * - When the calling process dies, by SIGKILL too, a small watcher kills the same set within milliseconds; when the
+ *   watcher dies with it, {@link Runner.killLeftovers} of the next one does.
+ *
+ * Linux only: it reads /proc.
+ */
+export function processRunner(options: ProcessRunnerOptions): Runner {
+  const { dir, clock } = options;
+  const boot = bootId();
+  const commands = new Map<string, Command>();
+  let lifeline: ChildProcess | undefined;
+  let isClosed = false;
+  let cancelMeasuring: (() => void) | undefined;
+  let measureMs = measureMsMin;
+  mkdirSync(dir, { recursive: true });
+  const forgetSignals = learnUnnamedSignals((signal) => {
+    for (const command of commands.values()) {
+      if (processInfo(command.pid) === undefined) {
+        command.onLeaderExit({ exitCode: 128 + signal, signal: `SIG${signal}` });
+      }
+    }
+  });
+
+  function holdLifeline(): void {
+    if (lifeline !== undefined) return;
+    const child = startLifeline(dir, boot);
+    const startedAtMs = clock.now();
+    child.on("error", () => lifeline = undefined);
+    child.on("exit", () => {
+      lifeline = undefined;
+      // Killed by someone: the commands that run must not be without one. Not when it cannot live, to not start it in a circle.
+      if (!isClosed && commands.size > 0 && clock.now() - startedAtMs > 1_000) holdLifeline();
+    });
+    child.stdin?.on("error", () => {});
+    if (child.pid === undefined) {
+      throw new Fault("INTERNAL", "Cannot run a command as its watcher, /bin/sh, must start");
+    }
+    child.unref();
+    (child.stdin as unknown as { unref?(): void } | null)?.unref?.();
+    lifeline = child;
+  }
+
+  /** Keeps the output of all running commands within bounds, by one timer. */
+  function measure(): void {
+    cancelMeasuring = undefined;
+    let isFast = false;
+    for (const command of commands.values()) if (command.cutOutput()) isFast = true;
+    measureMs = isFast ? measureMsMin : Math.min(measureMs * 2, measureMsMax);
+    if (commands.size > 0) cancelMeasuring = clock.at(clock.now() + measureMs, measure);
+  }
+
+  return {
+    isolation: `none: tasks can read and write this machine as ${userName()}`,
+
+    async start(request) {
+      invariant(!isClosed, "nothing is started on a closed runner");
+      invariant(!commands.has(request.id), `no two commands run as ${request.id}`);
+      invariant(!/[\n\0]/.test(request.stdoutPath + request.stderrPath), "output paths hold no line ends");
+      const file = findExecutable(request);
+      const record = join(dir, recordName(request.id));
+      const output = openOutput(request);
+      let child: ChildProcess;
+      try {
+        holdLifeline();
+        // Before the start, without the pid: should this process die in between, the output files name the command.
+        const cwd = realpathSync(request.cwd);
+        const known = [boot, request.stdoutPath, request.stderrPath, cwd.includes("\n") ? "" : cwd];
+        const recordFd = openSync(record, "w");
+        try {
+          writeSync(recordFd, known.join("\n") + "\n");
+          child = await spawnCommand(file, request, output.fds, clock);
+          // A command that has ended already has no start time; what it left behind is found by its output files.
+          const started = processInfo(child.pid ?? 0);
+          if (started !== undefined) writeSync(recordFd, `${started.pid} ${started.startTicks}\n`);
+        } finally {
+          closeSync(recordFd);
+        }
+      } catch (thrown) {
+        rmSync(record, { force: true });
+        throw thrown instanceof Fault ? thrown : asFault(thrown, `Cannot start ${shown(request.argv[0])}`);
+      } finally {
+        output.close();
+      }
+      const command = watchCommand({ request, child, paths: output.paths, clock });
+      commands.set(request.id, command);
+      command.exit.then(() => {
+        rmSync(record, { force: true });
+        commands.delete(request.id);
+      });
+      measureMs = measureMsMin;
+      cancelMeasuring?.();
+      cancelMeasuring = clock.at(clock.now() + measureMs, measure);
+      return command;
+    },
+
+    async killLeftovers() {
+      const own = new Set([...commands.keys()].map(recordName));
+      const records = readdirSync(dir).filter((name) => name.endsWith(".run") && !own.has(name));
+      return await killRecorded(dir, boot, records);
+    },
+
+    async close() {
+      isClosed = true;
+      for (const command of commands.values()) command.stop("the runner was closed");
+      await Promise.all([...commands.values()].map((command) => command.exit));
+      cancelMeasuring?.();
+      forgetSignals();
+      lifeline?.stdin?.destroy();
+    },
+  };
+}
+
+interface Command extends Running {
+  /** Cuts output that is far over its limit. @returns whether some stream grows so fast that it is to be watched closely. */
+  cutOutput(): boolean;
+  onLeaderExit(how: { readonly exitCode: number; readonly signal?: string }): void;
+}
+
+type Ending = { readonly kind: "timedOut" } | { readonly kind: "stopped"; readonly reason: string };
+
+/** A started command until all of it is gone. */
+function watchCommand(
+  { request, child, paths, clock }: {
+    readonly request: RunRequest;
+    readonly child: ChildProcess;
+    /** Of the output, one or two, without symbolic links. */
+    readonly paths: readonly string[];
+    readonly clock: Clock;
+  },
+): Command {
+  const pid = child.pid ?? 0;
+  invariant(pid > 0, "a command that was started has a pid");
+  const startedAtMs = clock.now();
+  const streams = paths.map((path) => ({ path, lastBytes: 0, truncatedBytes: 0 }));
+  /** Descendants outside of the session, by pid: once their ancestors die nothing else names them. */
+  const strays = new Map<number, string>();
+  let ending: Ending | undefined;
+  let graceEndsAtMs = Infinity;
+  let leaderIsGone = false;
+  let settle: (exit: Exit) => void = () => {};
+  const exit = new Promise<Exit>((resolve) => settle = resolve);
+  let cancelTimer = clock.at(startedAtMs + request.timeoutMs, () => end({ kind: "timedOut" }));
+
+  /** The living processes of the command, its leader left out; remembers those that are outside of its session. */
+  function members(): ProcessInfo[] {
+    const found = new Set<number>([pid]);
+    const candidates = processesSince(pid).filter((candidate) => candidate.pid !== process.pid);
+    for (let before = 0; before !== found.size;) {
+      before = found.size;
+      for (const candidate of candidates) {
+        if (found.has(candidate.pid)) continue;
+        const isOurs = candidate.session === pid || found.has(candidate.parent) ||
+          strays.get(candidate.pid) === candidate.startTicks;
+        if (isOurs || (before === 1 && writesTo(candidate.pid, paths))) found.add(candidate.pid);
+        if (found.has(candidate.pid) && candidate.session !== pid) strays.set(candidate.pid, candidate.startTicks);
+      }
+    }
+    return candidates.filter((candidate) => found.has(candidate.pid));
+  }
+
+  /** Signals the whole group at once, so that none is missed that is being forked, and whoever left the group. */
+  function sendToAll(signal: NodeJS.Signals): void {
+    const others = members();
+    if (!leaderIsGone || others.some((other) => other.group === pid)) send(-pid, signal);
+    for (const other of others) if (other.group !== pid) send(other.pid, signal);
+  }
+
+  function end(why: Ending): void {
+    if (ending !== undefined || leaderIsGone) return;
+    ending = why;
+    sendToAll("SIGTERM");
+    graceEndsAtMs = clock.now() + request.graceMs;
+    cancelTimer();
+    cancelTimer = clock.at(graceEndsAtMs, () => sendToAll("SIGKILL"));
+  }
+
+  async function onLeaderExit(how: { readonly exitCode: number; readonly signal?: string }): Promise<void> {
+    if (leaderIsGone) return;
+    leaderIsGone = true;
+    const endedAtMs = clock.now();
+    // Those who were asked to end have the time that they were promised; whom nobody asked has no business any more.
+    while (ending !== undefined && clock.now() < graceEndsAtMs && members().length > 0) await sleep(clock, 10);
+    cancelTimer();
+    const giveUpAtMs = clock.now() + dyingMsMax;
+    for (let waitMs = 1; clock.now() < giveUpAtMs; waitMs = Math.min(waitMs * 2, 50)) {
+      if (members().length === 0) break;
+      sendToAll("SIGKILL");
+      await sleep(clock, waitMs);
+    }
+    for (const stream of streams) cut(stream, request.outputBytesMax, 0);
+    const [stdout, stderr = stdout] = streams;
+    settle({
+      ...(ending ?? { kind: "exited", ...how }),
+      startedAtMs,
+      endedAtMs: ending === undefined ? endedAtMs : clock.now(),
+      stdoutTruncatedBytes: stdout?.truncatedBytes ?? 0,
+      stderrTruncatedBytes: stderr?.truncatedBytes ?? 0,
+    });
+  }
+
+  child.on("exit", (code, signal) => {
+    if (signal === null) onLeaderExit({ exitCode: code ?? 0 });
+    else onLeaderExit({ exitCode: 128 + (osConstants.signals[signal] ?? 0), signal });
+  });
+  // Only of what happens to a process that runs: that it could not be sent a signal. Its end is heard of anyway.
+  child.on("error", () => {});
+
+  return {
+    pid,
+    exit,
+    stop: (reason) => end({ kind: "stopped", reason }),
+    onLeaderExit,
+    cutOutput() {
+      let isFast = false;
+      for (const stream of streams) {
+        const before = stream.lastBytes;
+        cut(stream, request.outputBytesMax, Math.max(request.outputBytesMax, spareBytesMin));
+        if (stream.lastBytes - before > spareBytesMin) isFast = true;
+      }
+      return isFast;
+    },
+  };
+}
+
+interface Stream {
+  readonly path: string;
+  /** Size when it was last measured, what was cut included. */
+  lastBytes: number;
+  truncatedBytes: number;
+}
+
+/** Cuts the file to `bytesMax` when it is larger than that by more than `spareBytes`, and counts what was cut. */
+function cut(stream: Stream, bytesMax: number, spareBytes: number): void {
+  try {
+    const size = statSync(stream.path).size;
+    stream.lastBytes = size + stream.truncatedBytes;
+    if (size <= bytesMax + spareBytes) return;
+    truncateSync(stream.path, bytesMax);
+    stream.truncatedBytes += size - bytesMax;
+  } catch {
+    // The command removed its output file: there is nothing to cut.
+  }
+}
+
+function openOutput(
+  request: RunRequest,
+): { readonly fds: readonly [number, number]; readonly paths: readonly string[]; close(): void } {
+  const open = (path: string): number => {
+    try {
+      rmSync(path, { force: true });
+      // Appending, so that after a cut the next write goes to the new end; exclusive, so that nothing is followed.
+      return openSync(path, "ax", 0o644);
+    } catch (thrown) {
+      throw asFault(thrown, `Cannot write the output of ${shown(request.argv[0])} to ${path}`);
+    }
+  };
+  const stdout = open(request.stdoutPath);
+  try {
+    const stderr = request.stderrPath === request.stdoutPath ? stdout : open(request.stderrPath);
+    return {
+      fds: [stdout, stderr],
+      paths: [...new Set([realpathSync(request.stdoutPath), realpathSync(request.stderrPath)])],
+      close() {
+        closeSync(stdout);
+        if (stderr !== stdout) closeSync(stderr);
+      },
+    };
+  } catch (thrown) {
+    closeSync(stdout);
+    throw thrown;
+  }
+}
+
+const notStarted = (request: RunRequest, why: string, cause?: unknown): Fault =>
+  new Fault("COMMAND_NOT_STARTED", `Cannot start ${shown(request.argv[0])} as ${why}`, { cause });
+
+const shown = (argument: string | undefined): string =>
+  JSON.stringify((argument ?? "").length > 200 ? `${argument?.slice(0, 200)}…` : argument ?? "");
+
+/** @throws {Fault} `COMMAND_NOT_STARTED` when something that can be known beforehand is wrong. @returns an absolute path. */
+function findExecutable(request: RunRequest): string {
+  const { argv, env, cwd } = request;
+  const command = argv[0];
+  if (command === undefined || command === "") throw notStarted(request, "its name must not be empty");
+  if (argv.some((argument) => argument.includes("\0"))) {
+    throw notStarted(request, `arguments must hold no NUL: argument ${argv.findIndex((it) => it.includes("\0"))} does`);
+  }
+  for (const [name, value] of Object.entries(env)) {
+    if (name === "" || /[=\0]/.test(name) || value.includes("\0")) {
+      throw notStarted(
+        request,
+        `variables must have a name without "=" and hold no NUL: current value is ${shown(name)}`,
+      );
+    }
+  }
+  if (!isFolder(cwd)) throw notStarted(request, `its working folder must exist: current value is ${shown(cwd)}`);
+
+  if (command.includes("/")) {
+    const path = resolvePath(cwd, command);
+    const wrong = whyNotExecutable(path);
+    if (wrong !== undefined) throw notStarted(request, `${shown(path)} must be an executable file: ${wrong}`);
+    return path;
+  }
+  const searched = env["PATH"] ?? defaultPath;
+  let almost = "";
+  for (const folder of searched.split(delimiter)) {
+    const path = resolvePath(cwd, folder, command);
+    const wrong = whyNotExecutable(path);
+    if (wrong === undefined) return path;
+    if (wrong !== "it does not exist") almost ||= ` (${path}: ${wrong})`;
+  }
+  throw notStarted(request, `it must be found in PATH, which is ${shown(searched)}${almost}`);
+}
+
+function whyNotExecutable(path: string): string | undefined {
+  try {
+    if (!statSync(path).isFile()) return "it is not a file";
+    accessSync(path, constants.X_OK);
+    return undefined;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === "EACCES" ? "it is not executable" : "it does not exist";
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+/** @throws {Fault} `COMMAND_NOT_STARTED` when the system refuses to execute it. */
+async function spawnCommand(
+  file: string,
+  request: RunRequest,
+  [stdout, stderr]: readonly [number, number],
+  clock: Clock,
+): Promise<ChildProcess> {
+  const options: SpawnOptions = {
+    cwd: request.cwd,
+    env: request.env as NodeJS.ProcessEnv,
+    detached: true,
+    stdio: ["ignore", stdout, stderr],
+  };
+  for (let attempt = 1;; attempt++) {
+    const started = await trySpawn(asGiven(file, request), options);
+    if (!(started instanceof Error)) return started;
+    const code = (started as NodeJS.ErrnoException).code ?? "";
+    // The file was just written, and some process that is being started still holds it open for writing (ETXTBSY, 26).
+    // Deno gives no code for it.
+    if ((code === "ETXTBSY" || started.message.includes("(os error 26)")) && attempt < 8) {
+      await sleep(clock, 5 * attempt);
+      continue;
+    }
+    if (code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE") throw started;
+    const why = code === "ENOENT"
+      ? "its interpreter must exist"
+      : code === "E2BIG"
+      ? "its arguments and environment must fit into what the system takes"
+      : `the system must execute it: ${started.message}`;
+    throw notStarted(request, why, started);
+  }
+}
+
+async function trySpawn(command: SpawnedAs, options: SpawnOptions): Promise<ChildProcess | Error> {
+  try {
+    const child = spawn(command.file, command.args, { ...options, argv0: command.argv0 });
+    if (child.pid !== undefined) return child;
+    return await new Promise((resolve) => child.once("error", resolve));
+  } catch (thrown) {
+    return thrown instanceof Error ? thrown : new Error(String(thrown));
+  }
+}
+
+interface SpawnedAs {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly argv0: string;
+}
+
+/**
+ * The command such that the runtime starts exactly it. Deno rewrites command lines in which its own path occurs (it
+ * adds flags and variables, to pass for Node); a second slash before the path, and quotes within it, hide it.
+ */
+function asGiven(file: string, request: RunRequest): SpawnedAs {
+  const [argv0 = "", ...args] = request.argv;
+  if (!("deno" in process.versions)) return { file, args, argv0 };
+  const hidden = file === process.execPath ? `/${file}` : file;
+  const mentions = [...args, ...Object.values(request.env)].some((text) => text.includes(process.execPath));
+  if (!mentions || args.length === 0) return { file: hidden, args, argv0 };
+  const words = [hidden, ...args].map((word) => `'${word.replaceAll("'", "'\\''").replace(/[;&|/]/g, "$&''")}'`);
+  const unset = request.env["PWD"] === undefined ? "unset PWD\n" : "";
+  return { file: "/bin/sh", args: ["-c", `${unset}exec ${words.join(" ")}`], argv0: "sh" };
+}
+
+/**
+ * Tells of a child's end by a signal that Deno has no name for (the real-time ones): it then emits no "exit" but
+ * rejects a promise that nobody holds, which would end this whole process. Nothing to do elsewhere.
+ *
+ * @returns what takes it back.
+ */
+function learnUnnamedSignals(onSignal: (signal: number) => void): () => void {
+  if (!("deno" in process.versions)) return () => {};
+  const onRejection = (event: Event): void => {
+    const reason = (event as Event & { readonly reason?: unknown }).reason;
+    const signal = reason instanceof TypeError ? /^Invalid signal: (\d+)$/.exec(reason.message)?.[1] : undefined;
+    if (signal === undefined) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    onSignal(Number(signal));
+  };
+  globalThis.addEventListener("unhandledrejection", onRejection);
+  return () => globalThis.removeEventListener("unhandledrejection", onRejection);
+}
+
+/** Sends a signal to a process, or with a negative number to a group; one that is gone is no error. */
+function send(target: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(target, signal);
+  } catch {
+    // Gone already.
+  }
+}
+
+/** One line of a name that is safe as a file name: ids hold slashes. */
+function recordName(id: string): string {
+  const name = encodeURIComponent(id);
+  return `${name.length > 200 ? createHash("sha256").update(id).digest("hex") : name}.run`;
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `user ${process.getuid?.() ?? "unknown"}`; // A uid without an account, as containers have it.
+  }
+}
