@@ -54,14 +54,12 @@ const sharedRequests = [
   v.strictObject({ type: v.literal("job.unwatch"), watch: whole(1) }),
   v.strictObject({ type: v.literal("worker.list") }),
   v.strictObject({ type: v.literal("cluster.get") }),
-  v.strictObject({ type: v.literal("job.export"), jobId }),
 ] as const;
 
 export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
   v.strictObject({ type: v.literal("job.accept"), job: encodedJob, watch: v.exactOptional(whole(1)) }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
-  v.strictObject({ type: v.literal("job.import"), entries: bytes }),
 ]);
 
 export const clientRequest = v.variant("type", [
@@ -139,8 +137,6 @@ export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
   v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
-  /** The saved entries of the job and its tasks, CBOR, for sealing. */
-  v.strictObject({ type: v.literal("job.entries"), entries: bytes }),
   v.strictObject({ type: v.literal("done") }),
   v.strictObject({ type: v.literal("fault"), fault }),
 ]);

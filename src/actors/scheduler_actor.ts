@@ -1,0 +1,652 @@
+import { Fault, asFault, faultData } from "../domain/fault.ts";
+import {
+  type Address,
+  jobAddress,
+  type JobId,
+  jobOfTask,
+  kindOf,
+  memberAddress,
+  nameOf,
+  newJobId,
+  schedulerAddress,
+  taskAddress,
+  type TaskId,
+  workerAddress,
+  type WorkerId,
+} from "../domain/ids.ts";
+import { invariant } from "../domain/invariant.ts";
+import { jobState, jobView, taskState, taskView, workerView } from "../machines/explain.ts";
+import { type JobContext, type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
+import { type SchedulerContext, schedulerMachine, schedulerVersion } from "../machines/scheduler.ts";
+import { pathOf, type State } from "../machines/step.ts";
+import { type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
+import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
+import type { Log } from "../observability/log.ts";
+import { type Answer, type ClusterView, type EncodedJob, parseFromGateway, type Push, type SchedulerRequest } from "../protocol/client_messages.ts";
+import { productVersion } from "../protocol/version.ts";
+import { type FromWorker, type HeldAttempt, parseFromWorker, type ToWorker } from "../protocol/worker_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Random } from "../runtime/random.ts";
+import { schedulingView } from "../scheduling/plan.ts";
+import type { Entry, States } from "../snapshots/states/states.ts";
+import type { Connection } from "../transport/transport.ts";
+import { createHost, type Host } from "./host.ts";
+import { planJob } from "./job_plan.ts";
+
+export interface SchedulerOptions {
+  readonly states: States;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly defer: (work: () => void) => void;
+  /** How long a worker may be away before what it runs is run elsewhere. */
+  readonly lostAfterMs: number;
+  /** Ended jobs are kept for so long, and at most so many. */
+  readonly keepJobsMs: number;
+  readonly keepJobsMax: number;
+  /** Whether there is room on the disk for new work. */
+  readonly hasSpace: () => boolean;
+  readonly stepsPerTurn?: number;
+}
+
+/**
+ * The scheduler's process, less its sockets: hosts the scheduler, jobs, tasks and workers; keeps the queue as an index
+ * derived from them; speaks with workers in states and with gateways in requests.
+ */
+export interface Scheduler {
+  /** Restores what is saved and takes a new epoch. Resolves when that is durable. */
+  start(): Promise<void>;
+  /** A worker's connection; its first message is a sync. Call in the turn in which the connection was handed over. */
+  attachWorker(connection: Connection): void;
+  attachGateway(connection: Connection): void;
+  /** Accepts and places nothing more. */
+  drain(why: string): Promise<void>;
+  /** What is still with workers goes back into the queue, with that reason. */
+  putBack(why: string): Promise<void>;
+  readonly running: number;
+  readonly epoch: number;
+  stop(): Promise<void>;
+}
+
+/** Messages waiting to be handled at which connections are no longer read. */
+const backlogMax = 5_000;
+/** Assignments, and forgotten jobs, of one turn. */
+const placedPerTurn = 500;
+const forgottenPerTurn = 20;
+const retentionMs = 1_000;
+
+interface Watch {
+  readonly gateway: string;
+  readonly id: number;
+  readonly jobId: JobId;
+  /** While past entries are being read: what came meanwhile. */
+  waiting: Entry[] | undefined;
+  lastSeq: number;
+}
+
+interface WorkerLink {
+  readonly connection: Connection;
+  lastNumber: number;
+}
+
+interface Deltas {
+  hold: ToWorker["hold"];
+  drop: ToWorker["drop"];
+  acknowledged: ToWorker["acknowledged"];
+}
+
+type ToMember =
+  | Extract<TaskMessage, { type: `attempt.${string}` }>
+  | { readonly type: "worker.full"; readonly hold: ToWorker["hold"]; readonly drop: ToWorker["drop"] }
+  | { readonly type: "gateway"; readonly re?: number; readonly body: Answer | Push };
+
+export function createScheduler(options: SchedulerOptions): Scheduler {
+  const { states, clock, random, log } = options;
+  const view = schedulingView();
+  const onWorker = new Map<WorkerId, Set<TaskId>>();
+  const workers = new Set<WorkerId>();
+  const givenUp = new Set<WorkerId>();
+  const jobByKey = new Map<string, JobId>();
+  const liveJobs = new Set<JobId>();
+  /** Oldest end first. */
+  let ended: { readonly jobId: JobId; readonly key: string; readonly endedAtMs: number; readonly tasks: number }[] = [];
+  let forgotten = 0;
+
+  const links = new Map<WorkerId, WorkerLink>();
+  const gateways = new Map<string, Connection>();
+  const watches = new Map<JobId, Set<Watch>>();
+  const numbers = new Map<WorkerId, number>();
+  const deltas = new Map<WorkerId, Deltas>();
+  const wantFull = new Set<WorkerId>();
+  let gatewayCount = 0;
+  let stopped = false;
+  let cancelRetention = (): void => {};
+
+  // ---- what is derived from the rows -------------------------------------------------------------------------------
+
+  const placeOfTask = (state: State | undefined): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
+    if (state === undefined) return undefined;
+    const name = taskState(state);
+    if (name === "queued") return { at: "queued" };
+    if (name === "placed" || name === "running" || name === "stopping") {
+      return { at: "worker", workerId: (state.context as TaskContext).attempts.at(-1)!.workerId };
+    }
+    return undefined;
+  };
+  const observeTask = (before: State | undefined, after: State | undefined): void => {
+    const from = placeOfTask(before);
+    const to = placeOfTask(after);
+    const task = (after ?? before)!.context as TaskContext;
+    const { taskId } = task;
+    if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
+    if (from?.at === "worker" && to?.at !== "worker") {
+      view.vacate(from.workerId, task.requestor);
+      onWorker.get(from.workerId)?.delete(taskId);
+    }
+    if (to?.at === "queued" && from?.at !== "queued") {
+      view.enqueue({
+        taskId,
+        requestor: task.requestor,
+        rank: 2 - task.priority,
+        platform: task.platform,
+        input: task.inputRoot ?? "",
+        again: task.attempt > 0,
+      });
+    }
+    if (to?.at === "worker" && from?.at !== "worker") {
+      view.occupy(to.workerId, task.requestor, task.inputRoot ?? "");
+      let tasks = onWorker.get(to.workerId);
+      if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
+      tasks.add(taskId);
+    }
+  };
+  const observeWorker = (after: State | undefined): void => {
+    if (after === undefined) return;
+    const { workerId, slots, platform } = after.context as WorkerContext;
+    workers.add(workerId);
+    const name = pathOf(after.value);
+    if (name === "present") view.setWorker({ workerId, slots, platform });
+    else view.removeWorker(workerId);
+    if (name === "lost") givenUp.add(workerId);
+    else givenUp.delete(workerId);
+  };
+  const noteJob = (state: State): void => {
+    const job = state.context as JobContext;
+    jobByKey.set(job.key, job.jobId);
+    if (jobState(state) === "running") liveJobs.add(job.jobId);
+    else {
+      liveJobs.delete(job.jobId);
+      ended.push({ jobId: job.jobId, key: job.key, endedAtMs: job.endedAtMs ?? job.createdAtMs, tasks: job.total });
+    }
+  };
+  const observe = (address: Address, before: State | undefined, after: State | undefined): void => {
+    switch (kindOf(address)) {
+      case "task":
+        return observeTask(before, after);
+      case "worker":
+        return observeWorker(after);
+      case "job":
+        if (after !== undefined && (before === undefined || (jobState(before) === "running" && jobState(after) !== "running"))) noteJob(after);
+    }
+  };
+  /** What has ended stays on disk alone. Jobs come before tasks in the order of addresses. */
+  const keep = (address: Address, state: State): boolean => {
+    switch (kindOf(address)) {
+      case "job":
+        if (jobState(state) === "running") return true;
+        noteJob(state);
+        return false;
+      case "task":
+        return taskState(state) !== "settled";
+      default:
+        return true;
+    }
+  };
+
+  // ---- what leaves the process -------------------------------------------------------------------------------------
+
+  const deltasOf = (workerId: WorkerId): Deltas => {
+    let found = deltas.get(workerId);
+    if (found === undefined) {
+      if (deltas.size === 0) queueMicrotask(sendDeltas);
+      deltas.set(workerId, found = { hold: [], drop: [], acknowledged: [] });
+    }
+    return found;
+  };
+  const sendShould = (workerId: WorkerId, full: boolean, what: Deltas): void => {
+    const number = (numbers.get(workerId) ?? 0) + 1;
+    numbers.set(workerId, number);
+    links.get(workerId)?.connection.send({ type: "worker.should", epoch: host.epoch, number, full, ...what } satisfies ToWorker);
+  };
+  const sendDeltas = (): void => {
+    for (const [workerId, what] of deltas) sendShould(workerId, false, what);
+    deltas.clear();
+  };
+  const deliver = (to: Address, said: unknown): void => {
+    const body = said as ToMember;
+    const member = nameOf(to);
+    if (body.type === "gateway") {
+      gateways.get(member)?.send({ ...(body.re === undefined ? {} : { re: body.re }), sentAtMs: clock.now(), body: body.body });
+      return;
+    }
+    const workerId = member as WorkerId;
+    if (!links.has(workerId)) return; // it will sync when it comes back
+    switch (body.type) {
+      case "attempt.hold": {
+        const { taskId, attempt, command, inputRoot, timeoutMs } = body;
+        deltasOf(workerId).hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
+        return;
+      }
+      case "attempt.drop":
+        deltasOf(workerId).drop.push({ taskId: body.taskId, attempt: body.attempt, reason: body.reason });
+        return;
+      case "attempt.acknowledged":
+        deltasOf(workerId).acknowledged.push({ taskId: body.taskId, attempt: body.attempt });
+        return;
+      case "worker.full": {
+        const pending = deltas.get(workerId);
+        deltas.delete(workerId);
+        sendShould(workerId, true, { hold: body.hold, drop: body.drop, acknowledged: pending?.acknowledged ?? [] });
+      }
+    }
+  };
+  const answer = (gateway: string, re: number, body: Answer): void => host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
+  const push = (watch: Watch, entry: Entry): void => {
+    if (entry.seq <= watch.lastSeq || entry.state === null) return;
+    watch.lastSeq = entry.seq;
+    const { id, gateway } = watch;
+    const state = entry.state as State;
+    const body: Push = kindOf(entry.address) === "job"
+      ? { type: "job.changed", watch: id, seq: entry.seq, atMs: entry.atMs, job: jobView(state) }
+      : { type: "task.changed", watch: id, seq: entry.seq, atMs: entry.atMs, task: taskView(state) };
+    gateways.get(gateway)?.send({ sentAtMs: clock.now(), body });
+  };
+
+  /** Watchers hear what is durable; what settled needs no memory any more. */
+  const committed = (entries: readonly Entry[]): void => {
+    const over: Address[] = [];
+    for (const entry of entries) {
+      const kind = kindOf(entry.address);
+      if (kind !== "job" && kind !== "task") continue;
+      const state = entry.state as State | null;
+      if (watches.size > 0) {
+        const job = kind === "job" ? nameOf(entry.address) as JobId : jobOfTask(nameOf(entry.address) as TaskId);
+        for (const watch of watches.get(job) ?? []) {
+          if (watch.waiting === undefined) push(watch, entry);
+          else watch.waiting.push(entry);
+        }
+      }
+      if (state === null) continue;
+      if (kind === "task" ? taskState(state) === "settled" : jobState(state) !== "running") {
+        over.push(entry.address);
+        if (kind === "job") endWatches(nameOf(entry.address) as JobId);
+      }
+    }
+    if (over.length > 0) host.enqueue(() => over.forEach((address) => host.release(address)));
+  };
+  const endWatches = (jobId: JobId): void => {
+    for (const watch of watches.get(jobId) ?? []) if (watch.waiting === undefined) unwatch(watch);
+  };
+  const unwatch = (watch: Watch): void => {
+    const those = watches.get(watch.jobId);
+    those?.delete(watch);
+    if (those?.size === 0) watches.delete(watch.jobId);
+  };
+
+  // ---- decisions that follow from the whole ------------------------------------------------------------------------
+
+  const isOpen = (): boolean => pathOf(host.state(schedulerAddress)!.value) === "open";
+  const decide = (): void => {
+    const atMs = clock.now();
+    for (const workerId of givenUp) {
+      for (const taskId of onWorker.get(workerId) ?? []) loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
+    }
+    if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
+      let placed = 0;
+      for (let next = view.next(); next !== undefined; next = view.next()) {
+        host.tell(taskAddress(next.taskId), { type: "task.placed", workerId: next.workerId, why: next.why, atMs }, schedulerAddress, next.why);
+        if (++placed === placedPerTurn) {
+          host.enqueue(() => {});
+          break;
+        }
+      }
+    }
+    for (const workerId of wantFull) host.say(memberAddress(workerId), fullFor(workerId));
+    wantFull.clear();
+  };
+  const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
+    const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
+    host.tell(taskAddress(taskId), { type: "task.attemptLost", workerId, attempt, why, atMs }, workerAddress(workerId), why);
+  };
+  const fullFor = (workerId: WorkerId): ToMember => {
+    const hold: ToWorker["hold"] = [];
+    const drop: ToWorker["drop"] = [];
+    for (const taskId of onWorker.get(workerId) ?? []) {
+      const state = host.state(taskAddress(taskId))!;
+      const { attempt, command, inputRoot, timeoutMs, stopReason } = state.context as TaskContext;
+      invariant(inputRoot !== undefined, "a task with a worker has its input");
+      if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
+      else hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
+    }
+    return { type: "worker.full", hold, drop };
+  };
+
+  // ---- what workers say --------------------------------------------------------------------------------------------
+
+  const hearAttempt = (workerId: WorkerId, held: HeldAttempt): void => {
+    const address = taskAddress(held.taskId);
+    const from = workerAddress(workerId);
+    const { taskId, attempt } = held;
+    const atMs = clock.now();
+    if (!host.has(address)) {
+      // Settled and at rest on disk, or never ours: the worker need not keep it.
+      if (held.stage === "ended" || held.stage === "returned") host.say(memberAddress(workerId), { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember);
+      else host.say(memberAddress(workerId), { type: "attempt.drop", to: memberAddress(workerId), taskId, attempt, reason: "It is settled" } satisfies ToMember);
+      return;
+    }
+    switch (held.stage) {
+      case "held":
+        return;
+      case "running": {
+        const queued = taskState(host.state(address)!) === "queued";
+        const type = queued ? "task.held" : "task.started";
+        return host.tell(address, { type, workerId, attempt, startedAtMs: held.startedAtMs }, from);
+      }
+      case "ended":
+        return host.tell(address, { type: "task.ended", workerId, attempt, outcome: held.outcome, atMs }, from);
+      case "returned":
+        host.tell(address, { type: "task.putBack", attempt, why: held.why, atMs }, from);
+        host.say(memberAddress(workerId), { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember);
+    }
+  };
+  const hearWorker = (workerId: WorkerId, link: WorkerLink, message: FromWorker): void => {
+    if (links.get(workerId) !== link || message.number <= link.lastNumber) return;
+    link.lastNumber = message.number;
+    if (message.type === "worker.report") {
+      for (const held of message.attempts) hearAttempt(workerId, held);
+      return;
+    }
+    const { worker } = message;
+    const atMs = clock.now();
+    const address = workerAddress(workerId);
+    const known = host.state(address);
+    const knownWorker = known?.context as WorkerContext | undefined;
+    if (known === undefined) {
+      host.tell(address, { type: "worker.create", input: { worker, lostAfterMs: options.lostAfterMs, atMs } }, memberAddress(workerId));
+    } else if (pathOf(known.value) !== "present" || knownWorker!.incarnation !== worker.incarnation || knownWorker!.slots !== worker.slots) {
+      host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
+    }
+    const holds = new Set<TaskId>();
+    for (const held of message.attempts) {
+      holds.add(held.taskId);
+      hearAttempt(workerId, held);
+    }
+    const restarted = knownWorker !== undefined && knownWorker.incarnation !== worker.incarnation;
+    for (const taskId of onWorker.get(workerId) ?? []) {
+      if (holds.has(taskId)) continue;
+      if (restarted) loseAttempt(workerId, taskId, `its worker ${workerId} restarted`, atMs);
+      else if (taskState(host.state(taskAddress(taskId))!) === "running") loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
+    }
+    wantFull.add(workerId);
+  };
+
+  // ---- what gateways ask -------------------------------------------------------------------------------------------
+
+  const accept = (job: EncodedJob): { jobId: JobId; existing: boolean } => {
+    const existing = jobByKey.get(job.key);
+    if (existing !== undefined) return { jobId: existing, existing: true };
+    if (!isOpen()) throw new Fault("DRAINING", "Cannot accept a job as this cluster is stopping: submit it again when it is back");
+    if (!options.hasSpace()) throw new Fault("NO_SPACE", "Cannot accept a job as less than 5 % of the disk is free: free some, then submit it again");
+    const atMs = clock.now();
+    const jobId = newJobId(atMs, random.integer(2 ** 30));
+    const input: JobInput = { jobId, ...planJob(job), atMs };
+    host.tell(jobAddress(jobId), { type: "job.create", input }, memberAddress("gateway"));
+    return { jobId, existing: false };
+  };
+  const needJob = async (jobId: JobId): Promise<Entry> => {
+    const entry = await states.get(jobAddress(jobId));
+    if (entry === undefined) throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`);
+    return entry;
+  };
+  const startWatch = async (gateway: string, id: number, jobId: JobId, afterSeq: number): Promise<void> => {
+    const watch: Watch = { gateway, id, jobId, waiting: [], lastSeq: afterSeq };
+    addWatch(watch);
+    try {
+      await needJob(jobId);
+      const past: Entry[] = [];
+      for await (const entry of states.history(jobAddress(jobId), { afterSeq })) past.push(entry);
+      for await (const entry of states.history(`${taskAddress(jobId as unknown as TaskId)}/`, { afterSeq })) past.push(entry);
+      past.push(...watch.waiting!);
+      past.sort((a, b) => a.seq - b.seq);
+      for (const entry of past) push(watch, entry);
+      watch.waiting = undefined;
+      if (!liveJobs.has(jobId)) unwatch(watch);
+    } catch (thrown) {
+      unwatch(watch);
+      throw thrown;
+    }
+  };
+  const addWatch = (watch: Watch): void => {
+    let those = watches.get(watch.jobId);
+    if (those === undefined) watches.set(watch.jobId, those = new Set());
+    those.add(watch);
+  };
+  const viewOfCluster = (): ClusterView => {
+    const { epoch, startedAtMs } = host.state(schedulerAddress)!.context as SchedulerContext;
+    return {
+      version: productVersion,
+      epoch,
+      state: isOpen() ? "open" : "draining",
+      startedAtMs,
+      workers: view.workers,
+      slots: view.slots,
+      busy: view.busy,
+      queued: view.queued,
+      jobs: liveJobs.size,
+    };
+  };
+  const listJobs = async (request: Extract<SchedulerRequest, { type: "job.list" }>): Promise<Answer> => {
+    // Ids are in the order of time, so the newest come from the end: ended ones and live ones are few enough to sort.
+    const ids = [...ended.slice(forgotten).map((job) => job.jobId), ...liveJobs].sort().reverse();
+    const jobs: ReturnType<typeof jobView>[] = [];
+    for (const jobId of ids) {
+      if (jobs.length === request.limit) break;
+      if (request.before !== undefined && jobId >= request.before) continue;
+      const entry = await states.get(jobAddress(jobId));
+      if (entry === undefined) continue;
+      const found = jobView(entry.state as State);
+      if (request.state === undefined || found.state === request.state) jobs.push(found);
+    }
+    return { type: "job.views", jobs };
+  };
+  const handle = async (gateway: string, request: SchedulerRequest): Promise<Answer> => {
+    switch (request.type) {
+      case "job.get": {
+        const job = jobView((await needJob(request.jobId)).state as State);
+        const tasks: ReturnType<typeof taskView>[] = [];
+        for await (const entry of states.current(`${taskAddress(request.jobId as unknown as TaskId)}/`)) {
+          const state = entry.state as State;
+          tasks.push(taskView(state, view.outlook((state.context as TaskContext).taskId)));
+        }
+        tasks.sort((a, b) => a.taskId.length - b.taskId.length || (a.taskId < b.taskId ? -1 : 1));
+        return { type: "job.view", job, tasks };
+      }
+      case "job.list":
+        return await listJobs(request);
+      case "job.watch":
+        await startWatch(gateway, request.watch, request.jobId, request.afterSeq);
+        return { type: "done" };
+      case "job.unwatch":
+        for (const those of watches.values()) for (const watch of those) if (watch.gateway === gateway && watch.id === request.watch) unwatch(watch);
+        return { type: "done" };
+      case "worker.list": {
+        const list = [...workers].sort().map((workerId) => workerView(host.state(workerAddress(workerId))!, view.busyOn(workerId)));
+        return { type: "worker.views", workers: list };
+      }
+      case "cluster.get":
+        return { type: "cluster.view", cluster: viewOfCluster() };
+      case "cluster.drain":
+        await scheduler.drain(request.why);
+        return { type: "done" };
+      case "job.accept":
+      case "job.kill":
+        throw new Error("decided in a turn");
+    }
+  };
+  const decideRequest = (gateway: string, id: number, request: Extract<SchedulerRequest, { type: "job.accept" | "job.kill" }>): void => {
+    try {
+      if (request.type === "job.accept") {
+        const { jobId, existing } = accept(request.job);
+        if (request.watch !== undefined) {
+          if (existing) return void startWatch(gateway, request.watch, jobId, 0).then(() => host.enqueue(() => answer(gateway, id, { type: "job.accepted", jobId, existing })));
+          addWatch({ gateway, id: request.watch, jobId, waiting: undefined, lastSeq: 0 });
+        }
+        return answer(gateway, id, { type: "job.accepted", jobId, existing });
+      }
+      const { jobId, reason } = request;
+      if (liveJobs.has(jobId)) {
+        host.tell(jobAddress(jobId), { type: "job.kill", reason, atMs: clock.now() }, memberAddress(gateway), reason);
+        return answer(gateway, id, { type: "done" });
+      }
+      void needJob(jobId).then(() => host.enqueue(() => answer(gateway, id, { type: "done" })), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+    } catch (thrown) {
+      refuse(gateway, id, thrown);
+    }
+  };
+  const refuse = (gateway: string, id: number, thrown: unknown): void => {
+    const fault = asFault(thrown);
+    if (fault.code === "INTERNAL") log.error("Cannot answer a request", { error: fault });
+    answer(gateway, id, { type: "fault", fault: faultData(fault) });
+  };
+
+  // ---- forgetting --------------------------------------------------------------------------------------------------
+
+  const retain = (): void => {
+    if (stopped) return;
+    const tooOld = clock.now() - options.keepJobsMs;
+    for (let slice = 0; slice < forgottenPerTurn && forgotten < ended.length; slice++) {
+      const job = ended[forgotten]!;
+      if (job.endedAtMs >= tooOld && ended.length - forgotten <= options.keepJobsMax) break;
+      forgotten++;
+      const why = job.endedAtMs < tooOld ? "It ended longer ago than jobs are kept" : "More jobs ended since than are kept";
+      if (jobByKey.get(job.key) === job.jobId) jobByKey.delete(job.key);
+      host.remove(jobAddress(job.jobId), schedulerAddress, why);
+      for (let index = 0; index < job.tasks; index++) host.remove(taskAddress(`${job.jobId}/${index}` as TaskId), schedulerAddress, why);
+    }
+    if (forgotten > 1_024 && forgotten * 2 > ended.length) {
+      ended = ended.slice(forgotten);
+      forgotten = 0;
+    }
+    const more = ended.length - forgotten > options.keepJobsMax;
+    if (more) host.enqueue(retain);
+    else cancelRetention = clock.at(clock.now() + retentionMs, () => host.enqueue(retain));
+  };
+
+  const host: Host = createHost({
+    states,
+    kinds: {
+      scheduler: { machine: schedulerMachine, version: schedulerVersion },
+      job: { machine: jobMachine, version: jobVersion },
+      task: { machine: taskMachine, version: taskVersion },
+      worker: { machine: workerMachine, version: workerVersion },
+    },
+    clock,
+    log,
+    defer: options.defer,
+    deliver,
+    observe,
+    keep,
+    committed,
+    decide,
+    ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
+  });
+
+  /** Does it in a turn; resolves when what it decided is durable. */
+  const inTurn = async (work: () => void): Promise<void> => {
+    await new Promise<void>((resolve, reject) =>
+      host.enqueue(() => {
+        try {
+          work();
+          resolve();
+        } catch (thrown) {
+          reject(thrown);
+        }
+      })
+    );
+    await host.settled();
+  };
+
+  const scheduler: Scheduler = {
+    async start() {
+      await host.restore();
+      ended.sort((a, b) => a.endedAtMs - b.endedAtMs);
+      await inTurn(() => {
+        const atMs = clock.now();
+        host.setEpoch(host.lastEpoch + 1);
+        if (!host.has(schedulerAddress)) host.tell(schedulerAddress, { type: "scheduler.create", input: { atMs } }, schedulerAddress);
+        host.tell(schedulerAddress, { type: "scheduler.started", epoch: host.epoch, atMs }, schedulerAddress);
+        // No worker is connected yet: each has its time to come back.
+        for (const workerId of workers) host.tell(workerAddress(workerId), { type: "worker.disconnected", atMs }, schedulerAddress);
+      });
+      retain();
+    },
+    attachWorker(connection) {
+      const workerId = connection.peer.memberId as WorkerId;
+      const link: WorkerLink = { connection, lastNumber: 0 };
+      links.get(workerId)?.connection.close();
+      links.set(workerId, link);
+      connection.onMessage((input) => {
+        const message = parseFromWorker(input);
+        if (message.type === "worker.sync" && message.worker.workerId !== workerId) {
+          throw new Fault("REQUEST_INVALID", `Cannot take a sync of ${message.worker.workerId} as the connection is that of ${workerId}`);
+        }
+        host.enqueue(() => hearWorker(workerId, link, message));
+        return host.backlog > backlogMax ? host.settled() : undefined;
+      });
+      void connection.closed.then((why) => {
+        if (links.get(workerId) !== link) return;
+        links.delete(workerId);
+        log.warn("A worker's connection ended", { worker: workerId, ...(why === undefined ? {} : { why }) });
+        host.enqueue(() => host.tell(workerAddress(workerId), { type: "worker.disconnected", atMs: clock.now() }, memberAddress(workerId)));
+      });
+    },
+    attachGateway(connection) {
+      const gateway = `gateway-${++gatewayCount}`;
+      gateways.set(gateway, connection);
+      connection.onMessage((input) => {
+        const { id, body } = parseFromGateway(input);
+        if (id === undefined) throw new Fault("REQUEST_INVALID", `Cannot take ${body.type} as a request must have an id`);
+        if (body.type === "job.accept" || body.type === "job.kill") host.enqueue(() => decideRequest(gateway, id, body));
+        else void handle(gateway, body).then((found) => host.enqueue(() => answer(gateway, id, found)), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+        return host.backlog > backlogMax ? host.settled() : undefined;
+      });
+      void connection.closed.then(() => {
+        gateways.delete(gateway);
+        for (const those of [...watches.values()]) for (const watch of those) if (watch.gateway === gateway) unwatch(watch);
+      });
+    },
+    drain: (why) => inTurn(() => host.tell(schedulerAddress, { type: "scheduler.drain", why, atMs: clock.now() }, schedulerAddress, why)),
+    putBack: (why) =>
+      inTurn(() => {
+        const atMs = clock.now();
+        for (const tasks of onWorker.values()) {
+          for (const taskId of [...tasks]) {
+            const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
+            host.tell(taskAddress(taskId), { type: "task.putBack", attempt, why, atMs }, schedulerAddress, why);
+          }
+        }
+      }),
+    get running() {
+      return view.busy;
+    },
+    get epoch() {
+      return host.epoch;
+    },
+    async stop() {
+      stopped = true;
+      cancelRetention();
+      await host.stop();
+    },
+  };
+  return scheduler;
+}

@@ -1,0 +1,235 @@
+import type { Fault } from "../domain/fault.ts";
+import { type Address, attemptAddress, type TaskId } from "../domain/ids.ts";
+import type { WorkerDescription } from "../domain/worker.ts";
+import {
+  type AttemptContext,
+  type AttemptEvent,
+  type AttemptInput,
+  attemptMachine,
+  type AttemptMessage,
+  attemptVersion,
+  effectsAddress,
+  schedulerMember,
+} from "../machines/attempt.ts";
+import { pathOf, type State } from "../machines/step.ts";
+import type { Log } from "../observability/log.ts";
+import { type FromWorker, type HeldAttempt, parseToWorker, type ToWorker } from "../protocol/worker_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { States } from "../snapshots/states/states.ts";
+import type { Connection } from "../transport/transport.ts";
+import { createHost, type Host } from "./host.ts";
+
+/** The deeds of an attempt, keyed by task and attempt; each reports by `report`. */
+export interface Effects {
+  /** Checkout, then run. Reports `attempt.started`, then `attempt.finished`; or `attempt.failed`. */
+  run(attempt: AttemptInput): void;
+  /** Ends the checkout or the run early; what it reports then is as above. */
+  stop(taskId: TaskId, attempt: number, reason: string): void;
+  /** Stores outputs and streams. Reports `attempt.captured` or `attempt.failed`. */
+  capture(request: Extract<AttemptMessage, { type: "effect.capture" }>): void;
+  /** Removes what the attempt left on this machine. */
+  clean(taskId: TaskId, attempt: number): void;
+}
+
+export type ReportEffect = (taskId: TaskId, attempt: number, event: AttemptEvent) => void;
+
+export interface WorkerOptions {
+  readonly description: WorkerDescription;
+  readonly states: States;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly defer: (work: () => void) => void;
+  readonly effects: (report: ReportEffect) => Effects;
+  /** All that is held is said again after so long; 5,000 ms by default. */
+  readonly syncEveryMs?: number;
+}
+
+/**
+ * The worker's process, less its sockets: hosts attempts, says what it holds, does what it should hold. A result stays
+ * on disk, and is said again with every sync, until its acknowledgement is durable here.
+ */
+export interface Worker {
+  /** Restores results that were not acknowledged; what was running when the process died is gone. */
+  start(): Promise<void>;
+  /** Call in the turn in which the connection was handed over. The newest one is spoken on. */
+  attachScheduler(connection: Connection): void;
+  /** Gives back what is not ended, with that reason. */
+  leave(why: string): Promise<void>;
+  /** Attempts that are not ended. */
+  readonly running: number;
+  stop(): Promise<void>;
+}
+
+export function createWorker(options: WorkerOptions): Worker {
+  const { description, clock, log } = options;
+  const syncEveryMs = options.syncEveryMs ?? 5_000;
+  const held = new Map<Address, State>();
+  const changed = new Set<Address>();
+  let connection: Connection | undefined;
+  let number = 0;
+  let epochSeen = 0;
+  let numberSeen = 0;
+  let cancelSync = (): void => {};
+  let stopped = false;
+
+  const host: Host = createHost({
+    states: options.states,
+    kinds: { attempt: { machine: attemptMachine, version: attemptVersion } },
+    clock,
+    log,
+    defer: options.defer,
+    deliver: (to, said) => {
+      const body = said as AttemptMessage;
+      if (to === schedulerMember) {
+        if (changed.size === 0) queueMicrotask(sendReport);
+        changed.add(attemptAddress((body as Extract<AttemptMessage, { type: "attempt.changed" }>).taskId, (body as { attempt: number }).attempt));
+        return;
+      }
+      doEffect(body);
+    },
+    observe: (address, _before, after) => {
+      if (after === undefined) held.delete(address);
+      else held.set(address, after);
+    },
+  });
+  const effects = options.effects((taskId, attempt, event) => host.enqueue(() => host.tell(attemptAddress(taskId, attempt), { ...event }, effectsAddress)));
+  const doEffect = (effect: AttemptMessage): void => {
+    switch (effect.type) {
+      case "effect.run":
+        return effects.run(effect.attempt);
+      case "effect.stop":
+        return effects.stop(effect.taskId, effect.attempt, effect.reason);
+      case "effect.capture":
+        return effects.capture(effect);
+      case "effect.clean":
+        effects.clean(effect.taskId, effect.attempt);
+        return host.enqueue(() => host.remove(attemptAddress(effect.taskId, effect.attempt), effectsAddress, "Its result was acknowledged"));
+    }
+  };
+
+  const describe = (state: State): HeldAttempt | undefined => {
+    const { taskId, attempt, startedAtMs, outcome } = state.context as AttemptContext;
+    const stage = pathOf(state.value);
+    if (stage === "over") return undefined;
+    if (stage === "ended") return { stage: "ended", taskId, attempt, outcome: outcome! };
+    return startedAtMs === undefined ? { stage: "held", taskId, attempt } : { stage: "running", taskId, attempt, startedAtMs };
+  };
+  const describeAll = (states: Iterable<State | undefined>): HeldAttempt[] => {
+    const all: HeldAttempt[] = [];
+    for (const state of states) {
+      const one = state === undefined ? undefined : describe(state);
+      if (one !== undefined) all.push(one);
+    }
+    return all;
+  };
+  const send = (message: FromWorker): void => connection?.send(message);
+  const sendReport = (): void => {
+    const attempts = describeAll([...changed].map((address) => held.get(address)));
+    changed.clear();
+    if (attempts.length > 0) send({ type: "worker.report", number: ++number, attempts });
+  };
+  /** In a turn, and after what was decided before is durable: only what is on disk is said. */
+  const sync = (): void => {
+    cancelSync();
+    if (stopped) return;
+    cancelSync = clock.at(clock.now() + syncEveryMs, sync);
+    if (connection === undefined) return;
+    const to = connection;
+    void host.settled().then(() => {
+      if (to === connection && !stopped) send({ type: "worker.sync", number: ++number, worker: description, attempts: describeAll(held.values()) });
+    });
+  };
+
+  const isLive = (state: State): boolean => {
+    const stage = pathOf(state.value);
+    return stage !== "ended" && stage !== "over";
+  };
+  const should = (message: ToWorker): void => {
+    if (message.epoch < epochSeen || (message.epoch === epochSeen && message.number <= numberSeen)) return; // from the past
+    epochSeen = message.epoch;
+    numberSeen = message.number;
+    const from = schedulerMember;
+    const wanted = new Set<Address>();
+    for (const assignment of message.hold) {
+      const address = attemptAddress(assignment.taskId, assignment.attempt);
+      wanted.add(address);
+      if (!host.has(address)) host.tell(address, { type: "attempt.create", input: { ...assignment, atMs: clock.now() } satisfies AttemptInput }, from);
+    }
+    for (const { taskId, attempt, reason } of message.drop) {
+      const address = attemptAddress(taskId, attempt);
+      wanted.add(address);
+      if (host.has(address)) host.tell(address, { type: "attempt.drop", reason }, from);
+      else send({ type: "worker.report", number: ++number, attempts: [{ stage: "ended", taskId, attempt, outcome: { kind: "killed", reason } }] });
+    }
+    for (const { taskId, attempt } of message.acknowledged) {
+      const address = attemptAddress(taskId, attempt);
+      wanted.add(address);
+      if (host.has(address)) host.tell(address, { type: "attempt.acknowledged" }, from);
+    }
+    if (!message.full) return;
+    for (const [address, state] of held) {
+      if (!wanted.has(address) && isLive(state)) host.tell(address, { type: "attempt.drop", reason: "Its scheduler wants it no more" }, from);
+    }
+  };
+
+  return {
+    async start() {
+      await host.restore();
+      await new Promise<void>((resolve) =>
+        host.enqueue(() => {
+          host.setEpoch(host.lastEpoch + 1);
+          for (const [address, state] of [...held]) {
+            if (pathOf(state.value) === "ended") continue;
+            const { taskId, attempt } = state.context as AttemptContext;
+            effects.clean(taskId, attempt);
+            host.remove(address, effectsAddress, "Its worker stopped while it was not ended");
+          }
+          resolve();
+        })
+      );
+      await host.settled();
+    },
+    attachScheduler(next) {
+      connection = next;
+      number = 0;
+      next.onMessage((input) => {
+        const message = parseToWorker(input);
+        host.enqueue(() => should(message));
+      });
+      void next.closed.then((why: Fault | undefined) => {
+        if (connection !== next) return;
+        connection = undefined;
+        log.warn("The connection to the scheduler ended", why === undefined ? {} : { why });
+      });
+      host.enqueue(sync);
+    },
+    async leave(why) {
+      await new Promise<void>((resolve) =>
+        host.enqueue(() => {
+          const returned: HeldAttempt[] = [];
+          for (const [address, state] of [...held]) {
+            if (!isLive(state)) continue;
+            const { taskId, attempt } = state.context as AttemptContext;
+            effects.stop(taskId, attempt, why);
+            host.remove(address, effectsAddress, why);
+            returned.push({ stage: "returned", taskId, attempt, why });
+          }
+          if (returned.length > 0) send({ type: "worker.report", number: ++number, attempts: returned });
+          resolve();
+        })
+      );
+      await host.settled();
+      await connection?.drained();
+    },
+    get running() {
+      let count = 0;
+      for (const state of held.values()) if (isLive(state)) count++;
+      return count;
+    },
+    async stop() {
+      stopped = true;
+      cancelSync();
+      await host.stop();
+    },
+  };
+}

@@ -1,0 +1,120 @@
+import type { JobState, TaskState } from "../domain/job.ts";
+import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
+import type { JobContext } from "./job.ts";
+import { pathOf, type State } from "./step.ts";
+import { describeOutcome, type TaskContext } from "./task.ts";
+import type { WorkerContext } from "./worker.ts";
+
+/** A saved state as people read it: what it is, and why, in a sentence. Pure, so it works for any moment that is kept. */
+
+const seconds = (ms: number): string => `${(ms / 1_000).toFixed(ms < 10_000 ? 2 : 0)} s`;
+
+export function jobState(state: State): JobState {
+  const path = pathOf(state.value);
+  return path === "succeeded" || path === "failed" || path === "cancelled" ? path : "running";
+}
+
+export function explainJob(state: State): string {
+  const job = state.context as JobContext;
+  const settled = job.succeeded + job.failed + job.skipped + job.killed;
+  const counts = [
+    job.succeeded > 0 ? `${job.succeeded} exited with 0` : "",
+    job.failed > 0 ? `${job.failed} failed` : "",
+    job.skipped > 0 ? `${job.skipped} skipped` : "",
+    job.killed > 0 ? `${job.killed} killed` : "",
+  ].filter((text) => text !== "").join(", ");
+  const of = `${settled} of ${job.total} tasks settled${counts === "" ? "" : ` (${counts})`}`;
+  switch (jobState(state)) {
+    case "running":
+      return job.endReason === undefined ? `${of}.` : `Ending: ${job.endReason}. ${of}.`;
+    case "succeeded":
+      return `All ${job.total} tasks exited with 0.`;
+    case "failed":
+      return `${job.endReason === undefined ? "" : `${job.endReason}. `}${of}.`;
+    case "cancelled":
+      return `Killed: ${job.endReason}. ${of}.`;
+  }
+}
+
+export function taskState(state: State): TaskState {
+  const path = pathOf(state.value);
+  return path === "active.placed" ? "placed" : path === "active.running" ? "running" : path as TaskState;
+}
+
+/** @param outlook what the queue knows of it, for a task that is queued now. */
+export function explainTask(state: State, outlook?: { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] }): string {
+  const task = state.context as TaskContext;
+  const last = task.attempts.at(-1);
+  switch (taskState(state)) {
+    case "waiting":
+      return `Waits for task ${task.source.kind === "task" ? task.source.index : ""} of its job, whose output is its input.`;
+    case "queued": {
+      const again = last?.ended === undefined ? "" : ` Attempt ${last.attempt} on ${last.workerId} ended: ${last.ended}.`;
+      if (outlook === undefined) return `Queued.${again}`;
+      if (!outlook.fits) {
+        const what = outlook.unmet.length > 0 ? `no worker has ${outlook.unmet.join(", ")}` : "no worker is connected that could run it";
+        return `Queued: ${what}.${again}`;
+      }
+      return `Queued: every slot that it could use is busy; ${outlook.ahead} of its requestor's and more urgent tasks go ahead.${again}`;
+    }
+    case "placed":
+      return `Given to ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}. It has not started.`;
+    case "running":
+      return `Runs on ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}.`;
+    case "stopping":
+      return `Is being killed on ${last?.workerId}: ${task.stopReason}.`;
+    case "settled": {
+      const outcome = task.outcome!;
+      const took = "startedAtMs" in outcome && outcome.startedAtMs !== undefined && outcome.endedAtMs !== undefined
+        ? ` after ${seconds(outcome.endedAtMs - outcome.startedAtMs)}`
+        : "";
+      const tries = task.attempts.length > 1 ? ` It took ${task.attempts.length} attempts.` : "";
+      return `It ${describeOutcome(outcome)}${took}.${tries}`;
+    }
+  }
+}
+
+export function jobView(state: State): JobView {
+  const job = state.context as JobContext;
+  return {
+    jobId: job.jobId,
+    state: jobState(state),
+    requestor: job.requestor,
+    tag: job.tag,
+    priority: job.priority,
+    createdAtMs: job.createdAtMs,
+    ...(job.endedAtMs === undefined ? {} : { endedAtMs: job.endedAtMs }),
+    tasks: job.total,
+    settled: { succeeded: job.succeeded, failed: job.failed, skipped: job.skipped, killed: job.killed },
+    why: explainJob(state),
+  };
+}
+
+export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1]): TaskView {
+  const task = state.context as TaskContext;
+  return {
+    taskId: task.taskId,
+    name: task.name,
+    state: taskState(state),
+    command: task.command,
+    ...(task.inputRoot === undefined ? {} : { inputRoot: task.inputRoot }),
+    timeoutMs: task.timeoutMs,
+    attempts: [...task.attempts],
+    queuedAtMs: task.queuedAtMs,
+    ...(task.outcome === undefined ? {} : { outcome: task.outcome }),
+    why: explainTask(state, outlook),
+  };
+}
+
+export function workerView(state: State, busy: number): WorkerView {
+  const worker = state.context as WorkerContext;
+  return {
+    workerId: worker.workerId,
+    state: pathOf(state.value) as WorkerView["state"],
+    slots: worker.slots,
+    busy,
+    platform: worker.platform,
+    isolation: worker.isolation,
+    sinceMs: worker.sinceMs,
+  };
+}

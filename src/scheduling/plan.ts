@@ -1,0 +1,240 @@
+import type { TaskId, WorkerId } from "../domain/ids.ts";
+
+/**
+ * Whose turn it is, and where: the decision of the scheduler, without IO, clock or chance (architecture, idea 5).
+ *
+ * A view is kept up to date by what changes, so that a decision costs what it decides, not what is queued. Order: rank
+ * (lower first), then the requestor with the fewest running tasks, then who waits longest. Placement: a worker that has
+ * every property that the task asks for and a free slot; of those one that last ran the same input, else the one with
+ * the most free slots, else the first by name.
+ */
+export interface QueuedTask {
+  readonly taskId: TaskId;
+  readonly requestor: string;
+  /** Lower first. */
+  readonly rank: number;
+  readonly platform: Readonly<Record<string, string>>;
+  /** What its files come from: tasks of one input are put together. */
+  readonly input: string;
+  /** Queued before and given back: goes ahead of its requestor's others. */
+  readonly again: boolean;
+}
+
+export interface PlacingWorker {
+  readonly workerId: WorkerId;
+  readonly slots: number;
+  readonly platform: Readonly<Record<string, string>>;
+}
+
+export interface Assignment {
+  readonly taskId: TaskId;
+  readonly workerId: WorkerId;
+  /** Why this one, as a sentence. */
+  readonly why: string;
+}
+
+interface Waiting {
+  readonly task: QueuedTask;
+  /** Of arrival in the view. */
+  readonly order: number;
+  gone: boolean;
+}
+
+/** Tasks that differ in nothing that a decision looks at but their age and input. */
+interface Group {
+  readonly key: string;
+  readonly rank: number;
+  readonly requestor: string;
+  readonly platform: Readonly<Record<string, string>>;
+  again: Waiting[];
+  first: Waiting[];
+  againHead: number;
+  firstHead: number;
+  size: number;
+}
+
+interface Slots extends PlacingWorker {
+  busy: number;
+  lastInput: string | undefined;
+}
+
+/** The pure view that {@link SchedulingView.plan} decides from. */
+export interface SchedulingView {
+  enqueue(task: QueuedTask): void;
+  /** Does nothing when the task is not queued. */
+  dequeue(taskId: TaskId): void;
+  /** A task came to be on a worker (true) or is there no more (false), whoever decided it. */
+  occupy(workerId: WorkerId, requestor: string, input: string): void;
+  vacate(workerId: WorkerId, requestor: string): void;
+  /** A worker that may be given tasks. */
+  setWorker(worker: PlacingWorker): void;
+  removeWorker(workerId: WorkerId): void;
+  /** The next assignment; the caller carries it out (dequeue, occupy) before asking again. Undefined: nothing fits. */
+  next(): Assignment | undefined;
+  readonly queued: number;
+  readonly busy: number;
+  readonly slots: number;
+  readonly workers: number;
+  busyOn(workerId: WorkerId): number;
+  /** How many tasks go ahead of this one at most, and whether any present worker could run it. */
+  outlook(taskId: TaskId): { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] } | undefined;
+}
+
+const groupKey = (task: QueuedTask): string =>
+  `${task.rank}\n${task.requestor}\n${Object.entries(task.platform).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${name}=${value}`).join("\n")}`;
+
+export const meets = (worker: PlacingWorker, platform: Readonly<Record<string, string>>): boolean => {
+  for (const name in platform) if (worker.platform[name] !== platform[name]) return false;
+  return true;
+};
+
+export function schedulingView(): SchedulingView {
+  const waiting = new Map<TaskId, Waiting & { group: Group }>();
+  const groups = new Map<string, Group>();
+  const workers = new Map<WorkerId, Slots>();
+  /** By worker, also of those that may not be given tasks now. */
+  const occupied = new Map<WorkerId, number>();
+  const running = new Map<string, number>();
+  let order = 0;
+  let busy = 0;
+  let slots = 0;
+
+  const headOf = (group: Group): Waiting | undefined => {
+    while (group.againHead < group.again.length && group.again[group.againHead]!.gone) group.againHead++;
+    if (group.againHead < group.again.length) return group.again[group.againHead];
+    group.again = [];
+    group.againHead = 0;
+    while (group.firstHead < group.first.length && group.first[group.firstHead]!.gone) group.firstHead++;
+    if (group.firstHead > 1_024 && group.firstHead * 2 > group.first.length) {
+      group.first = group.first.slice(group.firstHead);
+      group.firstHead = 0;
+    }
+    return group.first[group.firstHead];
+  };
+  const sooner = (a: Group, b: Group): boolean => {
+    if (a.rank !== b.rank) return a.rank < b.rank;
+    const runningA = running.get(a.requestor) ?? 0;
+    const runningB = running.get(b.requestor) ?? 0;
+    if (runningA !== runningB) return runningA < runningB;
+    return headOf(a)!.order < headOf(b)!.order;
+  };
+  const workerFor = (group: Group, input: string): { worker: Slots; same: boolean } | undefined => {
+    let best: Slots | undefined;
+    for (const worker of workers.values()) {
+      const free = worker.slots - worker.busy;
+      if (free <= 0 || !meets(worker, group.platform)) continue;
+      if (worker.lastInput === input) return { worker, same: true };
+      if (best === undefined || free > best.slots - best.busy) best = worker;
+    }
+    return best === undefined ? undefined : { worker: best, same: false };
+  };
+
+  const view: SchedulingView = {
+    enqueue(task) {
+      if (waiting.has(task.taskId)) return;
+      const key = groupKey(task);
+      let group = groups.get(key);
+      if (group === undefined) {
+        group = { key, rank: task.rank, requestor: task.requestor, platform: task.platform, again: [], first: [], againHead: 0, firstHead: 0, size: 0 };
+        groups.set(key, group);
+      }
+      const entry = { task, order: order++, gone: false, group };
+      (task.again ? group.again : group.first).push(entry);
+      group.size++;
+      waiting.set(task.taskId, entry);
+    },
+    dequeue(taskId) {
+      const entry = waiting.get(taskId);
+      if (entry === undefined) return;
+      waiting.delete(taskId);
+      entry.gone = true;
+      if (--entry.group.size === 0) groups.delete(entry.group.key);
+    },
+    occupy(workerId, requestor, input) {
+      busy++;
+      occupied.set(workerId, (occupied.get(workerId) ?? 0) + 1);
+      running.set(requestor, (running.get(requestor) ?? 0) + 1);
+      const worker = workers.get(workerId);
+      if (worker === undefined) return;
+      worker.busy++;
+      worker.lastInput = input;
+    },
+    vacate(workerId, requestor) {
+      busy--;
+      const left = (occupied.get(workerId) ?? 1) - 1;
+      if (left === 0) occupied.delete(workerId);
+      else occupied.set(workerId, left);
+      const others = (running.get(requestor) ?? 1) - 1;
+      if (others === 0) running.delete(requestor);
+      else running.set(requestor, others);
+      const worker = workers.get(workerId);
+      if (worker !== undefined) worker.busy--;
+    },
+    setWorker(worker) {
+      const known = workers.get(worker.workerId);
+      slots += worker.slots - (known?.slots ?? 0);
+      workers.set(worker.workerId, { ...worker, busy: occupied.get(worker.workerId) ?? 0, lastInput: known?.lastInput });
+    },
+    removeWorker(workerId) {
+      slots -= workers.get(workerId)?.slots ?? 0;
+      workers.delete(workerId);
+    },
+    next() {
+      if (groups.size === 0 || busy >= slots + (occupiedElsewhere())) return undefined;
+      const candidates = [...groups.values()];
+      while (candidates.length > 0) {
+        let at = 0;
+        for (let i = 1; i < candidates.length; i++) if (sooner(candidates[i]!, candidates[at]!)) at = i;
+        const group = candidates[at]!;
+        const { task } = headOf(group)!;
+        const chosen = workerFor(group, task.input);
+        if (chosen !== undefined) {
+          const { worker, same } = chosen;
+          const free = `${worker.slots - worker.busy} of ${worker.slots} slots free`;
+          const why = same
+            ? `${worker.workerId} ran the same input last and has ${free}`
+            : workers.size === 1
+            ? `${worker.workerId} is the only worker, with ${free}`
+            : `${worker.workerId} has the most free slots of those that fit: ${free}`;
+          return { taskId: task.taskId, workerId: worker.workerId, why };
+        }
+        candidates.splice(at, 1);
+      }
+      return undefined;
+    },
+    get queued() {
+      return waiting.size;
+    },
+    get busy() {
+      return busy;
+    },
+    get slots() {
+      return slots;
+    },
+    get workers() {
+      return workers.size;
+    },
+    busyOn: (workerId) => occupied.get(workerId) ?? 0,
+    outlook(taskId) {
+      const entry = waiting.get(taskId);
+      if (entry === undefined) return undefined;
+      let ahead = 0;
+      for (const group of groups.values()) {
+        if (group.rank < entry.group.rank) ahead += group.size;
+        else if (group === entry.group) for (const other of group.first) ahead += !other.gone && other.order < entry.order ? 1 : 0;
+      }
+      const fits = [...workers.values()].some((worker) => meets(worker, entry.task.platform));
+      const unmet = fits ? [] : Object.entries(entry.task.platform)
+        .filter(([name, value]) => ![...workers.values()].some((worker) => worker.platform[name] === value))
+        .map(([name, value]) => `${name}=${value}`);
+      return { ahead, fits, unmet };
+    },
+  };
+  /** Tasks counted as busy on workers that are not in the view now. */
+  const occupiedElsewhere = (): number => {
+    let elsewhere = 0;
+    for (const [workerId, count] of occupied) if (!workers.has(workerId)) elsewhere += count;
+    return elsewhere;
+  };
+  return view;
+}
