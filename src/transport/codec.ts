@@ -99,7 +99,10 @@ const unencodable = (found: string): Fault =>
 export function decode(bytes: Uint8Array, limits: Pick<Limits, "nestingMax"> = {}): unknown {
   scan(bytes, limits.nestingMax ?? nestingMaxDefault);
   try {
-    return cbor.decode(bytes);
+    // A slice of a Buffer is a Buffer: what is decoded should be the same wherever the bytes come from.
+    return cbor.decode(
+      bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    );
   } catch (cause) {
     throw new Fault("FRAME_INVALID", `Cannot decode a message: ${(cause as Error).message}`, { cause });
   }
