@@ -56,7 +56,10 @@ export interface States {
   /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
   current(prefix?: string): AsyncIterable<Entry>;
   /** Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. */
-  history(address: string, range?: { readonly afterSeq?: number; readonly toSeq?: number; readonly limit?: number }): AsyncIterable<Entry>;
+  history(
+    address: string,
+    range?: { readonly afterSeq?: number; readonly toSeq?: number; readonly limit?: number },
+  ): AsyncIterable<Entry>;
   /**
    * Every actor as it was just after entry `seq`: a consistent cut of the system.
    * Complete for every seq from `firstSeq` (see {@link bounds}) on.
@@ -66,6 +69,8 @@ export interface States {
   cut(seq: number, prefix?: string): AsyncIterable<Entry>;
   bounds(): Promise<{ readonly firstSeq: number; readonly lastSeq: number; readonly bytes: number }>;
   /** Forgets history that is older or more than this; current states and cuts from the new firstSeq on stay whole. */
-  prune(limits: { readonly beforeMs: number; readonly bytesMax: number }): Promise<{ readonly firstSeq: number; readonly bytes: number }>;
+  prune(
+    limits: { readonly beforeMs: number; readonly bytesMax: number },
+  ): Promise<{ readonly firstSeq: number; readonly bytes: number }>;
   close(): Promise<void>;
 }

@@ -1,0 +1,282 @@
+import { Buffer } from "node:buffer";
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type Database, open, type RootDatabase } from "lmdb";
+import { Fault } from "../../domain/fault.ts";
+import type { SaidPlace } from "./entry_codec.ts";
+
+/** Of the index and of the base; the index of an earlier format is built anew. */
+const indexFormat = 1;
+
+/** Where an entry lies in the log. */
+export interface Location {
+  readonly seq: number;
+  /** The ordinal of the segment times 2^32, plus the offset of the record in it. */
+  readonly position: number;
+  readonly payloadBytes: number;
+  readonly gone: boolean;
+}
+
+export const positionOf = (ordinal: number, offset: number): number => ordinal * 2 ** 32 + offset;
+export const ordinalOfPosition = (position: number): number => Math.floor(position / 2 ** 32);
+export const offsetOfPosition = (position: number): number => position % 2 ** 32;
+
+/** An entry to be indexed. */
+export interface Indexed extends Location {
+  readonly address: string;
+  /** The entry as it is kept beside its address. */
+  bytes(): Uint8Array;
+}
+
+/** How far the index has come, saved with every step of it. */
+export interface IndexMeta {
+  readonly format: number;
+  readonly indexedSeq: number;
+  readonly indexedAtMs: number;
+  /** Of the batch after the last one indexed. */
+  readonly position: number;
+  readonly lastEpoch: number;
+  readonly mark: SaidPlace;
+  readonly openFrom: number;
+}
+
+export interface Kept {
+  readonly address: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The rows of one actor in the history, or a part of them. */
+export interface HistoryRow {
+  readonly address: string;
+  readonly firstSeq: number;
+  readonly locations: Buffer;
+}
+
+/**
+ * Follows the log: the newest entry of every actor, and where each actor's entries lie. All of it can be made again
+ * from the log and the base. Reads are synchronous and short; callers page.
+ */
+export interface StateIndex {
+  meta(): IndexMeta | undefined;
+  /** Adds entries of one segment, in order, and the new meta: all or none. */
+  add(entries: readonly Indexed[], meta: IndexMeta): Promise<void>;
+  /** Fills the empty index with what the base keeps. */
+  seed(kept: readonly Kept[]): Promise<void>;
+  get(address: string): Uint8Array | undefined;
+  /** The next actors after `after` under `prefix`, in byte order. */
+  current(prefix: string, after: string | undefined, limit: number): Kept[];
+  /** The next rows after that one (of an address and its first seq) under `prefix`, by address, then seq. */
+  rows(prefix: string, after: readonly [string, number] | undefined, limit: number): HistoryRow[];
+  /** The rows of one actor that begin after `afterFirstSeq`, oldest first. */
+  rowsOf(address: string, afterFirstSeq: number, limit: number): HistoryRow[];
+  /** The last row of that actor that begins at or before `seq`. */
+  lastRow(address: string, seq: number): HistoryRow | undefined;
+  /** Removes the rows of these actors that begin before `seq`. */
+  forget(addresses: readonly string[], seq: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * What the dropped segments leave behind: for each actor that was there at `firstSeq`, the entry it was at, unless the
+ * index or the log tell it. Part of the store: it cannot be made again.
+ */
+export interface StateBase {
+  firstSeq(): number;
+  /** Durable when it resolves. */
+  setFirstSeq(seq: number): Promise<void>;
+  get(address: string): Uint8Array | undefined;
+  page(prefix: string, after: string | undefined, limit: number): Kept[];
+  put(kept: readonly { readonly address: string; readonly bytes: Uint8Array | undefined }[]): Promise<void>;
+  /** Resolves when all that was put is durable. */
+  flushed(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const locationBytes = 20;
+const goneBit = 2 ** 31;
+
+function packLocations(locations: readonly Location[]): Buffer {
+  const bytes = Buffer.allocUnsafe(locations.length * locationBytes);
+  let at = 0;
+  for (const { seq, position, payloadBytes, gone } of locations) {
+    bytes.writeDoubleLE(seq, at);
+    bytes.writeDoubleLE(position, at + 8);
+    bytes.writeUInt32LE(gone ? payloadBytes + goneBit : payloadBytes, at + 16);
+    at += locationBytes;
+  }
+  return bytes;
+}
+
+function unpack(bytes: Buffer, at: number): Location {
+  const length = bytes.readUInt32LE(at + 16);
+  const gone = length >= goneBit;
+  return {
+    seq: bytes.readDoubleLE(at),
+    position: bytes.readDoubleLE(at + 8),
+    payloadBytes: gone ? length - goneBit : length,
+    gone,
+  };
+}
+
+export function locationsOf(row: HistoryRow): Location[] {
+  const locations: Location[] = [];
+  for (let at = 0; at < row.locations.length; at += locationBytes) locations.push(unpack(row.locations, at));
+  return locations;
+}
+
+/** The last location of a row at or before `seq`; the row must begin there or before. */
+export function lastLocation(row: HistoryRow, seq: number): Location {
+  let at = row.locations.length - locationBytes;
+  while (at > 0 && row.locations.readDoubleLE(at) > seq) at -= locationBytes;
+  return unpack(row.locations, at);
+}
+
+/** Sorts after every address under the prefix: addresses are printable ASCII. */
+const endOf = (prefix: string): string => `${prefix}\x7f`;
+
+const addressRange = (prefix: string, after: string | undefined, limit: number) => ({
+  ...(after !== undefined ? { start: after, exclusiveStart: true } : prefix === "" ? {} : { start: prefix }),
+  end: endOf(prefix),
+  limit,
+});
+
+function openEnvironment(path: string, readOnly: boolean): RootDatabase<Buffer, string> {
+  if (readOnly && !existsSync(join(path, "data.mdb"))) {
+    throw new Fault(
+      "REQUEST_INVALID",
+      `Cannot read the store at ${path} as it must have been opened for writing once: current value is no index`,
+    );
+  }
+  return open<Buffer, string>({ path, noSubdir: false, encoding: "binary", readOnly });
+}
+
+function checkFormat(format: number, path: string): void {
+  if (format <= indexFormat) return;
+  throw new Fault(
+    "STORE_NEWER",
+    `Cannot read ${path} as it was made by a newer version: format ${format}, this one knows up to ${indexFormat}`,
+  );
+}
+
+/** @param dir the folder of the store. */
+export async function openIndex(dir: string, readOnly: boolean): Promise<StateIndex> {
+  const path = join(dir, "index");
+  let root = openEnvironment(path, readOnly);
+  let metas = root.openDB<IndexMeta, string>({ name: "meta", encoding: "json" });
+  const format = metas.get("meta")?.format ?? indexFormat;
+  checkFormat(format, path);
+  if (format < indexFormat && !readOnly) {
+    await root.close();
+    await rm(path, { recursive: true });
+    root = openEnvironment(path, readOnly);
+    metas = root.openDB<IndexMeta, string>({ name: "meta", encoding: "json" });
+  }
+  const currents: Database<Buffer, string> = root.openDB({ name: "current", encoding: "binary" });
+  const histories: Database<Buffer, [string, number]> = root.openDB({ name: "history", encoding: "binary" });
+  const rowOf = ({ key, value }: { key: [string, number]; value: Buffer }): HistoryRow => ({
+    address: key[0],
+    firstSeq: key[1],
+    locations: value,
+  });
+  return {
+    meta: () => metas.get("meta"),
+    async add(entries, meta) {
+      const actors = new Map<string, { last: Indexed; locations: Indexed[] }>();
+      for (const entry of entries) {
+        const actor = actors.get(entry.address);
+        if (actor === undefined) actors.set(entry.address, { last: entry, locations: [entry] });
+        else {
+          actor.last = entry;
+          actor.locations.push(entry);
+        }
+      }
+      await root.batch(() => {
+        for (const [address, { last, locations }] of actors) {
+          void histories.put([address, locations[0]!.seq], packLocations(locations));
+          if (last.gone) void currents.remove(address);
+          else void currents.put(address, last.bytes() as Buffer);
+        }
+        void metas.put("meta", meta);
+      });
+    },
+    async seed(kept) {
+      await root.batch(() => {
+        for (const { address, bytes } of kept) void currents.put(address, bytes as Buffer);
+      });
+    },
+    get: (address) => currents.get(address),
+    current: (prefix, after, limit) =>
+      Array.from(currents.getRange(addressRange(prefix, after, limit)), ({ key, value }) => ({
+        address: key,
+        bytes: value,
+      })),
+    rows(prefix, after, limit) {
+      const range = {
+        ...(after !== undefined
+          ? { start: [...after] as [string, number], exclusiveStart: true }
+          : prefix === ""
+          ? {}
+          : { start: [prefix] as unknown as [string, number] }),
+        end: [endOf(prefix)] as unknown as [string, number],
+        limit,
+      };
+      return Array.from(histories.getRange(range), rowOf);
+    },
+    rowsOf: (address, afterFirstSeq, limit) =>
+      Array.from(
+        histories.getRange({
+          start: [address, afterFirstSeq],
+          exclusiveStart: true,
+          end: [address, Number.MAX_VALUE],
+          limit,
+        }),
+        rowOf,
+      ),
+    lastRow: (address, seq) =>
+      Array.from(
+        histories.getRange({ start: [address, seq], end: [address, -1], reverse: true, limit: 1 }),
+        rowOf,
+      )[0],
+    async forget(addresses, seq) {
+      await root.batch(() => {
+        for (const address of addresses) {
+          for (const key of histories.getKeys({ start: [address, 0], end: [address, seq] })) void histories.remove(key);
+        }
+      });
+    },
+    close: () => root.close(),
+  };
+}
+
+/** @param dir the folder of the store. */
+export function openBase(dir: string, readOnly: boolean): StateBase {
+  const path = join(dir, "base");
+  const root = openEnvironment(path, readOnly);
+  const metas = root.openDB<{ format: number; firstSeq: number }, string>({ name: "meta", encoding: "json" });
+  const entries: Database<Buffer, string> = root.openDB({ name: "entries", encoding: "binary" });
+  checkFormat(metas.get("meta")?.format ?? indexFormat, path);
+  return {
+    firstSeq: () => metas.get("meta")?.firstSeq ?? 1,
+    async setFirstSeq(seq) {
+      await metas.put("meta", { format: indexFormat, firstSeq: seq });
+      await root.flushed;
+    },
+    get: (address) => entries.get(address),
+    page: (prefix, after, limit) =>
+      Array.from(entries.getRange(addressRange(prefix, after, limit)), ({ key, value }) => ({
+        address: key,
+        bytes: value,
+      })),
+    async put(kept) {
+      await root.batch(() => {
+        for (const { address, bytes } of kept) {
+          if (bytes === undefined) void entries.remove(address);
+          else void entries.put(address, bytes as Buffer);
+        }
+      });
+    },
+    flushed: async () => void (await root.flushed),
+    close: () => root.close(),
+  };
+}
