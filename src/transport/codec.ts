@@ -66,16 +66,17 @@ function plainArray(array: readonly unknown[], nestingLeft: number): readonly un
 function plainObject(object: Readonly<Record<string, unknown>>, nestingLeft: number): Record<string, unknown> {
   let copy: Record<string, unknown> | undefined;
   const keys = Object.keys(object);
-  for (const [index, key] of keys.entries()) {
+  for (let index = 0; index < keys.length; index++) {
+    const key = keys[index] as string;
     if (key === "__proto__") throw unencodable("a map with the key __proto__");
     const value = object[key];
     const kept = value === undefined ? undefined : plain(value, nestingLeft);
-    const name = key.toWellFormed();
-    if (copy === undefined && (kept === undefined || kept !== value || name !== key)) {
+    if (copy === undefined) {
+      if (kept !== undefined && kept === value && key.isWellFormed()) continue;
       copy = {};
       for (const earlier of keys.slice(0, index)) copy[earlier] = object[earlier];
     }
-    if (copy !== undefined && kept !== undefined) copy[name] = kept;
+    if (kept !== undefined) copy[key.toWellFormed()] = kept;
   }
   return copy ?? object;
 }
@@ -177,14 +178,13 @@ function scan(bytes: Uint8Array, nestingMax: number): void {
 }
 
 function checkText(bytes: Uint8Array, from: number, to: number): void {
-  for (let at = from; at < to; at++) {
-    if ((bytes[at] as number) < 0x80) continue;
-    try {
-      utf8.decode(bytes.subarray(at, to));
-      return;
-    } catch {
-      throw undecodable(from, "must have text in UTF-8", `${to - from} bytes that are not`);
-    }
+  let any = 0;
+  for (let at = from; at < to; at++) any |= bytes[at] as number;
+  if (any < 0x80) return;
+  try {
+    utf8.decode(bytes.subarray(from, to));
+  } catch {
+    throw undecodable(from, "must have text in UTF-8", `${to - from} bytes that are not`);
   }
 }
 
