@@ -143,7 +143,10 @@ export function acceptOver(stream: ByteStream, options: AcceptOptions, ports: Ac
     deadlineAtMs: ports.clock.now() + (options.limits?.handshakeMs ?? limitsDefault.handshakeMs),
     prefix: magic,
     judge(hello) {
-      if (options.token !== undefined && !ports.sameSecret(hello.token ?? "", options.token)) {
+      if (
+        options.token !== undefined &&
+        (hello.token === undefined || !ports.sameSecret(hello.token, options.token))
+      ) {
         throw new Fault(
           "TOKEN_INVALID",
           `Cannot accept this connection as its token must be the cluster's: current value is ${

@@ -42,7 +42,11 @@ export async function keepDialing(options: KeepDialingOptions): Promise<void> {
       if (signal.aborted) close();
       else {
         signal.addEventListener("abort", close, { once: true });
-        options.onConnection(connection);
+        try {
+          options.onConnection(connection);
+        } catch (thrown) {
+          connection.close(asFault(thrown, "Cannot begin with a connection"));
+        }
       }
       trouble = await connection.closed;
       signal.removeEventListener("abort", close);

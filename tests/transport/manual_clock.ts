@@ -1,7 +1,11 @@
 import type { Clock } from "../../src/runtime/clock.ts";
 
 /** A clock that stands still until it is advanced. */
-export function manualClock(): Clock & { advance(ms: number): Promise<void>; waiting(): number } {
+export function manualClock(): Clock & {
+  advance(ms: number): Promise<void>;
+  jump(ms: number): Promise<void>;
+  waiting(): number;
+} {
   let nowMs = 0;
   const alarms = new Set<{ readonly atMs: number; readonly wake: () => void }>();
   return {
@@ -12,6 +16,14 @@ export function manualClock(): Clock & { advance(ms: number): Promise<void>; wai
       return () => void alarms.delete(alarm);
     },
     waiting: () => alarms.size,
+    /** As after a process was stopped: all that became due meanwhile is called at once, late. */
+    async jump(ms) {
+      nowMs += ms;
+      for (const alarm of [...alarms].filter(({ atMs }) => atMs <= nowMs).sort((a, b) => a.atMs - b.atMs)) {
+        if (alarms.delete(alarm)) alarm.wake();
+      }
+      await settle();
+    },
     /** Wakes who is due, in the order of time, and lets what follows from it happen. */
     async advance(ms) {
       const untilMs = nowMs + ms;

@@ -25,9 +25,9 @@ function fakeConnection(): { readonly connection: Connection; end(why?: Fault): 
       send: () => {},
       drained: () => Promise.resolve(),
       onMessage: () => {},
-      close() {
+      close(why) {
         closes++;
-        end();
+        end(why);
       },
     },
   };
@@ -184,4 +184,29 @@ test("keepDialing() closes a connection that comes after the abort, without hand
   await kept.done;
   expect(fake.closes).toBe(1);
   expect(kept.connections).toEqual([]);
+});
+
+test("keepDialing() closes a connection that onConnection fails to begin with, and dials again", async () => {
+  const clock = manualClock();
+  const fakes = [fakeConnection(), fakeConnection()];
+  const abort = new AbortController();
+  const troubles: string[] = [];
+  let dials = 0;
+  const done = keepDialing({
+    dial: () => Promise.resolve((fakes[dials++] ?? fakeConnection()).connection),
+    onConnection() {
+      if (dials === 1) throw new Error("ours");
+    },
+    clock,
+    random: patient,
+    onTrouble: (fault) => void troubles.push(fault.message),
+    signal: abort.signal,
+  });
+  await settle();
+  expect(fakes[0]?.closes).toBe(1);
+  await clock.advance(5000);
+  expect(dials).toBe(2);
+  expect(troubles).toEqual(["Cannot begin with a connection: ours"]);
+  abort.abort();
+  await done;
 });
