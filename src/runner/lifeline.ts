@@ -11,6 +11,7 @@ import { type ChildProcess, spawn } from "node:child_process";
  * - the leader lives, with the recorded start time, and it is in the leader's session or descends from it; or
  * - the leader is gone, it is in the session that the leader made, and it started later, and one of that session
  *   stands in the command's folder or writes its output (so a number that was given out anew is never taken for it); or
+ * - it is recorded by pid and start time as one that left the session; or
  * - it writes to a file that was made for the command's output. (It needs no pid, so it also covers a command whose
  *   worker was killed between starting it and writing its pid down.)
  */
@@ -18,6 +19,7 @@ const script = `
 dir=$1 boot=$2
 shift 2
 unset IFS
+exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- # whatever was inherited is not ours
 trap '' HUP INT QUIT TERM
 while read -r _; do :; done
 
@@ -55,7 +57,7 @@ stands() {
   case "$here/" in "$cwd"/*) return 0 ;; esac
   return 1
 }
-# Puts the pids that belong to the record in boot_then, stdout, stderr, cwd, pid and start_then into members.
+# Puts the pids that belong to the record in boot_then, stdout, stderr, cwd, pid, start_then and strays into members.
 find_members() {
   members=" " orphans= proof= leader=gone
   if [ -n "$pid" ] && [ -e "/proc/$pid" ]; then
@@ -68,6 +70,8 @@ find_members() {
   set -- $processes
   while [ $# -gt 0 ]; do
     if [ "$3" = "$pid" ] && [ $leader = alive ]; then
+      members="$members$1 "
+    elif case "$strays" in *" $1:$4 "*) true ;; *) false ;; esac; then
       members="$members$1 "
     elif [ "$3" = "$pid" ] && [ $leader = gone ] && [ "$4" -ge "$start_then" ]; then
       orphans="$orphans$1 "
@@ -98,9 +102,11 @@ while [ $rounds -lt 200 ]; do
   survey
   left=
   for record; do
-    boot_then= stdout= stderr= cwd= pid= start_then=
-    { IFS= read -r boot_then; IFS= read -r stdout; IFS= read -r stderr; IFS= read -r cwd; read -r pid start_then; } \
-      2>/dev/null < "$dir/$record"
+    boot_then= stdout= stderr= cwd= pid= start_then= strays=" "
+    {
+      IFS= read -r boot_then; IFS= read -r stdout; IFS= read -r stderr; IFS= read -r cwd; read -r pid start_then
+      while read -r stray start; do strays="$strays$stray:$start "; done
+    } 2>/dev/null < "$dir/$record"
     [ "$boot_then" = "$boot" ] && [ -n "$stderr" ] || continue
     [ -n "$start_then" ] || pid=
     find_members

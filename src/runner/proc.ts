@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import process from "node:process";
 
 /** A process as Linux shows it in /proc/PID/stat. */
 export interface ProcessInfo {
@@ -94,4 +95,23 @@ function pidNames(): string[] {
   } catch {
     return [];
   }
+}
+
+/** O_CLOEXEC, as Linux has it on all machines that Node and Deno run on. */
+const closeOnExec = 0o2000000;
+
+/**
+ * The descriptors from 3 to 9 that children get unasked, in order. Deno's children inherit what Deno itself inherited,
+ * its IPC channel among it; Node hides its own.
+ */
+export function inheritedDescriptors(): readonly number[] {
+  if (!("deno" in process.versions)) return [];
+  return [3, 4, 5, 6, 7, 8, 9].filter((fd) => {
+    try {
+      const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))?.[1] ?? "";
+      return (Number.parseInt(flags, 8) & closeOnExec) === 0;
+    } catch {
+      return false; // Not open.
+    }
+  });
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process"
 import { createHash } from "node:crypto";
 import {
   accessSync,
+  appendFileSync,
   closeSync,
   constants,
   mkdirSync,
@@ -20,7 +21,7 @@ import { asFault, Fault } from "../domain/fault.ts";
 import { invariant } from "../domain/invariant.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { killRecorded, startLifeline } from "./lifeline.ts";
-import { bootId, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
+import { bootId, inheritedDescriptors, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
 import type { Exit, Runner, Running, RunRequest } from "./runner.ts";
 
 export interface ProcessRunnerOptions {
@@ -31,11 +32,14 @@ export interface ProcessRunnerOptions {
 
 /** Where a bare command name is sought when the command's environment has no PATH. */
 const defaultPath = "/usr/local/bin:/usr/bin:/bin";
-/** Output files are measured this often: at first, and when one grows by more than its limit in between. */
+/** Output files are measured this often: the first figure at first, and while one grows fast. */
 const measureMsMin = 10;
 const measureMsMax = 200;
-/** A stream may stand over its limit by this much, or by the limit itself, before it is cut while the command runs. */
-const spareBytesMin = 1024 * 1024;
+/**
+ * A stream may stand over its limit by this much before it is cut while the command runs. What is written between
+ * measuring and cutting is cut uncounted: the fewer cuts, the truer the count.
+ */
+const spareBytes = 32 * 1024 * 1024;
 /** How long processes that were sent SIGKILL are waited for: one that hangs in the kernel must not hold the slot for ever. */
 const dyingMsMax = 10_000;
 
@@ -61,6 +65,16 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
   let cancelMeasuring: (() => void) | undefined;
   let measureMs = measureMsMin;
   mkdirSync(dir, { recursive: true });
+  const nullFd = openSync("/dev/null", "r+");
+  /**
+   * What stands for descriptors 3, 4, … of commands, so that none of this process reaches them; nothing as a rule.
+   * Deno tells the command of it by the variable DENO_EXTRA_STDIO_FDS: better start a worker without an IPC channel.
+   */
+  const hidden: ("ignore" | number)[] = [];
+  for (const fd of inheritedDescriptors()) {
+    while (hidden.length < fd - 3) hidden.push("ignore");
+    hidden.push(nullFd);
+  }
   const forgetSignals = learnUnnamedSignals((signal) => {
     for (const command of commands.values()) {
       if (processInfo(command.pid) === undefined) {
@@ -116,7 +130,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
         const recordFd = openSync(record, "w");
         try {
           writeSync(recordFd, known.join("\n") + "\n");
-          child = await spawnCommand(file, request, output.fds, clock);
+          child = await spawnCommand(asGiven(file, request), request, ["ignore", ...output.fds, ...hidden], clock);
           // A command that has ended already has no start time; what it left behind is found by its output files.
           const started = processInfo(child.pid ?? 0);
           if (started !== undefined) writeSync(recordFd, `${started.pid} ${started.startTicks}\n`);
@@ -129,7 +143,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
       } finally {
         output.close();
       }
-      const command = watchCommand({ request, child, paths: output.paths, clock });
+      const command = watchCommand({ request, child, paths: output.paths, record, clock });
       commands.set(request.id, command);
       command.exit.then(() => {
         rmSync(record, { force: true });
@@ -148,12 +162,14 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
     },
 
     async close() {
+      if (isClosed) return;
       isClosed = true;
       for (const command of commands.values()) command.stop("the runner was closed");
       await Promise.all([...commands.values()].map((command) => command.exit));
       cancelMeasuring?.();
       forgetSignals();
       lifeline?.stdin?.destroy();
+      closeSync(nullFd);
     },
   };
 }
@@ -168,11 +184,12 @@ type Ending = { readonly kind: "timedOut" } | { readonly kind: "stopped"; readon
 
 /** A started command until all of it is gone. */
 function watchCommand(
-  { request, child, paths, clock }: {
+  { request, child, paths, record, clock }: {
     readonly request: RunRequest;
     readonly child: ChildProcess;
     /** Of the output, one or two, without symbolic links. */
     readonly paths: readonly string[];
+    readonly record: string;
     readonly clock: Clock;
   },
 ): Command {
@@ -217,6 +234,8 @@ function watchCommand(
     if (ending !== undefined || leaderIsGone) return;
     ending = why;
     sendToAll("SIGTERM");
+    // Should this process die during the grace, nothing else would name those who survived their parents.
+    if (strays.size > 0) appendFileSync(record, [...strays].map((it) => `${it.join(" ")}\n`).join(""));
     graceEndsAtMs = clock.now() + request.graceMs;
     cancelTimer();
     cancelTimer = clock.at(graceEndsAtMs, () => sendToAll("SIGKILL"));
@@ -262,8 +281,8 @@ function watchCommand(
       let isFast = false;
       for (const stream of streams) {
         const before = stream.lastBytes;
-        cut(stream, request.outputBytesMax, Math.max(request.outputBytesMax, spareBytesMin));
-        if (stream.lastBytes - before > spareBytesMin) isFast = true;
+        cut(stream, request.outputBytesMax, spareBytes);
+        if (stream.lastBytes - before > spareBytes / 8) isFast = true;
       }
       return isFast;
     },
@@ -277,12 +296,12 @@ interface Stream {
   truncatedBytes: number;
 }
 
-/** Cuts the file to `bytesMax` when it is larger than that by more than `spareBytes`, and counts what was cut. */
-function cut(stream: Stream, bytesMax: number, spareBytes: number): void {
+/** Cuts the file to `bytesMax` when it is larger than that by more than `toleratedBytes`, and counts what was cut. */
+function cut(stream: Stream, bytesMax: number, toleratedBytes: number): void {
   try {
     const size = statSync(stream.path).size;
     stream.lastBytes = size + stream.truncatedBytes;
-    if (size <= bytesMax + spareBytes) return;
+    if (size <= bytesMax + toleratedBytes) return;
     truncateSync(stream.path, bytesMax);
     stream.truncatedBytes += size - bytesMax;
   } catch {
@@ -380,19 +399,19 @@ function isFolder(path: string): boolean {
 
 /** @throws {Fault} `COMMAND_NOT_STARTED` when the system refuses to execute it. */
 async function spawnCommand(
-  file: string,
+  command: SpawnedAs,
   request: RunRequest,
-  [stdout, stderr]: readonly [number, number],
+  stdio: ("ignore" | number)[],
   clock: Clock,
 ): Promise<ChildProcess> {
   const options: SpawnOptions = {
     cwd: request.cwd,
     env: request.env as NodeJS.ProcessEnv,
     detached: true,
-    stdio: ["ignore", stdout, stderr],
+    stdio,
   };
   for (let attempt = 1;; attempt++) {
-    const started = await trySpawn(asGiven(file, request), options);
+    const started = await trySpawn(command, options);
     if (!(started instanceof Error)) return started;
     const code = (started as NodeJS.ErrnoException).code ?? "";
     // The file was just written, and some process that is being started still holds it open for writing (ETXTBSY, 26).
@@ -428,15 +447,19 @@ interface SpawnedAs {
 }
 
 /**
- * The command such that the runtime starts exactly it. Deno rewrites command lines in which its own path occurs (it
- * adds flags and variables, to pass for Node); a second slash before the path, and quotes within it, hide it.
+ * The command such that the runtime starts exactly it; on Node that is the command itself.
+ *
+ * Deno rewrites command lines in which its own path occurs (it adds flags and variables, to pass for Node). A second
+ * slash before the path hides it. Where it stands among the arguments or variables, a shell is told a text in which
+ * quotes break the path up, and then becomes the command; `argv[0]` is then the path of the executable.
  */
 function asGiven(file: string, request: RunRequest): SpawnedAs {
   const [argv0 = "", ...args] = request.argv;
   if (!("deno" in process.versions)) return { file, args, argv0 };
   const hidden = file === process.execPath ? `/${file}` : file;
-  const mentions = [...args, ...Object.values(request.env)].some((text) => text.includes(process.execPath));
-  if (!mentions || args.length === 0) return { file: hidden, args, argv0 };
+  const isRewritten = args.length > 0 &&
+    [...args, ...Object.values(request.env)].some((text) => text.includes(process.execPath));
+  if (!isRewritten) return { file: hidden, args, argv0 };
   const words = [hidden, ...args].map((word) => `'${word.replaceAll("'", "'\\''").replace(/[;&|/]/g, "$&''")}'`);
   const unset = request.env["PWD"] === undefined ? "unset PWD\n" : "";
   return { file: "/bin/sh", args: ["-c", `${unset}exec ${words.join(" ")}`], argv0: "sh" };

@@ -25,6 +25,7 @@ export type Exit =
   & {
     readonly startedAtMs: number;
     readonly endedAtMs: number;
+    /** What was written beyond the limit; a little less than that when a command wrote very much very fast. */
     readonly stdoutTruncatedBytes: number;
     readonly stderrTruncatedBytes: number;
   }
