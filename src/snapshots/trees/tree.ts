@@ -1,10 +1,6 @@
 import type { Digest } from "../../domain/digest.ts";
 
-/** One entry of a directory, as REAPI's `Directory` has it. */
-export type Node =
-  | { readonly kind: "file"; readonly name: string; readonly digest: Digest; readonly executable: boolean }
-  | { readonly kind: "directory"; readonly name: string; readonly digest: Digest }
-  | { readonly kind: "symlink"; readonly name: string; readonly target: string };
+export type { Node } from "../../domain/node.ts";
 
 /** What was sent and left out, for the one line that says so. */
 export interface CaptureReport {

@@ -1,0 +1,328 @@
+import {
+  chmodSync,
+  closeSync,
+  fchmodSync,
+  futimesSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeSync,
+} from "node:fs";
+import { type Digest, sizeOf } from "../../domain/digest.ts";
+import { asFault, Fault } from "../../domain/fault.ts";
+import type { Blobs } from "../blobs/blobs.ts";
+import { readBlob } from "../blobs/blobs.ts";
+import { readDirectory, readRoot, refuseDepth } from "./read_tree.ts";
+import type { Node } from "./tree.ts";
+
+export interface CheckoutProgress {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+export interface CheckoutOptions {
+  readonly snapshot: Digest;
+  /** The folder to fill; made if it is not there, together with those above it. */
+  readonly dir: string;
+  readonly blobs: Blobs;
+  /** A tree with more entries is refused: a few small blobs can name a tree of any size. */
+  readonly entriesMax?: number;
+  /** Called now and then, at most once for every 64 files. */
+  readonly onProgress?: (progress: CheckoutProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface CheckoutReport {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** When all files of a checkout were last changed: 2010-01-01T00:00:00Z. Equal trees then look equal to tools. */
+export const checkoutMtimeSeconds = 1_262_304_000;
+
+export const entriesMaxDefault = 1_000_000;
+
+const fileMode = 0o644;
+const executableMode = 0o755;
+const folderMode = 0o755;
+/** After so many files or bytes the writer lets others run. */
+const turnFiles = 64;
+const turnBytes = 1024 * 1024;
+/** Blobs that a store must wait for are read so many at once. */
+const fetchesMax = 16;
+/** Blobs of more bytes pass through in chunks. */
+const wholeBytesMax = 1024 * 1024;
+
+/**
+ * Writes a snapshot into an empty folder: files with their execute bit (0755 or 0644, whatever the umask), symlinks as
+ * they are, empty folders; all with one fixed time of change ({@link checkoutMtimeSeconds}). Nothing is ever written
+ * through a symlink: they are made last. What was written stays when it fails.
+ *
+ * @throws {Fault} `SNAPSHOT_UNKNOWN`, `BLOB_MISSING` for what the store lacks; `TREE_INVALID`, `PATH_INVALID` for a bad
+ * tree; `CHECKOUT_FAILED` naming the path when it cannot be written, or the folder is not empty; `NO_SPACE`.
+ * The signal's reason when it is aborted.
+ */
+export async function checkout(options: CheckoutOptions): Promise<CheckoutReport> {
+  const { dir } = options;
+  try {
+    mkdirSync(dir, { recursive: true });
+    if (readdirSync(dir).length > 0) {
+      throw new Fault("CHECKOUT_FAILED", `Cannot check out into ${dir} as it must be empty: something is in it`);
+    }
+  } catch (error) {
+    throw failed(dir, error);
+  }
+  const writer = new Writer(options, {
+    folder: makeFolder,
+    file: (path, node) => openFile(path, node),
+    closeFile(fd) {
+      futimesSync(fd, checkoutMtimeSeconds, checkoutMtimeSeconds);
+      closeSync(fd);
+    },
+    symlink: (path, target) => symlinkSync(target, path),
+  });
+  const folders = await writer.write(realpathSync(dir));
+  // Writing into a folder changes its time, so the innermost come first.
+  for (const folder of folders.reverse()) utimesSync(folder, checkoutMtimeSeconds, checkoutMtimeSeconds);
+  return { files: writer.files, bytes: writer.bytes };
+}
+
+/**
+ * Brings a snapshot back into a folder where people work: each file and symlink replaces what has its name in one step,
+ * folders are joined, everything else stays. A symlink to a folder is followed only if it leads to one inside.
+ *
+ * @throws {Fault} as {@link checkout} does; `PATH_INVALID` for a symlink that leads outside; `CHECKOUT_FAILED` where a
+ * folder and a file have one name.
+ */
+export async function bringBack(options: CheckoutOptions): Promise<CheckoutReport> {
+  mkdirSync(options.dir, { recursive: true });
+  const top = realpathSync(options.dir);
+  const beside = (path: string): string => `${path}.${process.pid}.tmp`;
+  const refuseFolder = (path: string): void => {
+    if (!lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+    throw new Fault("CHECKOUT_FAILED", `Cannot write ${path} as no folder must be there: there is one`);
+  };
+  const writer = new Writer(options, {
+    folder(path) {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) return makeFolder(path);
+      if (found.isDirectory()) return path;
+      if (!found.isSymbolicLink()) {
+        throw new Fault("CHECKOUT_FAILED", `Cannot write into ${path} as it must be a folder: current value is a file`);
+      }
+      const real = realpathSync(path);
+      if ((real === top || real.startsWith(`${top}/`)) && statSync(real).isDirectory()) return real;
+      throw new Fault(
+        "PATH_INVALID",
+        `Cannot write through ${path} as it must lead to a folder in ${top}: it does not`,
+      );
+    },
+    file(path, node) {
+      refuseFolder(path);
+      rmSync(beside(path), { force: true }); // of an earlier process of this number
+      return openFile(beside(path), node);
+    },
+    closeFile(fd, path) {
+      closeSync(fd);
+      renameSync(beside(path), path);
+    },
+    dropFile: (path) => rmSync(beside(path), { force: true }),
+    symlink(path, target) {
+      refuseFolder(path);
+      rmSync(beside(path), { force: true });
+      symlinkSync(target, beside(path));
+      renameSync(beside(path), path);
+    },
+  });
+  await writer.write(top);
+  return { files: writer.files, bytes: writer.bytes };
+}
+
+/** How a tree's entries come into being at their paths. */
+interface Making {
+  /** Makes a folder and says where it is. */
+  folder(path: string): string;
+  /** Opens a new file. */
+  file(path: string, node: FileNode): number;
+  /** Ends a file that was written whole. */
+  closeFile(fd: number, path: string): void;
+  /** Takes away a file that was not; its descriptor is closed. */
+  dropFile?(path: string): void;
+  symlink(path: string, target: string): void;
+}
+
+type FileNode = Extract<Node, { readonly kind: "file" }>;
+
+/** Walks a tree and has everything made. Writes synchronously, which is several times quicker than not. */
+class Writer {
+  files = 0;
+  bytes = 0;
+  #options: CheckoutOptions;
+  #making: Making;
+  #entries = 0;
+  #turnFiles = 0;
+  #turnBytes = 0;
+  #fetches = new Set<Promise<void>>();
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(options: CheckoutOptions, making: Making) {
+    this.#options = options;
+    this.#making = making;
+  }
+
+  /** @returns all folders, parents before what is in them. */
+  async write(top: string): Promise<string[]> {
+    const { blobs, snapshot, signal } = this.#options;
+    const options = signal === undefined ? {} : { signal };
+    const folders: string[] = [];
+    const symlinks: { readonly path: string; readonly target: string }[] = [];
+    try {
+      // Folders still to be filled. Each is read when its turn comes, so that only names wait in memory.
+      const open = [{ path: top, depth: 0, digest: snapshot }];
+      for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
+        const nodes = folder.depth === 0
+          ? await readRoot(blobs, snapshot, options)
+          : await readDirectory(blobs, folder.digest, options);
+        this.#countEntries(nodes.length);
+        folders.push(folder.path);
+        for (const node of nodes) {
+          const path = `${folder.path}/${node.name}`;
+          if (node.kind === "symlink") symlinks.push({ path, target: node.target });
+          else if (node.kind === "directory") {
+            refuseDepth(folder.depth + 1, path);
+            const made = make(path, () => this.#making.folder(path));
+            open.push({ path: made, depth: folder.depth + 1, digest: node.digest });
+          } else {
+            const bytes = blobs.peek?.(node.digest);
+            if (bytes === undefined) await this.#fetch(path, node);
+            else this.#writeFile(path, node, bytes);
+            if (++this.#turnFiles >= turnFiles || this.#turnBytes >= turnBytes) await this.#yield();
+          }
+        }
+      }
+    } finally {
+      await Promise.all(this.#fetches);
+    }
+    this.#throwFailure();
+    for (const { path, target } of symlinks) make(path, () => this.#making.symlink(path, target));
+    this.#progress();
+    return folders;
+  }
+
+  #countEntries(more: number): void {
+    const most = this.#options.entriesMax ?? entriesMaxDefault;
+    this.#entries += more;
+    if (this.#entries <= most) return;
+    throw new Fault("TREE_INVALID", `Cannot write the tree as it must have at most ${most} entries: it has more`);
+  }
+
+  #writeFile(path: string, node: FileNode, bytes: Uint8Array): void {
+    this.#fill(path, node, (fd) => writeAll(fd, bytes));
+  }
+
+  /** Opens a file, fills it and closes it, or takes it away. */
+  #fill(path: string, node: FileNode, write: (fd: number) => void): void {
+    make(path, () => {
+      const fd = this.#making.file(path, node);
+      try {
+        write(fd);
+      } catch (error) {
+        closeSync(fd);
+        this.#making.dropFile?.(path);
+        throw error;
+      }
+      this.#making.closeFile(fd, path);
+    });
+    this.#count(node);
+  }
+
+  /** Starts to read a file's blob from a store that must wait for it; resolves when the next may start. */
+  async #fetch(path: string, node: FileNode): Promise<void> {
+    const fetched = this.#fetchNow(path, node).catch((error: unknown) => {
+      this.#failure ??= { error };
+    }).finally(() => this.#fetches.delete(fetched));
+    this.#fetches.add(fetched);
+    while (this.#fetches.size >= fetchesMax) await Promise.race(this.#fetches);
+    this.#throwFailure();
+  }
+
+  async #fetchNow(path: string, node: FileNode): Promise<void> {
+    const { blobs, signal } = this.#options;
+    const options = signal === undefined ? {} : { signal };
+    if (sizeOf(node.digest) <= wholeBytesMax) {
+      return this.#writeFile(path, node, await readBlob(blobs, node.digest, wholeBytesMax, options));
+    }
+    const fd = make(path, () => this.#making.file(path, node));
+    try {
+      for await (const chunk of blobs.get(node.digest, options)) make(path, () => writeAll(fd, chunk));
+    } catch (error) {
+      closeSync(fd);
+      this.#making.dropFile?.(path);
+      throw error;
+    }
+    make(path, () => this.#making.closeFile(fd, path));
+    this.#count(node);
+  }
+
+  #count({ digest }: FileNode): void {
+    this.files++;
+    this.bytes += sizeOf(digest);
+    this.#turnBytes += sizeOf(digest);
+  }
+
+  #progress(): void {
+    this.#options.onProgress?.({ files: this.files, bytes: this.bytes });
+  }
+
+  async #yield(): Promise<void> {
+    this.#turnFiles = 0;
+    this.#turnBytes = 0;
+    this.#progress();
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#options.signal?.throwIfAborted();
+    this.#throwFailure();
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+}
+
+function makeFolder(path: string): string {
+  mkdirSync(path, folderMode);
+  chmodSync(path, folderMode);
+  return path;
+}
+
+/** Only ever a new file: what is there already, a symlink too, is an error. */
+function openFile(path: string, { executable }: FileNode): number {
+  const mode = executable ? executableMode : fileMode;
+  const fd = openSync(path, "wx", mode);
+  fchmodSync(fd, mode); // the umask took its part
+  return fd;
+}
+
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+}
+
+/** Does one thing at a path, and names the path when that fails. */
+function make<Value>(path: string, act: () => Value): Value {
+  try {
+    return act();
+  } catch (error) {
+    throw failed(path, error);
+  }
+}
+
+function failed(path: string, error: unknown): Fault {
+  const fault = asFault(error, `Cannot write ${path}`);
+  return fault.code === "INTERNAL" ? new Fault("CHECKOUT_FAILED", fault.message, { cause: error }) : fault;
+}

@@ -1,0 +1,201 @@
+import { createReadStream } from "node:fs";
+import { type Digest, sizeOf } from "../../domain/digest.ts";
+import { isFault } from "../../domain/fault.ts";
+import { type Blobs, digestOf } from "../blobs/blobs.ts";
+import { readFile } from "node:fs/promises";
+
+/** Thrown when a file is no longer what the stat cache said, which is then not to be believed. */
+export class CacheMistaken extends Error {}
+
+/** How a store takes a file by itself, where it can. */
+export type PutFile = (
+  path: string,
+  options: { readonly expected: Digest; readonly signal?: AbortSignal },
+) => Promise<Digest>;
+
+export interface OutboxOptions {
+  readonly blobs: Blobs;
+  readonly putFile?: PutFile | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Parcel {
+  readonly bytes?: Uint8Array;
+  /** Of the file that holds the bytes, when they are not at hand. */
+  readonly path?: string;
+  readonly isFile: boolean;
+}
+
+/** One question to the store is about at most so many blobs. */
+const batchBlobsMax = 512;
+const batchBytesMax = 4 * 1024 * 1024;
+/** Blobs that were there before are asked after in larger groups: mostly the answer is "none is missing". */
+const knownBlobsMax = 10_000;
+/** So many bytes may wait for the store. */
+const waitingBytesMax = 32 * 1024 * 1024;
+/** Files of more bytes pass through in chunks. */
+export const wholeBytesMax = 4 * 1024 * 1024;
+
+/** Sends a store what it lacks, in groups, with a bound on what waits. The first failure ends it. */
+export class Outbox {
+  sentFiles = 0;
+  sentBytes = 0;
+  #options: OutboxOptions;
+  #offered = new Set<Digest>();
+  #batch = new Map<Digest, Parcel>();
+  #batchBytes = 0;
+  #known = new Map<Digest, Parcel>();
+  #sending = new Set<Promise<void>>();
+  #waitingBytes = 0;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(options: OutboxOptions) {
+    this.#options = options;
+  }
+
+  /** Takes bytes, which must not change any more. */
+  offer(digest: Digest, bytes: Uint8Array, isFile: boolean): void {
+    if (this.#offered.has(digest)) return;
+    this.#offered.add(digest);
+    this.#batch.set(digest, { bytes, isFile });
+    this.#batchBytes += bytes.length;
+    this.#waitingBytes += bytes.length;
+    if (this.#batch.size >= batchBlobsMax || this.#batchBytes >= batchBytesMax) this.#sendBatch();
+  }
+
+  /** Takes the name of bytes that a file should hold; it is read only if the store lacks them. */
+  offerKnown(digest: Digest, path: string): void {
+    if (this.#offered.has(digest)) return;
+    this.#offered.add(digest);
+    this.#known.set(digest, { path, isFile: true });
+    if (this.#known.size >= knownBlobsMax) this.#sendKnown();
+  }
+
+  /**
+   * Stores a large file now, if the store lacks it.
+   *
+   * @param isWhole false when only the first bytes, as many as the digest says, are meant.
+   * @throws {Fault} `BLOB_CORRUPT` when the file does not hold that any more.
+   */
+  async sendLarge(digest: Digest, path: string, isWhole: boolean): Promise<void> {
+    if (this.#offered.has(digest)) return;
+    const { blobs, putFile, signal } = this.#options;
+    if ((await blobs.missing(new Set([digest]))).size > 0) {
+      const options = signal === undefined ? {} : { signal };
+      if (putFile !== undefined && isWhole) await putFile(path, { expected: digest, ...options });
+      else await blobs.put(digest, fileStart(path, sizeOf(digest)), options);
+      this.#count(digest, true);
+    }
+    this.#offered.add(digest);
+  }
+
+  get isFull(): boolean {
+    return this.#waitingBytes >= waitingBytesMax;
+  }
+
+  /** Resolves when more may be offered. @throws what the store threw. */
+  async room(): Promise<void> {
+    while (this.isFull && this.#failure === undefined) {
+      if (this.#sending.size === 0) this.#sendBatch();
+      await Promise.race(this.#sending);
+    }
+    this.#throwFailure();
+  }
+
+  /** Resolves when the store has all that was offered. @throws what it threw. */
+  async finish(): Promise<void> {
+    this.#sendBatch();
+    this.#sendKnown();
+    while (this.#sending.size > 0) await Promise.race(this.#sending);
+    this.#throwFailure();
+  }
+
+  /** Resolves when nothing is under way any more, however that ended. */
+  async settle(): Promise<void> {
+    while (this.#sending.size > 0) await Promise.race(this.#sending);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  #count(digest: Digest, isFile: boolean): void {
+    if (isFile) this.sentFiles++;
+    this.sentBytes += sizeOf(digest);
+  }
+
+  #sendBatch(): void {
+    if (this.#batch.size === 0) return;
+    const bytes = this.#batchBytes;
+    this.#send(this.#batch, bytes);
+    this.#batch = new Map();
+    this.#batchBytes = 0;
+  }
+
+  #sendKnown(): void {
+    if (this.#known.size === 0) return;
+    this.#send(this.#known, 0);
+    this.#known = new Map();
+  }
+
+  #send(parcels: ReadonlyMap<Digest, Parcel>, bytes: number): void {
+    const sent = this.#deliver(parcels).catch((error: unknown) => {
+      this.#failure ??= { error };
+    }).finally(() => {
+      this.#waitingBytes -= bytes;
+      this.#sending.delete(sent);
+    });
+    this.#sending.add(sent);
+  }
+
+  async #deliver(parcels: ReadonlyMap<Digest, Parcel>): Promise<void> {
+    const { blobs, signal } = this.#options;
+    const missing = await blobs.missing(new Set(parcels.keys()));
+    const puts: Promise<void>[] = [];
+    const byPath: [Digest, string][] = [];
+    for (const digest of missing) {
+      const { bytes, path, isFile } = parcels.get(digest)!;
+      if (bytes === undefined) {
+        byPath.push([digest, path!]);
+        continue;
+      }
+      puts.push(blobs.put(digest, bytes, signal === undefined ? {} : { signal }));
+      this.#count(digest, isFile);
+    }
+    await allOrFirstFailure(puts);
+    for (const [digest, path] of byPath) await this.#deliverKnown(digest, path);
+  }
+
+  /** One at a time: this is for the rare blobs that a store has lost, or that another store has. */
+  async #deliverKnown(digest: Digest, path: string): Promise<void> {
+    const { blobs, signal } = this.#options;
+    signal?.throwIfAborted();
+    try {
+      if (sizeOf(digest) > wholeBytesMax) {
+        this.#offered.delete(digest);
+        return await this.sendLarge(digest, path, true);
+      }
+      const bytes = await readFile(path);
+      if (digestOf(bytes) !== digest) throw new CacheMistaken(path);
+      await blobs.put(digest, bytes, signal === undefined ? {} : { signal });
+      this.#count(digest, true);
+    } catch (error) {
+      if (isFault(error, "BLOB_CORRUPT") || (error as NodeJS.ErrnoException).code === "ENOENT") {
+        throw new CacheMistaken(path, { cause: error });
+      }
+      throw error;
+    }
+  }
+}
+
+/** The first bytes of a file, in chunks; fewer when it has become shorter. */
+export function fileStart(path: string, length: number): AsyncIterable<Uint8Array> {
+  return length === 0
+    ? (async function* () {})()
+    : createReadStream(path, { end: length - 1, highWaterMark: 1024 * 1024 });
+}
+
+/** Waits for all, so that nothing goes on behind the caller's back, then throws the first failure. */
+async function allOrFirstFailure(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) if (result.status === "rejected") throw result.reason;
+}
