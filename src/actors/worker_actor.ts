@@ -63,7 +63,10 @@ export interface Worker {
 export function createWorker(options: WorkerOptions): Worker {
   const { description, clock, log } = options;
   const syncEveryMs = options.syncEveryMs ?? 5_000;
+  /** As decided. */
   const held = new Map<Address, State>();
+  /** As on disk: what may be said. */
+  const durable = new Map<Address, State>();
   const changed = new Set<Address>();
   let connection: Connection | undefined;
   let number = 0;
@@ -86,6 +89,12 @@ export function createWorker(options: WorkerOptions): Worker {
         return;
       }
       doEffect(body);
+    },
+    committed: (entries) => {
+      for (const { address, state } of entries) {
+        if (state === null) durable.delete(address);
+        else durable.set(address, state as State);
+      }
     },
     observe: (address, _before, after) => {
       if (after === undefined) held.delete(address);
@@ -124,20 +133,15 @@ export function createWorker(options: WorkerOptions): Worker {
   };
   const send = (message: FromWorker): void => connection?.send(message);
   const sendReport = (): void => {
-    const attempts = describeAll([...changed].map((address) => held.get(address)));
+    const attempts = describeAll([...changed].map((address) => durable.get(address)));
     changed.clear();
     if (attempts.length > 0) send({ type: "worker.report", number: ++number, attempts });
   };
-  /** In a turn, and after what was decided before is durable: only what is on disk is said. */
   const sync = (): void => {
     cancelSync();
     if (stopped) return;
     cancelSync = clock.at(clock.now() + syncEveryMs, sync);
-    if (connection === undefined) return;
-    const to = connection;
-    void host.settled().then(() => {
-      if (to === connection && !stopped) send({ type: "worker.sync", number: ++number, worker: description, attempts: describeAll(held.values()) });
-    });
+    send({ type: "worker.sync", number: ++number, worker: description, attempts: describeAll(durable.values()) });
   };
 
   const isLive = (state: State): boolean => {
@@ -175,6 +179,7 @@ export function createWorker(options: WorkerOptions): Worker {
   return {
     async start() {
       await host.restore();
+      for (const [address, state] of held) durable.set(address, state);
       await new Promise<void>((resolve) =>
         host.enqueue(() => {
           host.setEpoch(host.lastEpoch + 1);
@@ -201,7 +206,7 @@ export function createWorker(options: WorkerOptions): Worker {
         connection = undefined;
         log.warn("The connection to the scheduler ended", why === undefined ? {} : { why });
       });
-      host.enqueue(sync);
+      sync();
     },
     async leave(why) {
       await new Promise<void>((resolve) =>

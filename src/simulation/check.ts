@@ -1,0 +1,69 @@
+import { jobOfTask, nameOf, type TaskId } from "../domain/ids.ts";
+import { pathOf, type State } from "../machines/step.ts";
+import type { TaskContext } from "../machines/task.ts";
+import type { Entry } from "../snapshots/states/states.ts";
+import { pretendedExit } from "./workload.ts";
+import type { History } from "./world.ts";
+
+/** What must never happen and what must have happened, by the guarantee that says so. One sentence a violation. */
+export function violations(history: History): string[] {
+  return [...acceptedMeansKept(history), ...noWorkTwice(history), ...resultsAreTrue(history)];
+}
+
+/** G1: what was acknowledged is there, and ends when all is calm. */
+function* acceptedMeansKept({ jobs }: History): Iterable<string> {
+  for (const { planned, jobId, view } of jobs) {
+    if (jobId === undefined) yield `G1: ${planned.job.key} was never accepted, though all was calm at the end`;
+    else if (view === undefined) yield `G1: ${planned.job.key} was acknowledged as ${jobId}, and is gone`;
+    else if (view.state === "running") yield `G1: ${planned.job.key} never ended: ${view.why}`;
+    else {
+      const { succeeded, failed, skipped, killed } = view.settled;
+      if (succeeded + failed + skipped + killed !== view.tasks) yield `G1: ${planned.job.key} is ${view.state} with ${JSON.stringify(view.settled)} of ${view.tasks} tasks`;
+    }
+  }
+}
+
+/** G2: no attempt runs twice, none is made after the task settled, each after the first has a reason. */
+function* noWorkTwice({ marks, entries }: History): Iterable<string> {
+  const ran = new Map<string, string>();
+  for (const { taskId, attempt, workerId } of marks) {
+    const key = `${taskId}#${attempt}`;
+    const other = ran.get(key);
+    if (other !== undefined) yield `G2: attempt ${key} ran on ${other} and again on ${workerId}`;
+    ran.set(key, workerId);
+  }
+  const last = new Map<TaskId, { settled: boolean; attempt: number }>();
+  for (const entry of tasksOf(entries)) {
+    const taskId = nameOf(entry.address) as TaskId;
+    const state = entry.state as State;
+    const { attempt, attempts } = state.context as TaskContext;
+    const settled = pathOf(state.value) === "settled";
+    const before = last.get(taskId);
+    if (before?.settled === true) yield `G2: ${taskId} changed after it settled: ${(entry.cause.event as { type: string }).type}`;
+    if (before !== undefined && attempt > before.attempt + 1) yield `G2: ${taskId} went from attempt ${before.attempt} to ${attempt}`;
+    if (attempt > 1 && (attempts.at(-1)!.reason === "first" || attempts.at(-2)!.ended === undefined)) yield `G2: attempt ${attempt} of ${taskId} does not say why it was made`;
+    last.set(taskId, { settled, attempt });
+  }
+  for (const { taskId, attempt } of marks) {
+    if ((last.get(taskId)?.attempt ?? 0) < attempt) yield `G2: attempt ${taskId}#${attempt} ran, and nothing on disk says that it was made`;
+  }
+}
+
+function* tasksOf(entries: readonly Entry[]): Iterable<Entry> {
+  for (const entry of entries) if (entry.machine === "task" && entry.state !== null) yield entry;
+}
+
+/** A result is the command's own; nothing is killed or skipped without somebody having asked, or failed by us too easily. */
+function* resultsAreTrue({ jobs }: History): Iterable<string> {
+  for (const { planned, view, tasks } of jobs) {
+    if (view === undefined || view.state === "running") continue;
+    const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
+    for (const { taskId, outcome, command, attempts } of tasks) {
+      if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
+      else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
+      else if (outcome.kind === "killed" && !mayBeKilled) yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
+      else if (outcome.kind === "failed" && attempts.length < 6) yield `${taskId} failed by us: ${outcome.fault.message}`;
+      else if (outcome.kind === "exited" && attempts.length === 0) yield `${taskId} exited without an attempt`;
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import { createHash } from "node:crypto";
+import { type Digest, digestOfHash } from "../domain/digest.ts";
+import type { TaskId } from "../domain/ids.ts";
+import type { EncodedJob } from "../protocol/client_messages.ts";
+import type { Random } from "../runtime/random.ts";
+
+/** A digest of nothing that exists: the simulation moves names, not files. */
+export const pretendDigest = (name: string): Digest => digestOfHash(createHash("sha256").update(name).digest("hex"), name.length);
+
+/** How a pretended command ends: every attempt of one task the same way, so that a result can be checked. */
+export function pretendedExit(command: Digest): number {
+  const digit = parseInt(command.slice(0, 2), 16);
+  return digit < 200 ? 0 : digit - 199;
+}
+
+export interface PlannedJob {
+  readonly job: EncodedJob;
+  readonly submitAtMs: number;
+  readonly killAtMs: number | undefined;
+}
+
+/** Jobs of one to six tasks, some of them chains, some that fail fast, some killed while they run. */
+export function workload(random: Random, jobs: number, fromMs: number, forMs: number): PlannedJob[] {
+  return Array.from({ length: jobs }, (_, number) => {
+    const submitAtMs = fromMs + random.integer(forMs);
+    const count = 1 + random.integer(6);
+    const tasks = Array.from({ length: count }, (_, index): EncodedJob["tasks"][number] => ({
+      name: `t${index}`,
+      command: pretendDigest(`command ${number} ${index} ${random.integer(1_000_000)}`),
+      input: index > 0 && random.integer(3) === 0 ? { kind: "task", task: `t${random.integer(index)}` } : { kind: "empty" },
+      timeoutMs: 60_000,
+      retries: random.integer(4) === 0 ? 1 : 0,
+      platform: {},
+    }));
+    return {
+      job: { key: `job-${number}`, requestor: `r${random.integer(3)}`, tag: "", priority: random.integer(3) as 0 | 1 | 2, failFast: random.integer(5) === 0, tasks },
+      submitAtMs,
+      killAtMs: random.integer(8) === 0 ? submitAtMs + random.integer(10_000) : undefined,
+    };
+  });
+}
+
+/** A run of a pretended command, as a mark that the command would leave. */
+export interface Mark {
+  readonly taskId: TaskId;
+  readonly attempt: number;
+  readonly workerId: string;
+  readonly atMs: number;
+}
