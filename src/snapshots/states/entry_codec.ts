@@ -38,11 +38,12 @@ export const decodeEntry = (address: string, bytes: Uint8Array): Entry => ({
  * @throws {Fault} `REQUEST_INVALID` for an address that cannot be kept.
  */
 export function checkEntries(entries: readonly Entry[], nextSeq: number): void {
-  for (const [index, entry] of entries.entries()) {
-    invariant(
-      entry.seq === nextSeq + index,
-      `entries are committed without a gap: ${nextSeq + index} must be next, current value is ${entry.seq}`,
-    );
+  let seq = nextSeq;
+  for (const entry of entries) {
+    if (entry.seq !== seq) {
+      invariant(false, `entries are committed without a gap: ${seq} must be next, current value is ${entry.seq}`);
+    }
+    seq++;
     if (!addressPattern.test(entry.address)) {
       throw new Fault(
         "REQUEST_INVALID",

@@ -23,11 +23,11 @@ import type { Address } from "../../domain/ids.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { checkCut, decodeEntry, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
 import { lockStore, type StoreLock } from "./lock.ts";
-import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog, type Written } from "./log.ts";
-import { type Record, recordBytes } from "./segment.ts";
+import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
+import { type Batch, entryBytesAt, isGoneAt } from "./segment.ts";
 import {
+  type Chunk,
   type HistoryRow,
-  type Indexed,
   type IndexMeta,
   lastLocation,
   type Location,
@@ -52,8 +52,8 @@ export interface LocalStatesOptions {
 }
 
 const indexDelayMs = 500;
-/** Entries that the index takes in one step: a few ms of the event loop. */
-const stepEntries = 1000;
+/** About so many entries go into the index at once: of an actor that did much there is one row. */
+const windowEntries = 20_000;
 /** Commits wait for the index when so many bytes of entries wait for it. */
 const pendingBytesMax = 256 * 1024 * 1024;
 const pageEntries = 256;
@@ -154,40 +154,26 @@ async function recover(
   );
   let lastAtMs = meta.indexedAtMs;
   for await (const { ordinal, batch } of replay) {
-    const news: Indexed[] = [];
     for (const record of batch.records) {
       if (record.seq < meta.openFrom && record.seq <= meta.indexedSeq) continue;
       const entry = decodeEntry(record.address, record.bytes);
       unsent.follow(entry);
       lastAtMs = entry.atMs;
-      if (record.seq > meta.indexedSeq) news.push(indexedRecord(ordinal, record));
       follower.lastEpoch = entry.epoch;
     }
-    if (news.length > 0) {
-      follower.take({
-        ordinal,
-        entries: news,
-        lastAtMs,
-        start: positionOf(ordinal, batch.offset),
-        end: positionOf(ordinal, batch.end),
-      });
-      if (follower.pending > stepEntries) await follower.catchUp();
-    }
+    if (batch.records.at(-1)!.seq <= meta.indexedSeq) continue;
+    follower.take(chunkOf(ordinal, batch, lastAtMs));
+    if (follower.pending >= windowEntries) await follower.catchUp();
   }
   const log = await openedLog.ready({
     knownSeq: Math.max(meta.indexedSeq, firstSeq - 1),
     lastAtMs,
     written(written) {
       for (const entry of written.entries) unsent.follow(entry);
-      const last = written.entries.at(-1)!;
-      follower.lastEpoch = last.epoch;
-      follower.take({
-        ordinal: written.ordinal,
-        entries: indexedWritten(written),
-        lastAtMs: last.atMs,
-        start: positionOf(written.ordinal, written.offset),
-        end: positionOf(written.ordinal, written.offset + written.bytes.length),
-      });
+      follower.lastEpoch = written.entries.at(-1)!.epoch;
+      // Its entries are not kept: they would be in memory until they are indexed.
+      const { ordinal, offset, bytes, firstSeq, addresses, starts, lastAtMs } = written;
+      follower.take({ ordinal, offset, bytes, firstSeq, addresses, starts, lastAtMs });
     },
   });
   await follower.catchUp();
@@ -204,40 +190,15 @@ async function seedIndex(index: StateIndex, base: StateBase): Promise<void> {
   }
 }
 
-const indexedRecord = (ordinal: number, { seq, address, gone, offset, payloadBytes, bytes }: Record): Indexed => ({
-  seq,
-  address,
-  gone,
-  position: positionOf(ordinal, offset),
-  payloadBytes,
-  bytes: () => bytes,
+const chunkOf = (ordinal: number, { offset, bytes, records }: Batch, lastAtMs: number): Chunk => ({
+  ordinal,
+  offset,
+  bytes,
+  firstSeq: records[0]!.seq,
+  addresses: records.map(({ address }) => address),
+  starts: records.map((record) => record.offset - offset),
+  lastAtMs,
 });
-
-function indexedWritten({ entries, ordinal, offset, bytes, starts }: Written): Indexed[] {
-  return entries.map((entry, index): Indexed => {
-    const start = starts[index]!;
-    const payloadBytes = bytes.readUInt32LE(start);
-    const head = recordBytes + 2 + entry.address.length;
-    return {
-      seq: entry.seq,
-      address: entry.address,
-      gone: entry.state === null,
-      position: positionOf(ordinal, offset + start),
-      payloadBytes,
-      bytes: () => bytes.subarray(start + head, start + recordBytes + payloadBytes),
-    };
-  });
-}
-
-/** Durable entries of one segment. */
-interface Chunk {
-  readonly ordinal: number;
-  readonly entries: readonly Indexed[];
-  readonly lastAtMs: number;
-  /** Positions where the first batch begins and where the next one would. */
-  readonly start: number;
-  readonly end: number;
-}
 
 /** Keeps the index at most a second behind the log, in steps that leave the event loop to others. */
 interface IndexFollower {
@@ -246,8 +207,9 @@ interface IndexFollower {
   catchUp(): Promise<void>;
   /** Resolves when there is room for more. */
   room(): Promise<void>;
-  /** The newest entry of that actor that is not in the index yet. */
-  newest(address: string): Indexed | undefined;
+  /** The newest entry of that actor that waits to be indexed, without its address; null when the actor is gone by it. */
+  newest(address: string): Uint8Array | null | undefined;
+  /** Entries that wait. */
   readonly pending: number;
   lastEpoch: number;
   stop(): void;
@@ -262,66 +224,46 @@ function indexFollower(
   },
 ): IndexFollower {
   let chunks: Chunk[] = [];
-  /** Entries of the first chunk that are indexed. */
-  let doneOfFirst = 0;
   let takenEntries = 0;
   let indexedEntries = 0;
   let pendingBytes = 0;
-  const newest = new Map<string, Indexed>();
   let running: Promise<void> | undefined;
   let cancel: (() => void) | undefined;
   let stopped = false;
 
-  /** Up to a step's worth of entries of one segment. */
-  const nextStep = (): Indexed[] => {
-    const step: Indexed[] = [];
-    for (const [index, { ordinal, entries }] of chunks.entries()) {
-      if (ordinal !== chunks[0]!.ordinal || step.length >= stepEntries) break;
-      const from = index === 0 ? doneOfFirst : 0;
-      for (let at = from; at < entries.length && step.length < stepEntries; at++) step.push(entries[at]!);
+  /** The next chunks of one segment, up to a window's worth of entries. */
+  const nextWindow = (): Chunk[] => {
+    let count = 0;
+    let entries = 0;
+    for (const { ordinal, addresses } of chunks) {
+      if (ordinal !== chunks[0]!.ordinal || entries >= windowEntries) break;
+      count++;
+      entries += addresses.length;
     }
-    return step;
-  };
-
-  /** Where a step of so many entries ends: whole chunks, and entries of the one after them. */
-  const endOfStep = (count: number): { readonly whole: number; readonly more: number } => {
-    let whole = 0;
-    let more = count + doneOfFirst;
-    while (whole < chunks.length && more >= chunks[whole]!.entries.length) more -= chunks[whole++]!.entries.length;
-    return { whole, more };
-  };
-  /** From where a replay would find the rest. */
-  const reached = (count: number): Pick<IndexMeta, "indexedAtMs" | "position"> => {
-    const { whole, more } = endOfStep(count);
-    const last = chunks[more > 0 ? whole : whole - 1]!;
-    return { indexedAtMs: last.lastAtMs, position: more > 0 ? last.start : last.end };
-  };
-  const advance = (count: number): void => {
-    const { whole, more } = endOfStep(count);
-    chunks = chunks.slice(whole);
-    doneOfFirst = more;
+    return chunks.slice(0, count);
   };
 
   const run = async (): Promise<void> => {
     // What is taken meanwhile waits for the next time: the more an actor does between two, the less there is to write.
     const target = takenEntries;
     while (indexedEntries < target) {
-      const step = nextStep();
-      await index.add(step, {
+      const window = nextWindow();
+      const last = window.at(-1)!;
+      const indexedSeq = last.firstSeq + last.addresses.length - 1;
+      await index.add(window, {
         format: meta.format,
-        indexedSeq: step.at(-1)!.seq,
-        ...reached(step.length),
+        indexedSeq,
+        indexedAtMs: last.lastAtMs,
+        position: positionOf(last.ordinal, last.offset + last.bytes.length),
         lastEpoch: follower.lastEpoch,
         mark: unsent.mark,
         openFrom: unsent.openFrom,
       });
-      advance(step.length);
-      indexedEntries += step.length;
-      for (const entry of step) {
-        pendingBytes -= entry.payloadBytes;
-        if (newest.get(entry.address) === entry) newest.delete(entry.address);
+      chunks = chunks.slice(window.length);
+      for (const { addresses, bytes } of window) {
+        indexedEntries += addresses.length;
+        pendingBytes -= bytes.length;
       }
-      await setImmediate();
     }
   };
   const start = (): Promise<void> => {
@@ -336,18 +278,15 @@ function indexFollower(
     return running;
   };
   const startLater = (): void => {
-    // A failure is told to whoever waits for the index; the next try is made with the next step.
+    // A failure is told to whoever waits for the index; the next try is made after the same delay.
     if (!stopped) cancel ??= clock.at(clock.now() + indexDelayMs, () => void start().catch(() => undefined));
   };
 
   const follower: IndexFollower = {
     take(chunk) {
-      for (const entry of chunk.entries) {
-        pendingBytes += entry.payloadBytes;
-        newest.set(entry.address, entry);
-      }
       chunks.push(chunk);
-      takenEntries += chunk.entries.length;
+      takenEntries += chunk.addresses.length;
+      pendingBytes += chunk.bytes.length;
       if (running === undefined) startLater();
     },
     async catchUp() {
@@ -357,7 +296,14 @@ function indexFollower(
     async room() {
       while (pendingBytes > pendingBytesMax) await start();
     },
-    newest: (address) => newest.get(address),
+    newest(address) {
+      for (let at = chunks.length - 1; at >= 0; at--) {
+        const { bytes, addresses, starts } = chunks[at]!;
+        const found = addresses.lastIndexOf(address);
+        if (found >= 0) return isGoneAt(bytes, starts[found]!) ? null : entryBytesAt(bytes, starts[found]!);
+      }
+      return undefined;
+    },
     get pending() {
       return takenEntries - indexedEntries;
     },
@@ -616,7 +562,7 @@ function writing(
     async get(address) {
       const newest = follower.newest(address);
       if (newest === undefined) return await read.get(address);
-      return newest.gone ? undefined : decodeEntry(address, newest.bytes());
+      return newest === null ? undefined : decodeEntry(address, newest);
     },
     prune(limits) {
       const result = pruning.then(() => prune(limits));

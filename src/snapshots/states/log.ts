@@ -20,7 +20,7 @@ import {
   segmentName,
   wasDurable,
 } from "./segment.ts";
-import { type Location, offsetOfPosition, ordinalOfPosition } from "./state_index.ts";
+import { type Chunk, type Location, offsetOfPosition, ordinalOfPosition } from "./state_index.ts";
 import type { Entry } from "./states.ts";
 
 export interface Segment {
@@ -33,15 +33,8 @@ export interface Segment {
 }
 
 /** What one write made durable: whole commits, in order. */
-export interface Written {
+export interface Written extends Chunk {
   readonly entries: readonly Entry[];
-  readonly ordinal: number;
-  /** The written bytes; nobody writes to them any more. */
-  readonly bytes: Buffer;
-  /** Of the bytes in the segment. */
-  readonly offset: number;
-  /** Of each entry's record in the bytes. */
-  readonly starts: readonly number[];
 }
 
 /** What a scan of the log yields. */
@@ -306,7 +299,7 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
               throw corrupt(pathOf(ordinal), batch.offset, `entry ${batchSeq} where ${expectedSeq} is next`);
             }
             expectedSeq += batch.records.length;
-            offset = batch.end;
+            offset = batch.offset + batch.bytes.length;
             yield { ordinal, batch };
           }
           if (offset < bytes && (!isLast || (await wasDurable(file, offset, bytes)))) {
@@ -346,20 +339,21 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
 interface Group {
   readonly writer: BatchWriter;
   readonly entries: Entry[];
+  readonly addresses: string[];
   readonly starts: number[];
   readonly done: Promise<void>;
   resolve(): void;
   reject(fault: Fault): void;
 }
 
-function newGroup(): Group {
+function newGroup(bytesExpected: number): Group {
   let resolve!: () => void;
   let reject!: (fault: Fault) => void;
   const done = new Promise<void>((yes, no) => {
     resolve = yes;
     reject = no;
   });
-  return { writer: batchWriter(), entries: [], starts: [], done, resolve, reject };
+  return { writer: batchWriter(bytesExpected), entries: [], addresses: [], starts: [], done, resolve, reject };
 }
 
 function writableLog(
@@ -382,6 +376,8 @@ function writableLog(
   let nextSeq = lastSeq + 1;
   /** Takes what is committed while a write is under way. */
   let gathering: Group | undefined;
+  /** What the next group may need: a little more than the one before. */
+  let groupBytes = 16 * 1024;
   let pumping: Promise<void> | undefined;
   /** Set by a full disk until a write succeeds: what was committed behind the failed write is refused as well. */
   let full: Fault | undefined;
@@ -441,8 +437,18 @@ function writableLog(
     const last = group.entries.at(-1)!;
     lastSeq = last.seq;
     lastAtMs = last.atMs;
+    groupBytes = Math.max(16 * 1024, Math.min(bytes.length * 1.25, 4 * 1024 * 1024)) | 0;
     full = undefined;
-    written({ entries: group.entries, ordinal, bytes, offset, starts: group.starts });
+    written({
+      entries: group.entries,
+      ordinal,
+      offset,
+      bytes,
+      firstSeq: group.entries[0]!.seq,
+      addresses: group.addresses,
+      starts: group.starts,
+      lastAtMs,
+    });
     group.resolve();
   };
 
@@ -481,7 +487,7 @@ function writableLog(
       if (first === undefined) return;
       if (full !== undefined && first.seq !== nextSeq) throw full;
       checkEntries(entries, nextSeq);
-      gathering ??= newGroup();
+      gathering ??= newGroup(groupBytes);
       const group = gathering;
       const startsBefore = group.starts.length;
       group.writer.begin(first.seq);
@@ -496,7 +502,10 @@ function writableLog(
         throw error;
       }
       group.writer.end();
-      for (const entry of entries) group.entries.push(entry);
+      for (const entry of entries) {
+        group.entries.push(entry);
+        group.addresses.push(entry.address);
+      }
       nextSeq += entries.length;
       pumping ??= pump();
       await group.done;

@@ -50,8 +50,10 @@ export interface Record {
 }
 
 export interface Batch {
+  /** Of the batch from the start of the segment. */
   readonly offset: number;
-  readonly end: number;
+  /** The whole batch; the records are views of it. */
+  readonly bytes: Buffer;
   readonly records: readonly Record[];
 }
 
@@ -101,8 +103,9 @@ export interface BatchWriter {
   readonly bytes: number;
 }
 
-export function batchWriter(): BatchWriter {
-  let buffer = Buffer.allocUnsafe(64 * 1024);
+/** @param bytesExpected what the batches will need; they may need more. */
+export function batchWriter(bytesExpected: number): BatchWriter {
+  let buffer = Buffer.allocUnsafe(bytesExpected);
   let length = 0;
   let begun = 0;
   let count = 0;
@@ -185,6 +188,15 @@ function parseBatchHeader(bytes: Buffer, at: number): BatchHeader | undefined {
   };
 }
 
+/** What a place in the index needs to know of a record that is known to be whole. */
+export const payloadBytesAt = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at);
+export const isGoneAt = (bytes: Buffer, at: number): boolean => (bytes[at + recordBytes]! & goneFlag) !== 0;
+/** The entry in a record that is known to be whole, without its address. */
+export function entryBytesAt(bytes: Buffer, at: number): Buffer {
+  const payload = at + recordBytes;
+  return bytes.subarray(payload + 2 + bytes[payload + 1]!, payload + bytes.readUInt32LE(at));
+}
+
 /**
  * One record, checked.
  *
@@ -250,9 +262,9 @@ export async function* readBatches(file: FileHandle, from: number, to: number): 
     const offset = at + batchBytes;
     const records = parseBody(window, offset - base, offset, header);
     if (records === undefined) return at;
-    const end = offset + header.bodyBytes;
-    yield { offset: at, end, records };
-    at = end;
+    const bytes = window.subarray(at - base, offset - base + header.bodyBytes);
+    yield { offset: at, bytes, records };
+    at += bytes.length;
   }
   return at;
 }

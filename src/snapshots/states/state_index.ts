@@ -2,9 +2,11 @@ import { Buffer } from "node:buffer";
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { Fault } from "../../domain/fault.ts";
 import type { SaidPlace } from "./entry_codec.ts";
+import { entryBytesAt, isGoneAt, payloadBytesAt } from "./segment.ts";
 
 /** Of the index and of the base; the index of an earlier format is built anew. */
 const indexFormat = 1;
@@ -22,11 +24,19 @@ export const positionOf = (ordinal: number, offset: number): number => ordinal *
 export const ordinalOfPosition = (position: number): number => Math.floor(position / 2 ** 32);
 export const offsetOfPosition = (position: number): number => position % 2 ** 32;
 
-/** An entry to be indexed. */
-export interface Indexed extends Location {
-  readonly address: string;
-  /** The entry as it is kept beside its address. */
-  bytes(): Uint8Array;
+/** Durable entries that lie together in a segment, and are to be indexed. */
+export interface Chunk {
+  readonly ordinal: number;
+  /** Of the bytes in the segment: where a batch begins. */
+  readonly offset: number;
+  /** Whole batches; nobody writes to them any more. */
+  readonly bytes: Buffer;
+  readonly firstSeq: number;
+  readonly addresses: readonly string[];
+  /** Of each entry's record in the bytes. */
+  readonly starts: readonly number[];
+  /** When the last of them was made. */
+  readonly lastAtMs: number;
 }
 
 /** How far the index has come, saved with every step of it. */
@@ -59,8 +69,11 @@ export interface HistoryRow {
  */
 export interface StateIndex {
   meta(): IndexMeta | undefined;
-  /** Adds entries of one segment, in order, and the new meta: all or none. */
-  add(entries: readonly Indexed[], meta: IndexMeta): Promise<void>;
+  /**
+   * Adds entries of one segment that follow those that are indexed, and then the new meta, in slices. When that ends
+   * half-way, adding what follows the old meta again is the same as adding it once.
+   */
+  add(chunks: readonly Chunk[], meta: IndexMeta): Promise<void>;
   /** Fills the empty index with what the base keeps. */
   seed(kept: readonly Kept[]): Promise<void>;
   get(address: string): Uint8Array | undefined;
@@ -93,17 +106,42 @@ export interface StateBase {
   close(): Promise<void>;
 }
 
+/** Work between two looks at the event loop: a few ms each. */
+const foldEntries = 4000;
+const sliceActors = 400;
+
 const locationBytes = 20;
 const goneBit = 2 ** 31;
 
-function packLocations(locations: readonly Location[]): Buffer {
-  const bytes = Buffer.allocUnsafe(locations.length * locationBytes);
-  let at = 0;
-  for (const { seq, position, payloadBytes, gone } of locations) {
-    bytes.writeDoubleLE(seq, at);
-    bytes.writeDoubleLE(position, at + 8);
-    bytes.writeUInt32LE(gone ? payloadBytes + goneBit : payloadBytes, at + 16);
-    at += locationBytes;
+/** What one actor did in the chunks that are being added. */
+interface Steps {
+  /** For each entry: seq, position, and payload bytes with the bit of an actor that is gone. */
+  readonly places: number[];
+  last: Chunk;
+  lastStart: number;
+}
+
+/** Adds the entries of a chunk to the steps of their actors. */
+function fold(actors: Map<string, Steps>, chunk: Chunk): void {
+  const { ordinal, offset, bytes, firstSeq, addresses, starts } = chunk;
+  const position = positionOf(ordinal, offset);
+  for (let index = 0; index < addresses.length; index++) {
+    const start = starts[index]!;
+    let steps = actors.get(addresses[index]!);
+    if (steps === undefined) actors.set(addresses[index]!, steps = { places: [], last: chunk, lastStart: start });
+    steps.last = chunk;
+    steps.lastStart = start;
+    const length = payloadBytesAt(bytes, start);
+    steps.places.push(firstSeq + index, position + start, isGoneAt(bytes, start) ? length + goneBit : length);
+  }
+}
+
+function packPlaces(places: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe((places.length / 3) * locationBytes);
+  for (let index = 0, at = 0; index < places.length; index += 3, at += locationBytes) {
+    bytes.writeDoubleLE(places[index]!, at);
+    bytes.writeDoubleLE(places[index + 1]!, at + 8);
+    bytes.writeUInt32LE(places[index + 2]!, at + 16);
   }
   return bytes;
 }
@@ -181,24 +219,31 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
   });
   return {
     meta: () => metas.get("meta"),
-    async add(entries, meta) {
-      const actors = new Map<string, { last: Indexed; locations: Indexed[] }>();
-      for (const entry of entries) {
-        const actor = actors.get(entry.address);
-        if (actor === undefined) actors.set(entry.address, { last: entry, locations: [entry] });
-        else {
-          actor.last = entry;
-          actor.locations.push(entry);
-        }
+    async add(chunks, meta) {
+      const actors = new Map<string, Steps>();
+      let folded = 0;
+      for (const chunk of chunks) {
+        fold(actors, chunk);
+        folded += chunk.addresses.length;
+        if (folded < foldEntries) continue;
+        folded = 0;
+        await setImmediate();
       }
-      await root.batch(() => {
-        for (const [address, { last, locations }] of actors) {
-          void histories.put([address, locations[0]!.seq], packLocations(locations));
-          if (last.gone) void currents.remove(address);
-          else void currents.put(address, last.bytes() as Buffer);
-        }
-        void metas.put("meta", meta);
-      });
+      // LMDB's own thread writes them in this order, as many as there are in one transaction.
+      const slices: Promise<unknown>[] = [];
+      const all = [...actors];
+      for (let from = 0; from < all.length; from += sliceActors) {
+        slices.push(root.batch(() => {
+          for (const [address, { places, last, lastStart }] of all.slice(from, from + sliceActors)) {
+            void histories.put([address, places[0]!], packPlaces(places));
+            if (isGoneAt(last.bytes, lastStart)) void currents.remove(address);
+            else void currents.put(address, entryBytesAt(last.bytes, lastStart));
+          }
+        }));
+        await setImmediate();
+      }
+      slices.push(metas.put("meta", meta));
+      await Promise.all(slices);
     },
     async seed(kept) {
       await root.batch(() => {
