@@ -1,6 +1,6 @@
-import { Fault } from "../domain/fault.ts";
+import { checkGraph } from "../domain/graph.ts";
 import type { JobInput, JobTask } from "../machines/job.ts";
-import type { EncodedJob, JobSpec } from "../protocol/client_messages.ts";
+import type { EncodedJob } from "../protocol/client_messages.ts";
 
 /**
  * A job's tasks as a graph: names become places, and each task learns who waits for it.
@@ -25,28 +25,4 @@ export function planJob(job: EncodedJob): Omit<JobInput, "jobId" | "atMs"> {
   }));
   const { key, requestor, tag, priority, failFast } = job;
   return { key, requestor, tag, priority, failFast, tasks };
-}
-
-type Named = Pick<JobSpec["tasks"][number], "name" | "input">;
-
-/** Each task has at most one input, so walking up from each finds every cycle; what was walked is not walked again. */
-export function checkGraph(tasks: readonly Named[]): void {
-  const byName = new Map<string, Named>();
-  for (const task of tasks) {
-    if (byName.has(task.name)) throw new Fault("JOB_INVALID", `Cannot accept the job as two of its tasks are called "${task.name}": names must differ`);
-    byName.set(task.name, task);
-  }
-  const ends = new Set<string>();
-  for (const start of tasks) {
-    const walked = new Set<string>();
-    for (let task = start; !ends.has(task.name);) {
-      if (walked.has(task.name)) throw new Fault("JOB_INVALID", `Cannot accept the job as its tasks wait for each other: ${[...walked, task.name].join(" → ")}`);
-      walked.add(task.name);
-      if (task.input.kind !== "task") break;
-      const next = byName.get(task.input.task);
-      if (next === undefined) throw new Fault("JOB_INVALID", `Cannot accept the job as task "${task.name}" takes the output of "${task.input.task}", which is no task of the job`);
-      task = next;
-    }
-    for (const name of walked) ends.add(name);
-  }
 }

@@ -10,6 +10,7 @@ import {
   newJobId,
   schedulerAddress,
   taskAddress,
+  taskId,
   type TaskId,
   workerAddress,
   type WorkerId,
@@ -74,11 +75,17 @@ const backlogMax = 5_000;
 const placedPerTurn = 500;
 const forgottenPerTurn = 20;
 const retentionMs = 1_000;
+/** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
+const tasksPerPage = 500;
+/** Past changes are read no further while so much waits for a gateway. */
+const watchBytesMax = 1024 * 1024;
 
 interface Watch {
   readonly gateway: string;
   readonly id: number;
   readonly jobId: JobId;
+  /** Only this one's changes. */
+  readonly taskId?: TaskId;
   /** While past entries are being read: what came meanwhile. */
   waiting: Entry[] | undefined;
   lastSeq: number;
@@ -98,7 +105,9 @@ interface Deltas {
 type ToMember =
   | Extract<TaskMessage, { type: `attempt.${string}` }>
   | { readonly type: "worker.full"; readonly hold: ToWorker["hold"]; readonly drop: ToWorker["drop"] }
-  | { readonly type: "gateway"; readonly re?: number; readonly body: Answer | Push };
+  | { readonly type: "gateway"; readonly re?: number; readonly body: Answer | Push }
+  /** Work that must wait until all that was decided before is durable. Never saved. */
+  | { readonly type: "then"; readonly work: () => void };
 
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { states, clock, random, log } = options;
@@ -225,10 +234,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const deliver = (to: Address, said: unknown): void => {
     const body = said as ToMember;
     const member = nameOf(to);
-    if (body.type === "gateway") {
-      gateways.get(member)?.send({ ...(body.re === undefined ? {} : { re: body.re }), sentAtMs: clock.now(), body: body.body });
-      return;
-    }
+    if (body.type === "gateway") return sendGateway(member, body.body, body.re);
+    if (body.type === "then") return body.work();
     const workerId = member as WorkerId;
     if (!links.has(workerId)) return; // it will sync when it comes back
     switch (body.type) {
@@ -250,6 +257,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       }
     }
   };
+  const sendGateway = (gateway: string, body: Answer | Push, re?: number): void => {
+    const envelope = (content: Answer | Push) => ({ ...(re === undefined ? {} : { re }), sentAtMs: clock.now(), body: content });
+    try {
+      gateways.get(gateway)?.send(envelope(body));
+    } catch (thrown) {
+      log.error("Cannot send to a gateway", { gateway, type: body.type, error: asFault(thrown) });
+      if (re !== undefined) gateways.get(gateway)?.send(envelope({ type: "fault", fault: faultData(asFault(thrown)) }));
+    }
+  };
   const answer = (gateway: string, re: number, body: Answer): void => host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
   const push = (watch: Watch, entry: Entry): void => {
     if (entry.seq <= watch.lastSeq || entry.state === null) return;
@@ -259,7 +275,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const body: Push = kindOf(entry.address) === "job"
       ? { type: "job.changed", watch: id, seq: entry.seq, atMs: entry.atMs, job: jobView(state) }
       : { type: "task.changed", watch: id, seq: entry.seq, atMs: entry.atMs, task: taskView(state) };
-    gateways.get(gateway)?.send({ sentAtMs: clock.now(), body });
+    sendGateway(gateway, body);
   };
 
   /** Watchers hear what is durable; what settled needs no memory any more. */
@@ -272,6 +288,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (watches.size > 0) {
         const job = kind === "job" ? nameOf(entry.address) as JobId : jobOfTask(nameOf(entry.address) as TaskId);
         for (const watch of watches.get(job) ?? []) {
+          if (watch.taskId !== undefined && entry.address !== taskAddress(watch.taskId)) continue;
           if (watch.waiting === undefined) push(watch, entry);
           else watch.waiting.push(entry);
         }
@@ -285,7 +302,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (over.length > 0) host.enqueue(() => over.forEach((address) => host.release(address)));
   };
   const endWatches = (jobId: JobId): void => {
-    for (const watch of watches.get(jobId) ?? []) if (watch.waiting === undefined) unwatch(watch);
+    for (const watch of [...watches.get(jobId) ?? []]) if (watch.waiting === undefined) endWatch(watch);
+  };
+  const endWatch = (watch: Watch): void => {
+    if (!watches.get(watch.jobId)?.has(watch)) return;
+    unwatch(watch);
+    sendGateway(watch.gateway, { type: "watch.end", watch: watch.id });
   };
   const unwatch = (watch: Watch): void => {
     const those = watches.get(watch.jobId);
@@ -408,24 +430,56 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (entry === undefined) throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`);
     return entry;
   };
-  const startWatch = async (gateway: string, id: number, jobId: JobId, afterSeq: number): Promise<void> => {
-    const watch: Watch = { gateway, id, jobId, waiting: [], lastSeq: afterSeq };
+  /** Past entries first, as they are read; what comes meanwhile waits. The answer comes when all past ones were sent. */
+  const startWatch = async (gateway: string, id: number, jobId: JobId, afterSeq: number, taskId?: TaskId): Promise<void> => {
+    const watch: Watch = { gateway, id, jobId, ...(taskId === undefined ? {} : { taskId }), waiting: [], lastSeq: afterSeq };
     addWatch(watch);
     try {
       await needJob(jobId);
-      const past: Entry[] = [];
-      for await (const entry of states.history(jobAddress(jobId), { afterSeq })) past.push(entry);
-      for await (const entry of states.history(`${taskAddress(jobId as unknown as TaskId)}/`, { afterSeq })) past.push(entry);
-      past.push(...watch.waiting!);
-      past.sort((a, b) => a.seq - b.seq);
-      for (const entry of past) push(watch, entry);
+      if (taskId !== undefined && await states.get(taskAddress(taskId)) === undefined) {
+        throw new Fault("TASK_UNKNOWN", `Cannot find task ${taskId}: its job has no such task`);
+      }
+      const ofTasks = taskId === undefined ? `${taskAddress(jobId as unknown as TaskId)}/` : taskAddress(taskId);
+      for await (const entry of pastOf(taskId === undefined ? [jobAddress(jobId), ofTasks] : [ofTasks], afterSeq)) {
+        if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
+        push(watch, entry);
+        const connection = gateways.get(gateway);
+        if (connection !== undefined && connection.bufferedBytes > watchBytesMax) await connection.drained();
+      }
+      const { waiting } = watch;
       watch.waiting = undefined;
-      if (!liveJobs.has(jobId)) unwatch(watch);
+      for (const entry of waiting!) push(watch, entry);
+      if (!liveJobs.has(jobId)) host.enqueue(() => host.say(memberAddress(gateway), { type: "then", work: () => endWatch(watch) } satisfies ToMember));
     } catch (thrown) {
       unwatch(watch);
       throw thrown;
     }
   };
+  /** The entries of these actors after one, in order; of what the history no longer has, the last state of each. */
+  async function* pastOf(addresses: readonly string[], afterSeq: number): AsyncGenerator<Entry> {
+    const { firstSeq } = await states.bounds();
+    if (firstSeq > afterSeq + 1) {
+      const old: Entry[] = [];
+      for (const address of addresses) {
+        if (address.endsWith("/")) for await (const entry of states.current(address)) old.push(entry);
+        else old.push(...[await states.get(address as Address)].filter((entry) => entry !== undefined));
+      }
+      yield* old.filter(({ seq }) => seq > afterSeq && seq < firstSeq).sort((a, b) => a.seq - b.seq);
+    }
+    const streams = addresses.map((address) => states.history(address, { afterSeq })[Symbol.asyncIterator]());
+    try {
+      const heads = await Promise.all(streams.map((stream) => stream.next()));
+      for (;;) {
+        let first = -1;
+        for (const [at, head] of heads.entries()) if (!head.done && (first < 0 || head.value.seq < heads[first]!.value.seq)) first = at;
+        if (first < 0) return;
+        yield heads[first]!.value;
+        heads[first] = await streams[first]!.next();
+      }
+    } finally {
+      for (const stream of streams) await stream.return?.();
+    }
+  }
   const addWatch = (watch: Watch): void => {
     let those = watches.get(watch.jobId);
     if (those === undefined) watches.set(watch.jobId, those = new Set());
@@ -464,17 +518,22 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "job.get": {
         const job = jobView((await needJob(request.jobId)).state as State);
         const tasks: ReturnType<typeof taskView>[] = [];
-        for await (const entry of states.current(`${taskAddress(request.jobId as unknown as TaskId)}/`)) {
-          const state = entry.state as State;
-          tasks.push(taskView(state, view.outlook((state.context as TaskContext).taskId)));
+        const from = request.tasksFrom ?? 0;
+        const end = Math.min(job.tasks, from + tasksPerPage);
+        for (let index = from; index < end; index++) {
+          const id = taskId(request.jobId, index);
+          const entry = await states.get(taskAddress(id));
+          if (entry !== undefined) tasks.push(taskView(entry.state as State, view.outlook(id)));
         }
-        tasks.sort((a, b) => a.taskId.length - b.taskId.length || (a.taskId < b.taskId ? -1 : 1));
-        return { type: "job.view", job, tasks };
+        return { type: "job.view", job, tasks, ...(end < job.tasks ? { next: end } : {}) };
       }
       case "job.list":
         return await listJobs(request);
       case "job.watch":
         await startWatch(gateway, request.watch, request.jobId, request.afterSeq);
+        return { type: "done" };
+      case "task.watch":
+        await startWatch(gateway, request.watch, jobOfTask(request.taskId), request.afterSeq, request.taskId);
         return { type: "done" };
       case "job.unwatch":
         for (const those of watches.values()) for (const watch of those) if (watch.gateway === gateway && watch.id === request.watch) unwatch(watch);
@@ -498,8 +557,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (request.type === "job.accept") {
         const { jobId, existing } = accept(request.job);
         if (request.watch !== undefined) {
-          if (existing) return void startWatch(gateway, request.watch, jobId, 0).then(() => host.enqueue(() => answer(gateway, id, { type: "job.accepted", jobId, existing })));
-          addWatch({ gateway, id: request.watch, jobId, waiting: undefined, lastSeq: 0 });
+          const { watch } = request;
+          if (existing) {
+            // It may have been accepted in this very turn: it is read when it is durable.
+            const found = (): void => answer(gateway, id, { type: "job.accepted", jobId, existing });
+            const start = (): void => void startWatch(gateway, watch, jobId, 0).then(() => host.enqueue(found), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+            return host.say(memberAddress(gateway), { type: "then", work: start } satisfies ToMember);
+          }
+          addWatch({ gateway, id: watch, jobId, waiting: undefined, lastSeq: 0 });
         }
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
       }

@@ -99,6 +99,9 @@ const workerOf = (context: TaskContext): WorkerId | undefined => context.attempt
 const resultOf = (outcome: Outcome) =>
   outcome.kind === "skipped" ? "skipped" : outcome.kind === "killed" ? "killed" : isSuccess(outcome) ? "succeeded" : "failed";
 
+/** Of what dependents are told, so that a long chain of skipped tasks does not repeat itself ever longer. */
+const failureTextMax = 500;
+
 /** An outcome as the end of the sentence "it …". */
 export function describeOutcome(outcome: Outcome): string {
   switch (outcome.kind) {
@@ -182,21 +185,24 @@ export const taskMachine = setup({
       return { attempts: now(context.attempts, { startedAtMs }), wakeAtMs: startedAtMs + context.timeoutMs + overtimeMs };
     }),
     takeOutcome: assign(({ context, event }) => {
-      const { outcome, atMs } = as(event, "task.ended");
+      const { attempt, outcome, atMs } = as(event, "task.ended");
       const startedAtMs = outcome.kind === "skipped" ? undefined : outcome.startedAtMs;
-      return {
-        outcome,
-        settledAtMs: atMs,
-        attempts: startedAtMs === undefined ? context.attempts : now(context.attempts, { startedAtMs }),
-        wakeAtMs: undefined,
-      };
+      // The attempt without `ended` is the one whose result this is, even when it had been given up.
+      const attempts = context.attempts.map((one): Attempt => {
+        if (one.attempt !== attempt) {
+          return one.ended === undefined ? { ...one, ended: `Attempt ${attempt} delivered its result after all` } : one;
+        }
+        const { ended: _ended, givenUp: _givenUp, ...rest } = one;
+        return startedAtMs === undefined ? rest : { ...rest, startedAtMs };
+      });
+      return { outcome, settledAtMs: atMs, attempts, wakeAtMs: undefined };
     }),
     /** Tells the job and whoever waits for this output; then the task is over. */
     saySettled: enqueueActions(({ context, enqueue }) => {
       const outcome = context.outcome!;
       const atMs = context.settledAtMs!;
       const job = jobOfTask(context.taskId);
-      const failed = isSuccess(outcome) ? undefined : describeOutcome(outcome);
+      const failed = isSuccess(outcome) ? undefined : describeOutcome(outcome).slice(0, failureTextMax);
       const output = isSuccess(outcome) && "output" in outcome ? outcome.output ?? emptyDigest : emptyDigest;
       for (const index of context.dependents) {
         enqueue.emit({

@@ -46,7 +46,8 @@ export const encodedJob = v.strictObject({
 });
 
 const sharedRequests = [
-  v.strictObject({ type: v.literal("job.get"), jobId }),
+  /** Its tasks come in pages: `tasksFrom` is the place of the first one wanted. */
+  v.strictObject({ type: v.literal("job.get"), jobId, tasksFrom: v.exactOptional(whole(0)) }),
   v.strictObject({ type: v.literal("job.list"), limit: whole(1, 1_000), before: v.exactOptional(jobId), state: v.exactOptional(v.picklist(["running", "succeeded", "failed", "cancelled"])) }),
   v.strictObject({ type: v.literal("job.kill"), jobId, reason: label(1_000) }),
   /** Every change of the job and its tasks after entry `afterSeq`, past ones first. */
@@ -59,25 +60,40 @@ const sharedRequests = [
 export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
   v.strictObject({ type: v.literal("job.accept"), job: encodedJob, watch: v.exactOptional(whole(1)) }),
+  /** As `job.watch`, of one task: for whoever follows its output. */
+  v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
 ]);
 
 export const clientRequest = v.variant("type", [
   ...sharedRequests,
   v.strictObject({ type: v.literal("job.submit"), job: jobSpec, watch: v.exactOptional(whole(1)) }),
-  /** The stream of a task from a byte on, live while it runs; the newest attempt that has one. */
-  v.strictObject({ type: v.literal("output.follow"), follow: whole(1), taskId, stream: v.picklist(["stdout", "stderr"]), offset: whole(0) }),
+  /**
+   * The stream of a task's newest attempt from a byte on, live while it runs. `attempt` is the one that `offset` counts
+   * in: when another one is the newest, its stream comes from its first byte. Absent: whichever is the newest.
+   */
+  v.strictObject({
+    type: v.literal("output.follow"),
+    follow: whole(1),
+    taskId,
+    stream: v.picklist(["stdout", "stderr"]),
+    offset: whole(0),
+    attempt: v.exactOptional(whole(1)),
+  }),
   v.strictObject({ type: v.literal("output.stop"), follow: whole(1) }),
 ]);
+
+/** A sentence of ours: it may quote what a task or a system call said, so it is any text. */
+const sentence = v.pipe(v.string(), v.maxLength(20_000));
 
 const attempt = v.strictObject({
   attempt: whole(1),
   reason: v.picklist(["first", "retry", "workerLost", "drained"]),
   workerId,
   placedAtMs: whole(0),
-  why: label(1_000),
+  why: sentence,
   startedAtMs: v.exactOptional(whole(0)),
-  ended: v.exactOptional(label(1_000)),
+  ended: v.exactOptional(sentence),
   givenUp: v.exactOptional(v.boolean()),
 });
 
@@ -92,7 +108,7 @@ export const jobView = v.strictObject({
   tasks: whole(1),
   /** How many tasks settled, by kind; `succeeded` are those that exited 0. */
   settled: v.strictObject({ succeeded: whole(0), failed: whole(0), skipped: whole(0), killed: whole(0) }),
-  why: label(2_000),
+  why: sentence,
 });
 
 export const taskView = v.strictObject({
@@ -106,7 +122,7 @@ export const taskView = v.strictObject({
   queuedAtMs: v.exactOptional(whole(0)),
   outcome: v.exactOptional(outcome),
   /** Why it is as it is, as a sentence. */
-  why: label(2_000),
+  why: sentence,
 });
 
 export const workerView = v.strictObject({
@@ -133,7 +149,8 @@ export const clusterView = v.strictObject({
 
 export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("job.accepted"), jobId, existing: v.boolean() }),
-  v.strictObject({ type: v.literal("job.view"), job: jobView, tasks: v.array(taskView) }),
+  /** `next`: the place of the next task, when there are more than these. */
+  v.strictObject({ type: v.literal("job.view"), job: jobView, tasks: v.array(taskView), next: v.exactOptional(whole(1)) }),
   v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
   v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
@@ -144,14 +161,26 @@ export const answer = v.variant("type", [
 export const push = v.variant("type", [
   v.strictObject({ type: v.literal("job.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), job: jobView }),
   v.strictObject({ type: v.literal("task.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), task: taskView }),
-  v.strictObject({ type: v.literal("output.chunk"), follow: whole(1), offset: whole(0), bytes }),
-  v.strictObject({ type: v.literal("output.end"), follow: whole(1), offset: whole(0), truncatedBytes: whole(0), why: cText(1_000) }),
+  /** Nothing more comes of a watch: the job (or the task) has ended and its last change was sent, or a fault. */
+  v.strictObject({ type: v.literal("watch.end"), watch: whole(1), fault: v.exactOptional(fault) }),
+  /** A chunk of another attempt than the last one's begins that attempt's stream, at offset 0. */
+  v.strictObject({ type: v.literal("output.chunk"), follow: whole(1), attempt: whole(1), offset: whole(0), bytes }),
+  /** All was given up to `offset`, and the task has settled; or a fault. */
+  v.strictObject({
+    type: v.literal("output.end"),
+    follow: whole(1),
+    offset: whole(0),
+    truncatedBytes: whole(0),
+    why: sentence,
+    fault: v.exactOptional(fault),
+  }),
 ]);
 
 const envelope = <const Body extends v.GenericSchema>(body: Body) => v.strictObject({ id: v.exactOptional(whole(1)), re: v.exactOptional(whole(1)), sentAtMs: whole(0), body });
 const fromClientEnvelope = envelope(clientRequest);
 const fromGatewayEnvelope = envelope(schedulerRequest);
-const answerEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.union([answer, push]) });
+const answerEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.variant("type", [answer, push]) });
+const passedOnEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.looseObject({ type: v.string() }) });
 
 export type TaskSpecInput = v.InferInput<typeof taskSpec>;
 /** A job as one writes it: what has a default may be left out. */
@@ -172,3 +201,9 @@ export const parseFromClient = (input: unknown) => parse(fromClientEnvelope, "a 
 export const parseFromGateway = (input: unknown) => parse(fromGatewayEnvelope, "a gateway's message", input);
 /** Requests carry `id`; answers carry it as `re`; pushes carry neither. */
 export const parseAnswer = (input: unknown) => parse(answerEnvelope, "an answer", input);
+/**
+ * An answer or push as a gateway hears it from its scheduler, of the same cluster and version: it passes them on, and
+ * the client checks them. 30 times quicker than {@link parseAnswer}.
+ */
+export const parseToPassOn = (input: unknown): { readonly re?: number; readonly body: Answer | Push } =>
+  parse(passedOnEnvelope, "a scheduler's message", input) as { readonly re?: number; readonly body: Answer | Push };

@@ -45,7 +45,7 @@ export const outcome = v.variant("kind", [
   v.strictObject({ kind: v.literal("exited"), exitCode: whole(0, 255), signal: v.exactOptional(name(20)), ...leavings }),
   v.strictObject({ kind: v.literal("timedOut"), timeoutMs: whole(0), ...leavings }),
   v.strictObject({ kind: v.literal("killed"), reason: label(1_000), ...leavings }),
-  v.strictObject({ kind: v.literal("skipped"), because: taskId, reason: label(1_000) }),
+  v.strictObject({ kind: v.literal("skipped"), because: taskId, reason: v.pipe(v.string(), v.maxLength(10_000)) }),
   v.strictObject({ kind: v.literal("failed"), fault, ...leavings }),
 ]);
 
