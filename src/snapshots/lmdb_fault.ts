@@ -1,16 +1,31 @@
+import { statfsSync } from "node:fs";
 import { asFault, Fault } from "../domain/fault.ts";
+
+/** Whether the file system that holds `dir` takes so many bytes more. */
+export function hasRoom(dir: string, bytes: number): boolean {
+  const { bavail, bsize } = statfsSync(dir);
+  return bavail * bsize > bytes;
+}
 
 /** LMDB's own code for an environment that has grown to its map (lmdb.h). */
 const mapFull = -30792;
-/** errno values, which LMDB passes on as numbers; the same on Linux, macOS and the BSDs. */
-const enospc = 28;
+/** errno values, which LMDB passes on as numbers: no space; no quota left on Linux, and on macOS and the BSDs. */
+const noSpace: readonly unknown[] = [mapFull, 28, 122, 69];
+/** EIO: among others what LMDB makes of a write that found room for its beginning only. */
+const inputOutput = 5;
 
-/** What LMDB threw, as a fault: no room on the disk or in the map is `NO_SPACE`. */
-export function lmdbFault(thrown: unknown, doing: string): Fault {
-  const cause = (thrown as { commitError?: unknown } | null)?.commitError ?? thrown;
+/**
+ * What LMDB threw, as a fault: no room on the disk or in the map is `NO_SPACE`.
+ * A failed commit tells its cause by another promise, a little later.
+ *
+ * @param isFull whether the disk has no room for what was to be written.
+ */
+export async function lmdbFault(thrown: unknown, doing: string, isFull: () => boolean): Promise<Fault> {
+  const told = (thrown as { commitError?: Promise<unknown> } | null)?.commitError;
+  const cause = told === undefined ? thrown : await Promise.resolve(told).catch((error: unknown) => error);
   const code = (cause as { code?: unknown } | null)?.code;
-  if (code === enospc || code === mapFull) {
-    return new Fault("NO_SPACE", `${doing}: ${(cause as Error).message}`, { cause: thrown });
+  if (noSpace.includes(code) || (code === inputOutput && isFull())) {
+    return new Fault("NO_SPACE", `${doing}: ${(cause as Error).message}`, { cause });
   }
-  return asFault(thrown, doing);
+  return asFault(cause, doing);
 }

@@ -22,6 +22,7 @@ export function claimFormat(dir: string, kind: string, version: number): void {
       closeSync(file);
     }
     renameSync(beside, path);
+    syncFolder(dir);
     return;
   }
   const match = /^scoot-actors ([a-z]+) ([1-9][0-9]{0,8})\n$/.exec(text);
@@ -49,5 +50,15 @@ function readMarker(path: string): string | undefined {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
+  }
+}
+
+/** Makes the names in a folder survive a power cut. */
+export function syncFolder(path: string): void {
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
   }
 }

@@ -1,16 +1,17 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { mkdir, open as openFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { open } from "lmdb";
 import { type Digest, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
 import { asFault, Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { lmdbFault } from "../lmdb_fault.ts";
-import { claimFormat } from "../store_format.ts";
+import { hasRoom } from "../lmdb_fault.ts";
+import { claimFormat, syncFolder } from "../store_format.ts";
 import type { Pool } from "../pool/pool.ts";
 import { blobCorrupt, blobMissing, type Blobs, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
 import { deflated, deflateSmall, type Encoding, inflateSmall, raw } from "./deflate.ts";
 import { fileBytes, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
+import { rowWriter } from "./row_writer.ts";
 import { temporaryFiles } from "./temporary.ts";
 
 export interface LocalBlobsOptions {
@@ -64,7 +65,6 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   const writing = join(dir, "writing");
   mkdirSync(objects, { recursive: true });
   mkdirSync(writing, { recursive: true });
-  syncFolder(dir);
   const temporary = temporaryFiles(writing);
   // A commit is visible only once it is synced (no overlapping sync): what one process sees survives a power cut,
   // so "it is there already" may be answered at once.
@@ -72,6 +72,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     path: join(dir, "index"),
     mapSize: mapBytes,
     overlappingSync: false,
+    eventTurnBatching: false,
     maxDbs: 4,
     maxReaders: 512,
     encoding: "binary",
@@ -79,14 +80,16 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   });
   const rows = root.openDB<Uint8Array, Uint8Array>("blobs", { encoding: "binary", keyEncoding: "binary" });
   const uses = root.openDB<Uint8Array, Uint8Array>("uses", { encoding: "binary", keyEncoding: "binary" });
-  /** Rows on their way to the disk. */
+  for (const folder of [dir, join(dir, "index")]) syncFolder(folder);
+  const writer = rowWriter(root, (bytes) => hasRoom(dir, bytes));
+  /** Small blobs on their way to the disk. */
   const committing = new Map<Digest, Promise<void>>();
   let isClosed = false;
 
   const keyOf = (digest: Digest): Buffer => Buffer.from(hashOf(digest), "hex");
   const secondsNow = (): number => Math.floor(clock.now() / 1000);
 
-  /** The row of a blob; a view that the next read of the index overwrites. */
+  /** The row of a blob; a view that the next read of the index overwrites, true only up to its `length`. */
   function rowNow(digest: Digest): Buffer | undefined {
     if (isClosed) throw new Fault("DRAINING", `Cannot use the blob store in ${dir} as it must be open: it was closed`);
     const row = rows.getBinaryFast(keyOf(digest));
@@ -103,7 +106,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   /** Notes that present blobs are wanted, so that they are not collected soon. */
   async function noteUses(digests: Iterable<Digest>): Promise<void> {
     const now = secondsNow();
-    const noted: Promise<boolean>[] = [];
+    const noted: Promise<void>[] = [];
     for (const digest of digests) {
       const row = rowNow(digest);
       if (row === undefined || now - row.readUInt32BE(1) < useEverySeconds) continue;
@@ -112,33 +115,31 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (used !== undefined && now - used.readUInt32BE(0) < useEverySeconds) continue;
       const value = Buffer.alloc(4);
       value.writeUInt32BE(now);
-      noted.push(uses.put(key, value));
+      noted.push(writer.write(uses, key, value.length, () => value));
     }
-    await settled(noted);
+    await Promise.all(noted);
   }
 
-  function commitRow(digest: Digest, encoding: Encoding, isFile: boolean, body: Uint8Array): Promise<void> {
-    const row = Buffer.allocUnsafe(headBytes + body.length);
+  function rowFor(digest: Digest, encoding: Encoding, isFile: boolean, body: Uint8Array): Uint8Array {
+    const row = Buffer.alloc(headBytes + body.length);
     row[0] = encoding | (isFile ? isFileBit : 0);
     row.writeUInt32BE(secondsNow(), 1);
     row.writeUIntBE(sizeOf(digest), 5, 6);
     row.set(body, headBytes);
-    const committed = rows.put(keyOf(digest), row).then(
-      () => void committing.delete(digest),
-      (error: unknown) => {
-        committing.delete(digest);
-        throw lmdbFault(error, `Cannot store blob ${digest}`);
-      },
-    );
-    committing.set(digest, committed);
-    return committed;
+    return row;
   }
 
   function putSmall(digest: Digest, bytes: Uint8Array): Promise<void> {
     const before = committing.get(digest);
     if (before !== undefined) return before;
-    const small = deflateSmall(bytes);
-    return small === undefined ? commitRow(digest, raw, false, bytes) : commitRow(digest, deflated, false, small);
+    const committed = writer
+      .write(rows, keyOf(digest), bytes.length, () => {
+        const small = deflateSmall(bytes);
+        return small === undefined ? rowFor(digest, raw, false, bytes) : rowFor(digest, deflated, false, small);
+      })
+      .finally(() => committing.delete(digest));
+    committing.set(digest, committed);
+    return committed;
   }
 
   const fileOf = (digest: Digest, encoding: Encoding): string =>
@@ -158,12 +159,13 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (rowOf(digest) === undefined) {
         const path = fileOf(digest, encoding);
         const folder = dirname(path);
-        if (await mkdir(folder, { recursive: true }) !== undefined) await sync(objects);
+        await mkdir(folder, { recursive: true });
         await rename(beside, path);
-        await sync(folder);
+        // Both: another process may have made the folder and not synced it yet.
+        await Promise.all([sync(objects), sync(folder)]);
         const body = Buffer.alloc(6);
         body.writeUIntBE(storedBytes, 0, 6);
-        await commitRow(digest, encoding, true, body);
+        await writer.write(rows, keyOf(digest), body.length, () => rowFor(digest, encoding, true, body));
       }
       return digest;
     } catch (error) {
@@ -177,12 +179,12 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   /** Forgets a row whose file somebody took away, unless it is there again. */
   async function forget(digest: Digest, path: string): Promise<void> {
     await rows.transaction(() => {
-      if (!existsSync(path)) void rows.remove(keyOf(digest));
+      if (!existsSync(path)) rows.removeSync(keyOf(digest));
     });
   }
 
   function inline(digest: Digest, row: Buffer): Uint8Array {
-    const body = row.subarray(headBytes);
+    const body = row.subarray(headBytes, row.length);
     if ((row[0]! & 1) === raw) return new Uint8Array(body); // a copy: the row is a view
     try {
       const bytes = inflateSmall(body, sizeOf(digest));
@@ -280,8 +282,8 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
 
     async close() {
       if (isClosed) return;
-      await Promise.allSettled(committing.values());
       isClosed = true;
+      await writer.idle();
       await root.close();
     },
   };
@@ -315,21 +317,5 @@ async function readSmall(path: string): Promise<Uint8Array | undefined> {
     return undefined;
   } finally {
     await file.close();
-  }
-}
-
-/** Waits for all, then throws the first failure. */
-async function settled(writes: readonly Promise<unknown>[]): Promise<void> {
-  for (const result of await Promise.allSettled(writes)) {
-    if (result.status === "rejected") throw lmdbFault(result.reason, "Cannot note which blobs are wanted");
-  }
-}
-
-function syncFolder(path: string): void {
-  const folder = openSync(path, "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
   }
 }

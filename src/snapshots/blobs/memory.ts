@@ -17,7 +17,7 @@ export function memoryBlobs(): Blobs {
     async put(digest, bytes, options) {
       options?.signal?.throwIfAborted();
       if (held.has(digest)) return;
-      held.set(digest, (await gather(digest, bytes, options?.signal)).slice());
+      held.set(digest, new Uint8Array(await gather(digest, bytes, options?.signal))); // a copy
     },
     missing: (digests) => Promise.resolve(new Set([...digests].filter((digest) => !held.has(digest)))),
     peek: (digest) => held.get(digest)?.slice(),

@@ -31,9 +31,14 @@ interface Thread {
 export interface ThreadPoolOptions {
   /** At most so many threads, started when they are first needed. Calls beyond wait in line. */
   readonly threads: number;
+  /** What a thread runs: the pool's own trades, or a stand-in that fails as a test wants. */
+  readonly script?: URL;
 }
 
-export function threadPool({ threads }: ThreadPoolOptions): Pool {
+/** The runtimes that read TypeScript run the source; compiled, the script lies beside as JavaScript. */
+const ownScript = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
+
+export function threadPool({ threads, script = ownScript }: ThreadPoolOptions): Pool {
   const idle: Thread[] = [];
   const all = new Set<Thread>();
   const waiting: { readonly resolve: () => void; readonly reject: (fault: Fault) => void }[] = [];
@@ -43,7 +48,6 @@ export function threadPool({ threads }: ThreadPoolOptions): Pool {
   const closed = (): Fault => new Fault("DRAINING", "Cannot use the thread pool as it must be open: it was closed");
 
   function start(): Thread {
-    const script = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
     const worker = new Worker(script);
     const died = new Promise<never>((_, reject) => {
       let cause: unknown;

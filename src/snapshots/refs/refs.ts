@@ -11,6 +11,9 @@ export interface Refs {
    */
   compareAndSet(name: string, expected: string | undefined, next: string | undefined): Promise<void>;
   /** Names that start with `prefix`, in byte order, from `after` (exclusive). */
-  list(prefix: string, options?: { readonly after?: string; readonly limit?: number }): AsyncIterable<readonly [name: string, value: string]>;
+  list(
+    prefix: string,
+    options?: { readonly after?: string; readonly limit?: number },
+  ): AsyncIterable<readonly [name: string, value: string]>;
   close(): Promise<void>;
 }

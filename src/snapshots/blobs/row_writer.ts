@@ -1,0 +1,110 @@
+import type { Database, RootDatabase } from "lmdb";
+import { Fault } from "../../domain/fault.ts";
+import { lmdbFault } from "../lmdb_fault.ts";
+
+type Rows = Database<Uint8Array, Uint8Array>;
+
+/** Writes rows of one LMDB environment in groups, as a commit costs a sync of the disk however many are in it. */
+export interface RowWriter {
+  /**
+   * Resolves when the row is on the disk.
+   *
+   * @param cost bytes that `make` has to work on; it is called once, later.
+   * @throws {Fault} `NO_SPACE` when the disk is full: no row of the group is kept then.
+   */
+  write(rows: Rows, key: Uint8Array, cost: number, make: () => Uint8Array): Promise<void>;
+  /** Resolves when nothing is under way any more. */
+  idle(): Promise<void>;
+}
+
+interface Waiting {
+  readonly rows: Rows;
+  readonly key: Uint8Array;
+  readonly cost: number;
+  readonly make: () => Uint8Array;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+interface Made {
+  readonly value: Uint8Array;
+  readonly waiting: Waiting;
+}
+
+/** Work done in one turn of the event loop before others have theirs: 3 to 6 ms of deflating. */
+const costPerTurn = 256 * 1024;
+/** While one group is synced the next is written; what comes meanwhile makes the groups after it larger. */
+const commitsMax = 2;
+
+/** What a row may take beside its bytes: it is rounded up to pages, and moves those above it. */
+const pagesBytes = 3 * 4096;
+
+/**
+ * @param root opened without event turn batching: that drops a promise, which ends the process when the disk is full.
+ * @param hasRoom whether the disk takes so many bytes more. LMDB copes with a full disk, but prints each failure.
+ */
+export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolean): RowWriter {
+  const queue: Waiting[] = [];
+  let taken = 0; // of the queue; what is before it has been made
+  let made: Made[] = [];
+  let commits = 0;
+  let isTurnComing = false;
+  const whenIdle: (() => void)[] = [];
+
+  function soon(): void {
+    if (isTurnComing) return;
+    isTurnComing = true;
+    setImmediate(turn);
+  }
+
+  function turn(): void {
+    isTurnComing = false;
+    for (let cost = 0; taken < queue.length && cost < costPerTurn; taken++) {
+      const waiting = queue[taken]!;
+      cost += waiting.cost;
+      try {
+        made.push({ value: waiting.make(), waiting });
+      } catch (error) {
+        waiting.reject(error);
+      }
+    }
+    if (taken === queue.length) {
+      queue.length = 0;
+      taken = 0;
+    } else soon();
+    if (made.length > 0 && commits < commitsMax) void commit();
+    if (isIdle()) { for (const resolve of whenIdle.splice(0)) resolve(); }
+  }
+
+  async function commit(): Promise<void> {
+    const group = made;
+    made = [];
+    commits++;
+    const bytes = group.reduce((sum, { value }) => sum + value.length + pagesBytes, 0);
+    try {
+      if (!hasRoom(bytes)) {
+        throw new Fault("NO_SPACE", `Cannot store blobs as ${bytes} bytes must be free on the disk: they are not`);
+      }
+      await root.batch(() => {
+        for (const { value, waiting } of group) void waiting.rows.put(waiting.key, value);
+      });
+      for (const { waiting } of group) waiting.resolve();
+    } catch (error) {
+      const fault = await lmdbFault(error, "Cannot store blobs", () => !hasRoom(bytes));
+      for (const { waiting } of group) waiting.reject(fault);
+    } finally {
+      commits--;
+      soon();
+    }
+  }
+
+  const isIdle = (): boolean => queue.length === 0 && made.length === 0 && commits === 0;
+
+  return {
+    write: (rows, key, cost, make) =>
+      new Promise((resolve, reject) => {
+        queue.push({ rows, key, cost, make, resolve, reject });
+        soon();
+      }),
+    idle: () => isIdle() ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve)),
+  };
+}
