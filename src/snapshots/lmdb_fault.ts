@@ -18,9 +18,13 @@ const inputOutput = 5;
  * What LMDB threw, as a fault: no room on the disk or in the map is `NO_SPACE`.
  * A failed commit tells its cause by another promise, a little later.
  *
- * @param isFull whether the disk has no room for what was to be written.
+ * @param isFull whether the disk has no room for what was to be written; that is how the one errno that may mean it is read.
  */
-export async function lmdbFault(thrown: unknown, doing: string, isFull: () => boolean): Promise<Fault> {
+export async function lmdbFault(
+  thrown: unknown,
+  doing: string,
+  isFull: () => boolean = () => false,
+): Promise<Fault> {
   const told = (thrown as { commitError?: Promise<unknown> } | null)?.commitError;
   const cause = told === undefined ? thrown : await Promise.resolve(told).catch((error: unknown) => error);
   const code = (cause as { code?: unknown } | null)?.code;

@@ -22,7 +22,7 @@ export interface Blobs {
   /**
    * Stores all of it or none, durably before it resolves; storing again is cheap.
    *
-   * @param bytes the raw bytes, whole or in chunks of any size, in order.
+   * @param bytes the raw bytes, whole or in chunks of any size, in order; left alone by the caller until it resolves.
    * @throws {Fault} `BLOB_CORRUPT` if bytes and digest differ, `NO_SPACE` when the disk is full; nothing is kept then.
    */
   put(
@@ -71,9 +71,11 @@ export async function readBlob(
   const whole = new Uint8Array(size);
   let filled = 0;
   for await (const chunk of blobs.get(digest, options)) {
+    if (filled + chunk.length > size) throw blobCorrupt(digest, `more than ${size} bytes`);
     whole.set(chunk, filled);
     filled += chunk.length;
   }
+  if (filled < size) throw blobCorrupt(digest, `${filled} bytes`);
   return whole;
 }
 
@@ -135,15 +137,15 @@ export async function gather(
   let whole: Uint8Array;
   if (bytes instanceof Uint8Array) whole = bytes;
   else {
-    whole = new Uint8Array(size);
-    let filled = 0;
+    const chunks: Uint8Array[] = []; // what came, not what the digest claims, decides how much is held
+    let length = 0;
     for await (const chunk of bytes) {
       signal?.throwIfAborted();
-      if (filled + chunk.length > size) throw blobCorrupt(digest, `more than ${size} bytes`);
-      whole.set(chunk, filled);
-      filled += chunk.length;
+      length += chunk.length;
+      if (length > size) throw blobCorrupt(digest, `more than ${size} bytes`);
+      chunks.push(chunk);
     }
-    if (filled < size) throw blobCorrupt(digest, `${filled} bytes`);
+    whole = Buffer.concat(chunks);
   }
   signal?.throwIfAborted();
   const found = whole.length === 0 ? emptyDigest : digestOf(whole);

@@ -40,7 +40,7 @@ export interface LocalBlobs extends Blobs {
  * <dir>/writing/        files that are being written
  *
  * A row is the truth: bytes without a row are not there. So a file is synced under its name before its row is
- * committed, and a row whose file is gone is removed by whoever notices.
+ * committed, and a row whose file somebody took away counts as absent.
  *
  * row := kind u8 · put at u32 (epoch seconds) · raw size u48 · bytes as stored (inline) | stored size u48 (file)
  */
@@ -103,6 +103,17 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     return rowNow(digest);
   }
 
+  const encodingIn = (row: Buffer): Encoding => (row[0]! & 1) === deflated ? deflated : raw;
+  const isFileIn = (row: Buffer): boolean => (row[0]! & isFileBit) !== 0;
+  /** Whether the blob of that row is there: somebody may have taken its file away. */
+  const isWhole = (digest: Digest, row: Buffer): boolean =>
+    !isFileIn(row) || existsSync(fileOf(digest, encodingIn(row)));
+
+  function holds(digest: Digest): boolean {
+    const row = rowOf(digest);
+    return row !== undefined && isWhole(digest, row);
+  }
+
   /** Notes that present blobs are wanted, so that they are not collected soon. */
   async function noteUses(digests: Iterable<Digest>): Promise<void> {
     const now = secondsNow();
@@ -156,7 +167,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       const { digest, encoding, storedBytes } = await write(beside);
       signal?.throwIfAborted();
       if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
-      if (rowOf(digest) === undefined) {
+      if (!holds(digest)) {
         const path = fileOf(digest, encoding);
         const folder = dirname(path);
         await mkdir(folder, { recursive: true });
@@ -176,16 +187,9 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     }
   }
 
-  /** Forgets a row whose file somebody took away, unless it is there again. */
-  async function forget(digest: Digest, path: string): Promise<void> {
-    await rows.transaction(() => {
-      if (!existsSync(path)) rows.removeSync(keyOf(digest));
-    });
-  }
-
   function inline(digest: Digest, row: Buffer): Uint8Array {
     const body = row.subarray(headBytes, row.length);
-    if ((row[0]! & 1) === raw) return new Uint8Array(body); // a copy: the row is a view
+    if (encodingIn(row) === raw) return new Uint8Array(body); // a copy: the row is a view
     try {
       const bytes = inflateSmall(body, sizeOf(digest));
       if (bytes.length === sizeOf(digest)) return bytes;
@@ -206,7 +210,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   ): Promise<void> {
     signal?.throwIfAborted();
     if (digest === emptyDigest) return;
-    if (rowOf(digest) !== undefined) return noteUses([digest]);
+    if (holds(digest)) return noteUses([digest]);
     if (sizeOf(digest) <= inlineBytesMax) return putSmall(digest, await gather(digest, bytes, signal));
     await putObject(digest, (path) => writeObject(atMost(digest, bytes), path, signal), signal);
   }
@@ -218,20 +222,18 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (digest === emptyDigest) return;
       const row = rowOf(digest);
       if (row === undefined) throw blobMissing(digest);
-      const kind = row[0]!;
-      if ((kind & isFileBit) === 0) {
+      if (!isFileIn(row)) {
         const bytes = inline(digest, row).subarray(range.from, range.to);
         if (bytes.length > 0) yield bytes;
         return;
       }
-      const encoding: Encoding = (kind & 1) === deflated ? deflated : raw;
+      const encoding = encodingIn(row);
       const path = fileOf(digest, encoding);
       try {
         yield* readObject(path, digest, encoding, range, options?.signal);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-        await forget(digest, path);
-        throw blobMissing(digest);
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") throw blobMissing(digest);
+        throw options?.signal?.aborted ? options.signal.reason : asFault(error, `Cannot read blob ${digest}`);
       }
     },
 
@@ -243,8 +245,9 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       const present: Digest[] = [];
       for (const digest of digests) {
         if (digest === emptyDigest) continue;
-        if (rowNow(digest) === undefined) absent.add(digest);
-        else present.push(digest);
+        const row = rowNow(digest);
+        if (row !== undefined && isWhole(digest, row)) present.push(digest);
+        else absent.add(digest);
       }
       await noteUses(present);
       return absent;
@@ -254,14 +257,14 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (digest === emptyDigest) return new Uint8Array(0);
       if (sizeOf(digest) > inlineBytesMax) return undefined;
       const row = rowOf(digest);
-      return row === undefined ? undefined : inline(digest, row);
+      return row === undefined || isFileIn(row) ? undefined : inline(digest, row);
     },
 
     async putFile(path, options = {}) {
       const { expected, signal } = options;
       signal?.throwIfAborted();
       if (expected === emptyDigest) return expected;
-      if (expected !== undefined && rowOf(expected) !== undefined) {
+      if (expected !== undefined && holds(expected)) {
         await noteUses([expected]);
         return expected;
       }
@@ -306,15 +309,16 @@ async function* atMost(
 async function readSmall(path: string): Promise<Uint8Array | undefined> {
   const file = await openFile(path, "r");
   try {
-    if ((await file.stat()).size > inlineBytesMax) return undefined;
-    const bytes = Buffer.alloc(inlineBytesMax + 1); // it may grow meanwhile
+    const { size } = await file.stat();
+    if (size > inlineBytesMax) return undefined;
+    const bytes = Buffer.alloc(size + 1);
     let filled = 0;
     while (filled < bytes.length) {
       const { bytesRead } = await file.read(bytes, filled, bytes.length - filled);
       if (bytesRead === 0) return bytes.subarray(0, filled);
       filled += bytesRead;
     }
-    return undefined;
+    return undefined; // it grows while it is read: whoever reads to its end takes what there is
   } finally {
     await file.close();
   }

@@ -17,7 +17,7 @@ export function nameBytes(name: string): Uint8Array {
       `Cannot use a ref as its name must be 1 to ${nameBytesMax} bytes of UTF-8: current value has ${bytes.length}`,
     );
   }
-  if (controls.test(name) || !name.isWellFormed()) {
+  if (controls.test(name) || bytes.toString("utf8") !== name) {
     throw new Fault(
       "REQUEST_INVALID",
       `Cannot use a ref as its name must be Unicode without control characters: current value is ${
