@@ -181,7 +181,8 @@ export function createHost(options: HostOptions): Host {
     const kindName = kindOf(to);
     const kind = kinds[kindName];
     invariant(kind !== undefined, `nobody here is called ${to}`);
-    const cause = { id, from, event };
+    // What an actor of this host said is saved with who said it, under this id: the type is enough here.
+    const cause = { id, from, event: isInner(from) && !id.startsWith("x:") ? { type: event.type } : event };
     try {
       const row = rows.get(to);
       if (row === undefined) {

@@ -57,6 +57,8 @@ export interface Worker {
   leave(why: string): Promise<void>;
   /** Attempts that are not ended. */
   readonly running: number;
+  /** For who follows a stream: whether it still grows. */
+  stageOf(taskId: TaskId, attempt: number): "growing" | "complete" | "unknown";
   stop(): Promise<void>;
 }
 
@@ -225,6 +227,12 @@ export function createWorker(options: WorkerOptions): Worker {
       );
       await host.settled();
       await connection?.drained();
+    },
+    stageOf(taskId, attempt) {
+      const state = held.get(attemptAddress(taskId, attempt));
+      if (state === undefined) return "unknown";
+      const stage = pathOf(state.value);
+      return stage === "checkingOut" || stage === "running" ? "growing" : "complete";
     },
     get running() {
       let count = 0;

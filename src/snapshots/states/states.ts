@@ -21,7 +21,10 @@ export interface Entry {
   readonly version: number;
   /** What the machine persists, plain data; null: the actor is gone. */
   readonly state: unknown;
-  /** The message that led here. */
+  /**
+   * The message that led here. One between actors of the store (its id is that of a {@link Said}) has only its type here:
+   * its body stands with who said it.
+   */
   readonly cause: { readonly id: string; readonly from: Address; readonly event: unknown };
   readonly said: readonly Said[];
   /** Why, as a sentence, where a decision was made. */

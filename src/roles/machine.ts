@@ -1,0 +1,61 @@
+import { mkdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { lineLog, type Log } from "../observability/log.ts";
+import { realClock } from "../runtime/clock.ts";
+import { randomHex } from "../runtime/random.ts";
+import { protocolVersion } from "../protocol/version.ts";
+import type { Hello } from "../transport/transport.ts";
+
+/** What every role takes from the machine that it runs on. */
+
+/** Below this share of free disk new work is refused, before it breaks old work. */
+const freeShareMin = 0.05;
+const freeCheckedMs = 1_000;
+
+/** Whether there is room for new work where `dir` lies; asked of the system at most once a second. */
+export function diskSpace(dir: string): () => boolean {
+  let checkedAtMs = -Infinity;
+  let hasSpace = true;
+  return () => {
+    const nowMs = realClock.now();
+    if (nowMs - checkedAtMs >= freeCheckedMs) {
+      checkedAtMs = nowMs;
+      const { bavail, blocks } = statfsSync(dir);
+      hasSpace = blocks === 0 || bavail / blocks >= freeShareMin;
+    }
+    return hasSpace;
+  };
+}
+
+/**
+ * The secret that members and clients of this cluster share: made at the first start, a file that only its user reads.
+ */
+export function readOrMakeToken(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (thrown) {
+    if ((thrown as { code?: unknown }).code !== "ENOENT") throw thrown;
+  }
+  mkdirSync(join(path, ".."), { recursive: true });
+  try {
+    writeFileSync(path, `${randomHex(32)}\n`, { mode: 0o600, flag: "wx" });
+  } catch (thrown) {
+    if ((thrown as { code?: unknown }).code !== "EEXIST") throw thrown; // another member was quicker
+  }
+  return readFileSync(path, "utf8").trim();
+}
+
+export const helloOf = (role: Hello["role"], memberId: string, token?: string): Hello => ({
+  protocol: "scoot-actors",
+  version: protocolVersion,
+  role,
+  memberId,
+  incarnation: randomHex(8),
+  ...(token === undefined ? {} : { token }),
+});
+
+/** Lines on stderr. */
+export const stderrLog = (who: string): Log => lineLog(who, realClock.now, (line) => void process.stderr.write(`${line}\n`));
+
+/** A turn of the event loop later: after sockets and files had theirs. */
+export const defer = (work: () => void): void => void setImmediate(work);

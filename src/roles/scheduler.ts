@@ -1,0 +1,96 @@
+import { join } from "node:path";
+import { createScheduler, type Scheduler } from "../actors/scheduler_actor.ts";
+import { Fault } from "../domain/fault.ts";
+import type { Log } from "../observability/log.ts";
+import { realClock } from "../runtime/clock.ts";
+import { realRandom } from "../runtime/random.ts";
+import { localStates } from "../snapshots/states/local.ts";
+import type { States } from "../snapshots/states/states.ts";
+import type { AcceptOptions, Connection } from "../transport/transport.ts";
+import { defer, diskSpace, helloOf } from "./machine.ts";
+
+/** How long a worker may be away before its tasks are run elsewhere. */
+const lostAfterMs = 10_000;
+/** Ended jobs are kept so long, and so many. */
+const keepJobsMs = 7 * 24 * 3_600_000;
+const keepJobsMax = 10_000;
+/** History is kept so long, and so much of it. */
+const historyMs = 7 * 24 * 3_600_000;
+const historyBytesMax = 2 * 1024 ** 3;
+const pruneEveryMs = 10_000;
+
+export interface SchedulerRole {
+  readonly scheduler: Scheduler;
+  /** How connections of workers and gateways are accepted. */
+  readonly accepting: AcceptOptions;
+  /** Drains: waits so long for running tasks, puts the others back, then stops. */
+  drain(why: string, waitMs: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/**
+ * A scheduler over the states in `<dataDir>/states`, ready to accept connections.
+ *
+ * @param options.states instead of the ones on disk: for a cluster in memory.
+ * @throws {Fault} what opening the states throws: `STORE_LOCKED`, `STORE_NEWER`, `STORE_CORRUPT`.
+ */
+export async function startScheduler(options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states?: States }): Promise<SchedulerRole> {
+  const { dataDir, token, log } = options;
+  const states = options.states ?? await localStates({ dir: join(dataDir, "states"), clock: realClock });
+  const scheduler = createScheduler({
+    states,
+    clock: realClock,
+    random: realRandom,
+    log,
+    defer,
+    lostAfterMs,
+    keepJobsMs,
+    keepJobsMax,
+    hasSpace: diskSpace(dataDir),
+  });
+  await scheduler.start();
+  let isStopped = false;
+  let cancelPrune = (): void => {};
+  const prune = async (): Promise<void> => {
+    try {
+      await states.prune({ beforeMs: realClock.now() - historyMs, bytesMax: historyBytesMax });
+    } catch (thrown) {
+      if (!isStopped) log.error("Cannot prune the history; trying again", { error: thrown });
+    }
+    if (!isStopped) cancelPrune = realClock.at(realClock.now() + pruneEveryMs, () => void prune());
+  };
+  void prune();
+
+  const role: SchedulerRole = {
+    scheduler,
+    accepting: {
+      hello: helloOf("scheduler", "scheduler"),
+      token,
+      roles: ["worker", "gateway"],
+      onConnection: (connection) => attach(scheduler, connection),
+    },
+    async drain(why, waitMs) {
+      await scheduler.drain(why);
+      const untilMs = realClock.now() + waitMs;
+      while (scheduler.running > 0 && realClock.now() < untilMs) await new Promise((resolve) => realClock.at(realClock.now() + 50, () => resolve(undefined)));
+      if (scheduler.running > 0) {
+        log.warn("Putting running tasks back into the queue", { tasks: scheduler.running, why });
+        await scheduler.putBack(why);
+      }
+      await role.stop();
+    },
+    async stop() {
+      isStopped = true;
+      cancelPrune();
+      await scheduler.stop();
+      await states.close();
+    },
+  };
+  return role;
+}
+
+const attach = (scheduler: Scheduler, connection: Connection): void => {
+  if (connection.peer.role === "worker") scheduler.attachWorker(connection);
+  else if (connection.peer.role === "gateway") scheduler.attachGateway(connection);
+  else connection.close(new Fault("REQUEST_INVALID", `Cannot serve a ${connection.peer.role} here: a scheduler serves workers and gateways`));
+};

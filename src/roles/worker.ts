@@ -1,0 +1,114 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { attemptEffects, placesOf } from "../actors/attempt_effects.ts";
+import { serveOutput } from "../actors/output_server.ts";
+import { createWorker, type Worker } from "../actors/worker_actor.ts";
+import type { Digest } from "../domain/digest.ts";
+import type { Fault } from "../domain/fault.ts";
+import type { WorkerId } from "../domain/ids.ts";
+import type { Log } from "../observability/log.ts";
+import type { Runner } from "../runner/runner.ts";
+import { realClock } from "../runtime/clock.ts";
+import { randomHex, realRandom } from "../runtime/random.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { localStates } from "../snapshots/states/local.ts";
+import type { States } from "../snapshots/states/states.ts";
+import { keepDialing } from "../transport/redial.ts";
+import type { Connection, Hello } from "../transport/transport.ts";
+import { defer, helloOf } from "./machine.ts";
+
+/** Kept of each stream of a task. */
+const outputBytesMax = 100 * 1024 * 1024;
+/** Between SIGTERM and SIGKILL. */
+const graceMs = 5_000;
+
+export interface WorkerRoleOptions {
+  /** The worker's own: its attempts, its results until they are acknowledged. */
+  readonly dir: string;
+  readonly workerId: WorkerId;
+  readonly slots: number;
+  readonly platform: Readonly<Record<string, string>>;
+  readonly token: string;
+  readonly log: Log;
+  readonly blobs: Blobs;
+  readonly putFile?: (path: string) => Promise<Digest>;
+  readonly runner: Runner;
+  readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
+  readonly dialGateway: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
+  /** Instead of the ones on disk: for a cluster in memory. */
+  readonly states?: States;
+}
+
+export interface WorkerRole {
+  readonly worker: Worker;
+  /** Gives back what runs, and stops. */
+  leave(why: string): Promise<void>;
+}
+
+/** A worker that dials its scheduler and its gateway until it is stopped. */
+export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRole> {
+  const { dir, workerId, slots, platform, token, log, blobs, putFile, runner } = options;
+  mkdirSync(dir, { recursive: true });
+  const killed = await runner.killLeftovers();
+  if (killed > 0) log.warn("Killed what the tasks of an earlier life of this worker had left running", { processes: killed });
+  const attemptsDir = join(dir, "attempts");
+  const states = options.states ?? await localStates({ dir: join(dir, "states"), clock: realClock });
+  const worker = createWorker({
+    description: { workerId, incarnation: randomHex(8), slots, platform, isolation: runner.isolation },
+    states,
+    clock: realClock,
+    log,
+    defer,
+    effects: (report) =>
+      attemptEffects({
+        dir: attemptsDir,
+        path: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
+        blobs,
+        ...(putFile === undefined ? {} : { putFile }),
+        runner,
+        clock: realClock,
+        log,
+        outputBytesMax,
+        graceMs,
+        report,
+      }),
+  });
+  await worker.start();
+  const stopping = new AbortController();
+  const hello = helloOf("worker", workerId, token);
+  const dial = (what: string, dialOne: WorkerRoleOptions["dialScheduler"], onConnection: (connection: Connection) => void): void => {
+    let told = "";
+    void keepDialing({
+      dial: (signal) => dialOne(hello, signal),
+      onConnection(connection) {
+        told = "";
+        onConnection(connection);
+      },
+      onTrouble(fault: Fault) {
+        if (fault.message !== told) log.warn(`Cannot reach the ${what}; trying again`, { why: fault });
+        told = fault.message;
+      },
+      clock: realClock,
+      random: realRandom,
+      signal: stopping.signal,
+    });
+  };
+  dial("scheduler", options.dialScheduler, (connection) => worker.attachScheduler(connection));
+  dial("gateway", options.dialGateway, (connection) =>
+    serveOutput(connection, {
+      clock: realClock,
+      pathOf: (taskId, attempt, stream) => placesOf(attemptsDir, taskId, attempt)[stream],
+      stageOf: (taskId, attempt) => worker.stageOf(taskId, attempt),
+      outputBytesMax,
+    }));
+  return {
+    worker,
+    async leave(why) {
+      await worker.leave(why);
+      stopping.abort();
+      await worker.stop();
+      await runner.close();
+      await states.close();
+    },
+  };
+}
