@@ -2,7 +2,8 @@
  * States in a folder of one machine. What is on disk, all of it written by one process at a time:
  *
  * ```
- * lock                  the process that writes: id, boot, start time
+ * format                "scoot-actors states 1"
+ * lock.<n>              the process that writes: id, boot, start time; empty when there is none
  * log/0000000001.seg    the truth: checksummed batches of entries, appended (the format is in segment.ts)
  * base/                 LMDB; what dropped segments leave behind: firstSeq, and the entry at which each actor stood there
  * index/                LMDB; the newest entry of each actor, and where each actor's entries lie in the log
@@ -17,14 +18,17 @@
  *   the keys are the address, and in the history the address and the first seq of a row of 20-byte places
  *   (f64 seq, f64 segment·2^32 + offset, u32 payload bytes with the top bit set for an actor that is gone).
  */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { asFault, Fault } from "../../domain/fault.ts";
 import type { Address } from "../../domain/ids.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { claimFormat } from "../store_format.ts";
 import { checkCut, decodeEntry, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
 import { lockStore, type StoreLock } from "./lock.ts";
 import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
-import { type Batch, entryBytesAt, isGoneAt } from "./segment.ts";
+import { type Batch, entryBytesAt, isGoneAt, logFormat } from "./segment.ts";
 import {
   type Chunk,
   type HistoryRow,
@@ -72,6 +76,10 @@ export async function localStates(options: LocalStatesOptions): Promise<States> 
 }
 
 async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
+  if (!existsSync(join(dir, "format"))) {
+    throw new Fault("REQUEST_INVALID", `Cannot read ${dir} as it must be a store of states: it is none`);
+  }
+  claimFormat(dir, "states", logFormat);
   const base = openBase(dir, true);
   const index = await openIndex(dir, true);
   const log = readLog(dir);
@@ -93,6 +101,7 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
 
 async function openForWriting(options: LocalStatesOptions): Promise<States> {
   const { dir, clock, segmentBytes = 16 * 1024 * 1024 } = options;
+  claimFormat(dir, "states", logFormat);
   const lock = await lockStore(dir);
   const opened: { close(): Promise<void> }[] = [{ close: () => lock.release() }];
   try {
@@ -205,7 +214,7 @@ interface IndexFollower {
   take(chunk: Chunk): void;
   /** Resolves when all that was taken before is in the index. */
   catchUp(): Promise<void>;
-  /** Resolves when there is room for more. */
+  /** Resolves soon, or with the index when too much waits for it. */
   room(): Promise<void>;
   /** The newest entry of that actor that waits to be indexed, without its address; null when the actor is gone by it. */
   newest(address: string): Uint8Array | null | undefined;
@@ -294,7 +303,8 @@ function indexFollower(
       while (indexedEntries < target) await start();
     },
     async room() {
-      while (pendingBytes > pendingBytesMax) await start();
+      // Whether or not that succeeds, what was committed is durable.
+      if (pendingBytes > pendingBytesMax) await start().catch(() => undefined);
     },
     newest(address) {
       for (let at = chunks.length - 1; at >= 0; at--) {

@@ -1,5 +1,5 @@
-import { link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
+import { link, mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { Fault } from "../../domain/fault.ts";
@@ -10,8 +10,8 @@ export interface StoreLock {
 }
 
 /**
- * A process and its start time, which together never name another one: ids are used again after a restart, and soon
- * in a container. Without /proc the id alone.
+ * A process with its start time, which together never name another one: ids are used again after a restart, and soon
+ * in a container. Without /proc the id alone. Undefined when there is no such process.
  */
 function processName(pid: number): string | undefined {
   try {
@@ -29,39 +29,51 @@ function processName(pid: number): string | undefined {
   }
 }
 
+const pattern = /^lock\.([1-9][0-9]{0,14})$/;
+
 /**
- * Makes this process the only writer of a folder, by a file `lock` that names it. One that a dead process left is
- * taken over. For processes of one machine.
+ * Makes this process the only writer of a folder; for processes of one machine. The holder is whom the file `lock.<n>`
+ * with the highest number names; an empty one, or one whose process is dead, is superseded by the next number. Of many
+ * that try, one creates that file, and a file is removed only once it is superseded: so whoever created one and sees
+ * none higher holds the lock.
  *
  * @throws {Fault} `STORE_LOCKED` with the id of the process that holds it.
  */
 export async function lockStore(dir: string): Promise<StoreLock> {
   await mkdir(dir, { recursive: true });
-  const path = join(dir, "lock");
-  const mine = join(dir, `lock.${process.pid}.${randomHex(4)}`);
+  const numbers = async (): Promise<number[]> =>
+    (await readdir(dir)).map((name) => Number(pattern.exec(name)?.[1] ?? 0)).sort((a, b) => a - b);
+  const pathOf = (number: number): string => join(dir, `lock.${number}`);
+  const mine = join(dir, `lock-of-${process.pid}-${randomHex(4)}`);
   await writeFile(mine, `${processName(process.pid)}\n`, { flag: "wx" });
   try {
     for (;;) {
+      const last = (await numbers()).at(-1) ?? 0;
+      if (last > 0) {
+        const holder = await readFile(pathOf(last), "latin1").catch(() => undefined);
+        if (holder === undefined) continue;
+        const pid = Number.parseInt(holder, 10);
+        if (Number.isInteger(pid) && processName(pid) === holder.trim()) throw locked(dir, pid);
+      }
+      const number = last + 1;
       // A link appears with its content or not at all.
-      const made = await link(mine, path).then(() => true, (error) => {
-        if (error.code === "EEXIST") return false;
-        throw error;
-      });
-      if (made) return { release: () => rm(path, { force: true }) };
-      const holder = await readFile(path, "latin1").catch(() => undefined);
-      if (holder === undefined) continue;
-      const pid = Number.parseInt(holder, 10);
-      if (Number.isInteger(pid) && processName(pid) === holder.trim()) throw locked(dir, pid);
-      // Whoever renames it first takes it away; if that was a lock taken meanwhile, it is put back.
-      const stale = `${mine}.stale`;
-      const moved = await rename(path, stale).then(() => true, () => false);
-      if (!moved) continue;
-      if ((await readFile(stale, "latin1")) !== holder) await link(stale, path).catch(() => undefined);
-      await rm(stale, { force: true });
+      if (!(await link(mine, pathOf(number)).then(() => true, isThere))) continue;
+      const all = await numbers();
+      if (all.at(-1)! > number) {
+        await rm(pathOf(number), { force: true });
+        continue;
+      }
+      for (const old of all) if (old > 0 && old < number) await rm(pathOf(old), { force: true });
+      return { release: () => truncate(pathOf(number), 0) };
     }
   } finally {
     await rm(mine, { force: true });
   }
+}
+
+function isThere(error: { readonly code?: string }): false {
+  if (error.code === "EEXIST") return false;
+  throw error;
 }
 
 const locked = (dir: string, pid: number): Fault =>

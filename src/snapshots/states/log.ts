@@ -161,9 +161,13 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
       const all = await segments();
       const first = Math.max(0, all.findLastIndex(({ firstSeq }) => firstSeq <= seq));
       for (const { ordinal, bytes } of all.slice(first)) {
-        // A file that is open stays readable when it is dropped meanwhile.
+        // One that is dropped meanwhile stays readable while it is open, and is left out if it is not open yet.
         const path = join(dir, segmentName(ordinal));
-        const file = await open(path, "r");
+        const file = await open(path, "r").catch((error) => {
+          if (error.code === "ENOENT") return undefined;
+          throw error;
+        });
+        if (file === undefined) continue;
         try {
           const batches = readBatches(file, headerBytes, bytes);
           for (;;) {

@@ -1,14 +1,14 @@
 import { Buffer } from "node:buffer";
-import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { Fault } from "../../domain/fault.ts";
+import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import type { SaidPlace } from "./entry_codec.ts";
 import { entryBytesAt, isGoneAt, payloadBytesAt } from "./segment.ts";
 
-/** Of the index and of the base; the index of an earlier format is built anew. */
+/** An index of another format is made anew. */
 const indexFormat = 1;
 
 /** Where an entry lies in the log. */
@@ -41,7 +41,7 @@ export interface Chunk {
 
 /** How far the index has come, saved with every step of it. */
 export interface IndexMeta {
-  readonly format: number;
+  readonly format: typeof indexFormat;
   readonly indexedSeq: number;
   readonly indexedAtMs: number;
   /** Of the batch after the last one indexed. */
@@ -180,35 +180,48 @@ const addressRange = (prefix: string, after: string | undefined, limit: number) 
 });
 
 function openEnvironment(path: string, readOnly: boolean): RootDatabase<Buffer, string> {
-  if (readOnly && !existsSync(join(path, "data.mdb"))) {
-    throw new Fault(
-      "REQUEST_INVALID",
-      `Cannot read the store at ${path} as it must have been opened for writing once: current value is no index`,
-    );
-  }
-  return open<Buffer, string>({ path, noSubdir: false, encoding: "binary", readOnly });
+  // Event turn batching drops a promise, which ends the process when the disk is full.
+  return open<Buffer, string>({ path, noSubdir: false, encoding: "binary", readOnly, eventTurnBatching: false });
 }
 
-function checkFormat(format: number, path: string): void {
-  if (format <= indexFormat) return;
-  throw new Fault(
-    "STORE_NEWER",
-    `Cannot read ${path} as it was made by a newer version: format ${format}, this one knows up to ${indexFormat}`,
-  );
+/** What LMDB may write beside the entries: pages are copied as a whole. */
+const pagesBytes = 1024 * 1024;
+
+/** Writes under way in an environment; failures become faults, and none is left unheard. */
+function writesTo(dir: string, doing: string) {
+  const running: Promise<{ readonly error: unknown } | undefined>[] = [];
+  return {
+    /** LMDB copes with a full disk, but prints each failure. @throws {Fault} `NO_SPACE` */
+    needRoom(bytes: number): void {
+      const needed = bytes * 2 + pagesBytes;
+      if (hasRoom(dir, needed)) return;
+      throw new Fault("NO_SPACE", `${doing} as ${needed} bytes must be free on the disk of ${dir}: they are not`);
+    },
+    add(write: Promise<unknown>): void {
+      running.push(write.then(() => undefined, (error: unknown) => ({ error })));
+    },
+    /** Resolves when all that was added is done. @throws {Fault} the first failure. */
+    async done(): Promise<void> {
+      for (const failed of await Promise.all(running.splice(0))) {
+        if (failed !== undefined) throw await lmdbFault(failed.error, doing, () => !hasRoom(dir, pagesBytes));
+      }
+    },
+  };
 }
+
+const bytesOf = (kept: readonly { readonly bytes: Uint8Array | undefined }[]): number =>
+  kept.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0);
 
 /** @param dir the folder of the store. */
 export async function openIndex(dir: string, readOnly: boolean): Promise<StateIndex> {
   const path = join(dir, "index");
   let root = openEnvironment(path, readOnly);
-  let metas = root.openDB<IndexMeta, string>({ name: "meta", encoding: "json" });
-  const format = metas.get("meta")?.format ?? indexFormat;
-  checkFormat(format, path);
-  if (format < indexFormat && !readOnly) {
+  let metas: Database<IndexMeta, string> = root.openDB({ name: "meta", encoding: "json" });
+  if ((metas.get("meta")?.format ?? indexFormat) !== indexFormat && !readOnly) {
     await root.close();
     await rm(path, { recursive: true });
     root = openEnvironment(path, readOnly);
-    metas = root.openDB<IndexMeta, string>({ name: "meta", encoding: "json" });
+    metas = root.openDB({ name: "meta", encoding: "json" });
   }
   const currents: Database<Buffer, string> = root.openDB({ name: "current", encoding: "binary" });
   const histories: Database<Buffer, [string, number]> = root.openDB({ name: "history", encoding: "binary" });
@@ -229,11 +242,12 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
         folded = 0;
         await setImmediate();
       }
-      // LMDB's own thread writes them in this order, as many as there are in one transaction.
-      const slices: Promise<unknown>[] = [];
+      const writes = writesTo(dir, "Cannot index states");
+      writes.needRoom(chunks.reduce((sum, { bytes }) => sum + bytes.length, 0));
+      // LMDB's own thread writes them, as many as there are in one transaction; the meta once all are there.
       const all = [...actors];
       for (let from = 0; from < all.length; from += sliceActors) {
-        slices.push(root.batch(() => {
+        writes.add(root.batch(() => {
           for (const [address, { places, last, lastStart }] of all.slice(from, from + sliceActors)) {
             void histories.put([address, places[0]!], packPlaces(places));
             if (isGoneAt(last.bytes, lastStart)) void currents.remove(address);
@@ -242,13 +256,17 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
         }));
         await setImmediate();
       }
-      slices.push(metas.put("meta", meta));
-      await Promise.all(slices);
+      await writes.done();
+      writes.add(metas.put("meta", meta));
+      await writes.done();
     },
     async seed(kept) {
-      await root.batch(() => {
+      const writes = writesTo(dir, "Cannot index states");
+      writes.needRoom(bytesOf(kept));
+      writes.add(root.batch(() => {
         for (const { address, bytes } of kept) void currents.put(address, bytes as Buffer);
-      });
+      }));
+      await writes.done();
     },
     get: (address) => currents.get(address),
     current: (prefix, after, limit) =>
@@ -284,11 +302,14 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
         rowOf,
       )[0],
     async forget(addresses, seq) {
-      await root.batch(() => {
+      const writes = writesTo(dir, "Cannot prune the index");
+      writes.needRoom(0);
+      writes.add(root.batch(() => {
         for (const address of addresses) {
           for (const key of histories.getKeys({ start: [address, 0], end: [address, seq] })) void histories.remove(key);
         }
-      });
+      }));
+      await writes.done();
     },
     close: () => root.close(),
   };
@@ -298,13 +319,15 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
 export function openBase(dir: string, readOnly: boolean): StateBase {
   const path = join(dir, "base");
   const root = openEnvironment(path, readOnly);
-  const metas = root.openDB<{ format: number; firstSeq: number }, string>({ name: "meta", encoding: "json" });
+  const metas = root.openDB<{ readonly firstSeq: number }, string>({ name: "meta", encoding: "json" });
   const entries: Database<Buffer, string> = root.openDB({ name: "entries", encoding: "binary" });
-  checkFormat(metas.get("meta")?.format ?? indexFormat, path);
   return {
     firstSeq: () => metas.get("meta")?.firstSeq ?? 1,
     async setFirstSeq(seq) {
-      await metas.put("meta", { format: indexFormat, firstSeq: seq });
+      const writes = writesTo(dir, "Cannot prune states");
+      writes.needRoom(0);
+      writes.add(metas.put("meta", { firstSeq: seq }));
+      await writes.done();
       await root.flushed;
     },
     get: (address) => entries.get(address),
@@ -314,12 +337,15 @@ export function openBase(dir: string, readOnly: boolean): StateBase {
         bytes: value,
       })),
     async put(kept) {
-      await root.batch(() => {
+      const writes = writesTo(dir, "Cannot prune states");
+      writes.needRoom(bytesOf(kept));
+      writes.add(root.batch(() => {
         for (const { address, bytes } of kept) {
           if (bytes === undefined) void entries.remove(address);
           else void entries.put(address, bytes as Buffer);
         }
-      });
+      }));
+      await writes.done();
     },
     flushed: async () => void (await root.flushed),
     close: () => root.close(),
