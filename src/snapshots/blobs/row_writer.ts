@@ -44,7 +44,6 @@ const pagesBytes = 3 * 4096;
  */
 export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolean): RowWriter {
   const queue: Waiting[] = [];
-  let taken = 0; // of the queue; what is before it has been made
   let made: Made[] = [];
   let commits = 0;
   let isTurnComing = false;
@@ -58,6 +57,7 @@ export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolea
 
   function turn(): void {
     isTurnComing = false;
+    let taken = 0;
     for (let cost = 0; taken < queue.length && cost < costPerTurn; taken++) {
       const waiting = queue[taken]!;
       cost += waiting.cost;
@@ -67,10 +67,8 @@ export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolea
         waiting.reject(error);
       }
     }
-    if (taken === queue.length) {
-      queue.length = 0;
-      taken = 0;
-    } else soon();
+    queue.splice(0, taken);
+    if (queue.length > 0) soon();
     if (made.length > 0 && commits < commitsMax) void commit();
     if (isIdle()) { for (const resolve of whenIdle.splice(0)) resolve(); }
   }
