@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { createScheduler, type Scheduler } from "../actors/scheduler_actor.ts";
 import { Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
-import { realClock } from "../runtime/clock.ts";
+import { realClock, sleep } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
 import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
@@ -23,7 +23,7 @@ export interface SchedulerRole {
   readonly scheduler: Scheduler;
   /** How connections of workers and gateways are accepted. */
   readonly accepting: AcceptOptions;
-  /** Drains: waits so long for running tasks, puts the others back, then stops. */
+  /** Places nothing more, waits so long for running tasks, puts the others back. */
   drain(why: string, waitMs: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -61,7 +61,7 @@ export async function startScheduler(options: { readonly dataDir: string; readon
   };
   void prune();
 
-  const role: SchedulerRole = {
+  return {
     scheduler,
     accepting: {
       hello: helloOf("scheduler", "scheduler"),
@@ -72,12 +72,11 @@ export async function startScheduler(options: { readonly dataDir: string; readon
     async drain(why, waitMs) {
       await scheduler.drain(why);
       const untilMs = realClock.now() + waitMs;
-      while (scheduler.running > 0 && realClock.now() < untilMs) await new Promise((resolve) => realClock.at(realClock.now() + 50, () => resolve(undefined)));
+      while (scheduler.running > 0 && realClock.now() < untilMs) await sleep(realClock, 50);
       if (scheduler.running > 0) {
         log.warn("Putting running tasks back into the queue", { tasks: scheduler.running, why });
         await scheduler.putBack(why);
       }
-      await role.stop();
     },
     async stop() {
       isStopped = true;
@@ -86,7 +85,6 @@ export async function startScheduler(options: { readonly dataDir: string; readon
       await states.close();
     },
   };
-  return role;
 }
 
 const attach = (scheduler: Scheduler, connection: Connection): void => {

@@ -41,6 +41,7 @@ export interface WorkerRoleOptions {
 
 export interface WorkerRole {
   readonly worker: Worker;
+  readonly isolation: string;
   /** Gives back what runs, and stops. */
   leave(why: string): Promise<void>;
 }
@@ -103,6 +104,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     }));
   return {
     worker,
+    isolation: runner.isolation,
     async leave(why) {
       await worker.leave(why);
       stopping.abort();

@@ -1,0 +1,97 @@
+import type { Server } from "node:http";
+import type { Socket } from "node:net";
+import { createGateway, type Gateway } from "../api/gateway.ts";
+import { httpServer } from "../api/http.ts";
+import { Fault } from "../domain/fault.ts";
+import type { Log } from "../observability/log.ts";
+import { realClock } from "../runtime/clock.ts";
+import { realRandom } from "../runtime/random.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { Refs } from "../snapshots/refs/refs.ts";
+import { keepDialing } from "../transport/redial.ts";
+import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
+import { webSocketTransport } from "../transport/websocket.ts";
+import { diskSpace, helloOf } from "./machine.ts";
+import type { Takers } from "./sniff.ts";
+
+export interface GatewayRoleOptions {
+  /** Where the blobs lie: new work is refused when its disk is nearly full. */
+  readonly dataDir: string;
+  readonly token: string;
+  readonly log: Log;
+  readonly blobs: Blobs;
+  readonly names: Refs;
+  /** Host names beside the loopback ones that requests may carry. */
+  readonly hosts: readonly string[];
+  readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
+  readonly acceptCbor: (socket: Socket, firstBytes: Uint8Array, options: AcceptOptions) => void;
+}
+
+export interface GatewayRole {
+  readonly gateway: Gateway;
+  readonly http: Server;
+  /** What a new connection is given to, by its first bytes. */
+  readonly takers: Takers;
+  /** How connections of clients and workers are accepted. */
+  readonly accepting: AcceptOptions;
+  stop(): void;
+}
+
+/** The door for people, programs and workers' output, over the scheduler that it dials. */
+export function startGateway(options: GatewayRoleOptions): GatewayRole {
+  const { token, log, blobs, names } = options;
+  const gateway = createGateway({ blobs, clock: realClock, log, hasSpace: diskSpace(options.dataDir) });
+  const accepting: AcceptOptions = {
+    hello: helloOf("gateway", "gateway"),
+    token,
+    roles: ["client", "worker"],
+    onConnection: (connection) => {
+      if (connection.peer.role === "client") gateway.attachClient(connection);
+      else if (connection.peer.role === "worker") gateway.attachWorker(connection);
+      else connection.close(new Fault("REQUEST_INVALID", `Cannot serve a ${connection.peer.role} here: a gateway serves clients and workers`));
+    },
+  };
+  const webSockets = webSocketTransport({ clock: realClock });
+  const http = httpServer({
+    gateway,
+    blobs,
+    names,
+    token,
+    clock: realClock,
+    log,
+    hosts: options.hosts,
+    acceptUpgrade: (request, socket, head) => webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
+  });
+  const stopping = new AbortController();
+  let told = "";
+  void keepDialing({
+    dial: (signal) => options.dialScheduler(helloOf("gateway", "gateway", token), signal),
+    onConnection(connection) {
+      told = "";
+      gateway.attachScheduler(connection);
+    },
+    onTrouble(fault) {
+      if (fault.message !== told) log.warn("Cannot reach the scheduler; trying again", { why: fault });
+      told = fault.message;
+    },
+    clock: realClock,
+    random: realRandom,
+    signal: stopping.signal,
+  });
+  return {
+    gateway,
+    http,
+    accepting,
+    takers: {
+      onHttp: (socket) => void http.emit("connection", socket),
+      onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
+      // gRPC comes with the Bazel gateway; until then its clients are told at once that nobody speaks it here.
+      onHttp2: (socket) => void socket.destroy(),
+    },
+    stop() {
+      stopping.abort();
+      http.close();
+      http.closeAllConnections();
+    },
+  };
+}

@@ -1,0 +1,76 @@
+import { mkdirSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { Fault } from "../domain/fault.ts";
+import { workerId } from "../domain/ids.ts";
+import { processRunner } from "../runner/process.ts";
+import { realClock } from "../runtime/clock.ts";
+import { memoryBlobs } from "../snapshots/blobs/memory.ts";
+import { memoryRefs } from "../snapshots/refs/memory.ts";
+import { memoryStates } from "../snapshots/states/memory.ts";
+import { memoryTransport } from "../transport/memory.ts";
+import { tcpTransport } from "../transport/tcp.ts";
+import type { ClusterConfig } from "./config.ts";
+import { startGateway } from "./gateway.ts";
+import type { RunningCluster } from "./local.ts";
+import { stderrLog } from "./machine.ts";
+import { startScheduler } from "./scheduler.ts";
+import { sniffSocket } from "./sniff.ts";
+import { startWorker } from "./worker.ts";
+
+const drainMs = 10_000;
+
+/** The parts of a cluster in this one process, over the in-memory transport and stores; only the port is real. */
+export async function startMemoryCluster(config: ClusterConfig, token: string): Promise<RunningCluster> {
+  const { dataDir } = config;
+  const memory = memoryTransport({ clock: realClock });
+  const tcp = tcpTransport({ clock: realClock });
+  const blobs = memoryBlobs();
+  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states: memoryStates() });
+  await memory.listen({ name: "scheduler", ...scheduler.accepting });
+  const gateway = startGateway({
+    dataDir,
+    token,
+    log: stderrLog("gateway"),
+    blobs,
+    names: memoryRefs(),
+    hosts: [config.host],
+    dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
+    acceptCbor: tcp.acceptSocket,
+  });
+  await memory.listen({ name: "gateway", ...gateway.accepting });
+  const server = createServer({ pauseOnConnect: true }, (socket) => sniffSocket(socket, gateway.takers, realClock));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause) => reject(new Fault("PORT_BUSY", `Cannot listen at ${config.host}:${config.port}: ${cause.message}`, { cause })));
+    server.listen({ host: config.host, port: config.port }, resolve);
+  });
+  const workers = await Promise.all(Array.from({ length: config.workers }, (_, index) => {
+    const id = workerId(`w${index + 1}`);
+    const dir = join(dataDir, "workers", id);
+    mkdirSync(dir, { recursive: true });
+    return startWorker({
+      dir,
+      workerId: id,
+      slots: config.slots,
+      platform: {},
+      token,
+      log: stderrLog(id),
+      blobs,
+      runner: processRunner({ dir: join(dir, "running"), clock: realClock }),
+      dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
+      dialGateway: (hello, signal) => memory.dial("memory:gateway", { hello, signal }),
+      states: memoryStates(),
+    });
+  }));
+  return {
+    port: (server.address() as AddressInfo).port,
+    drain: (why) => scheduler.drain(why, drainMs),
+    async stop() {
+      for (const worker of workers) await worker.leave("the cluster is stopping");
+      gateway.stop();
+      server.close();
+      await scheduler.stop();
+    },
+  };
+}
+

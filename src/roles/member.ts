@@ -1,0 +1,24 @@
+import type { WorkerId } from "../domain/ids.ts";
+
+/**
+ * One process of a cluster on one machine, started by its door. What it is comes as JSON in its first argument.
+ */
+export type Member =
+  | { readonly role: "scheduler"; readonly dataDir: string }
+  | { readonly role: "gateway"; readonly dataDir: string; readonly tokenFile: string; readonly schedulerAddress: string; readonly hosts: readonly string[] }
+  | {
+    readonly role: "worker";
+    readonly dataDir: string;
+    readonly workerId: WorkerId;
+    readonly slots: number;
+    readonly schedulerAddress: string;
+    readonly gatewayAddress: string;
+  };
+
+/** From the door to the scheduler, and back when it is done. */
+export interface DrainMessage {
+  readonly type: "drain";
+  readonly why: string;
+  readonly waitMs: number;
+}
+export const drainedMessage = { type: "drained" } as const;

@@ -1,0 +1,210 @@
+import { randomBytes } from "node:crypto";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import * as v from "valibot";
+import { Fault } from "../domain/fault.ts";
+
+/**
+ * How a cluster of this machine is found by its user. A running cluster leaves in a folder that only the user may enter
+ *
+ *     ready.json                what the cluster that started last says of itself
+ *     <port>.json <port>.token  the same for each cluster, and what it asks of clients: for `--cluster URL`
+ *
+ * and removes them when it stops. What a killed one left is known by its dead process, and swept by the next.
+ */
+
+const url = (protocol: string) => v.pipe(v.string(), v.maxLength(300), v.startsWith(protocol), v.url());
+
+const readySchema = v.strictObject({
+  /** For people, browsers and the typed client: "http://127.0.0.1:9090". */
+  http: url("http://"),
+  /** For Bazel: "grpc://127.0.0.1:9090". */
+  grpc: url("grpc://"),
+  /** SIGTERM stops the whole cluster. */
+  pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  version: v.pipe(v.string(), v.minLength(1), v.maxLength(40)),
+});
+
+/** What a running cluster says of itself: the whole ready file. */
+export type Ready = v.InferOutput<typeof readySchema>;
+
+const fileBytesMax = 4096;
+
+/**
+ * The folder of this user, by convention of the system: `$XDG_RUNTIME_DIR/scoot-actors`, else one under `temporaryDir`
+ * that carries the user's id. Says only where; see {@link publishReady}.
+ */
+export function runtimeFolder(options: {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly temporaryDir: string;
+  readonly uid?: number;
+}): string {
+  const given = options.env["XDG_RUNTIME_DIR"];
+  // The variable outlives its folder in some sessions (su, containers): a cluster must start there too.
+  if (given !== undefined && given.startsWith("/") && isFolder(given)) return join(given, "scoot-actors");
+  return join(options.temporaryDir, `scoot-actors-${options.uid ?? userInfo().uid}`);
+}
+
+export interface ReadyPlaces {
+  /** As {@link runtimeFolder} says; made if need be. */
+  readonly folder: string;
+  /** A file that the user asked for. It appears last, and whole. */
+  readonly readyFile?: string;
+}
+
+/**
+ * Tells this machine's user that the cluster is ready.
+ *
+ * @throws {Fault} `PATH_INVALID` when the folder belongs to somebody else or is none: what lies there must not be trusted.
+ */
+export function publishReady(places: ReadyPlaces, ready: Ready, token: string): void {
+  const { folder } = places;
+  claimFolder(folder);
+  sweep(folder);
+  const text = `${JSON.stringify(v.parse(readySchema, ready))}\n`;
+  writeWhole(join(folder, `${portOf(ready)}.token`), `${token}\n`);
+  writeWhole(join(folder, `${portOf(ready)}.json`), text);
+  writeWhole(join(folder, "ready.json"), text);
+  if (places.readyFile !== undefined) writeWhole(places.readyFile, text);
+}
+
+/** Takes back what {@link publishReady} told, where it is still this cluster that it tells of. Never throws. */
+export function withdrawReady(places: ReadyPlaces, ready: Ready): void {
+  const own = join(places.folder, `${portOf(ready)}.json`);
+  const files = [join(places.folder, "ready.json"), own, ...(places.readyFile === undefined ? [] : [places.readyFile])];
+  if (isOurs(own, ready)) rmSync(join(places.folder, `${portOf(ready)}.token`), { force: true });
+  for (const path of files) if (isOurs(path, ready)) rmSync(path, { force: true });
+}
+
+/**
+ * A ready file, or undefined when there is none.
+ *
+ * @throws {Fault} `PATH_INVALID` when it belongs to another user or is no ready file.
+ */
+export function readReady(path: string): Ready | undefined {
+  const text = readOwn(path);
+  if (text === undefined) return undefined;
+  try {
+    return v.parse(readySchema, JSON.parse(text));
+  } catch (cause) {
+    throw new Fault("PATH_INVALID", `Cannot read ${path} as it must be the ready file of a cluster: it is not one`, {
+      cause,
+    });
+  }
+}
+
+/** The cluster that started last and still runs; `gone` when it was killed and left its file. */
+export function readNewest(folder: string): { readonly ready: Ready; readonly gone: boolean } | undefined {
+  const ready = readReady(join(folder, "ready.json"));
+  return ready === undefined ? undefined : { ready, gone: !isAlive(ready.pid) };
+}
+
+/**
+ * What the running cluster at `http` asks of its clients, if it is one of this user on this machine. A token is only
+ * given for a cluster whose process lives: whoever took over its port must not get it.
+ */
+export function readToken(folder: string, http: string): string | undefined {
+  const { hostname, port } = new URL(http);
+  if (!isLoopback(hostname)) return undefined;
+  const entry = join(folder, `${port === "" ? 80 : port}`);
+  const ready = readReady(`${entry}.json`);
+  if (ready === undefined || !isAlive(ready.pid)) return undefined;
+  return readOwn(`${entry}.token`)?.trim();
+}
+
+/** Whether a process has this id now. It may be another one than had it once. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: unknown }).code === "EPERM";
+  }
+}
+
+/** Whether only this machine reaches the host: "localhost", 127.0.0.0/8, "::1". */
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
+
+const portOf = (ready: Ready): number => Number(new URL(ready.http).port || 80);
+
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+
+function isOurs(path: string, ready: Ready): boolean {
+  try {
+    const there = readReady(path);
+    return there !== undefined && there.pid === ready.pid && there.http === ready.http;
+  } catch {
+    return false;
+  }
+}
+
+/** Windows has no owners of this kind: there the user's own temporary folder is the guard. */
+const isOwner = (uid: number): boolean => process.getuid === undefined || uid === process.getuid();
+
+function claimFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const found = lstatSync(folder);
+  if (!found.isDirectory() || !isOwner(found.uid)) {
+    throw new Fault(
+      "PATH_INVALID",
+      `Cannot use ${folder} as it must be a folder of yours: it is ${
+        found.isDirectory() ? `user ${found.uid}'s` : "no folder"
+      }. Remove it, or point XDG_RUNTIME_DIR elsewhere`,
+    );
+  }
+  if ((found.mode & 0o077) !== 0) chmodSync(folder, 0o700);
+}
+
+/** The text of a small file, unless another user could have put it there. */
+function readOwn(path: string): string | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return undefined;
+  if (!isOwner(found.uid) || !found.isFile() || found.size > fileBytesMax) {
+    throw new Fault(
+      "PATH_INVALID",
+      `Cannot trust ${path} as it must be a small file of yours: it belongs to user ${found.uid} and has ${found.size} bytes`,
+    );
+  }
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as { code?: unknown }).code === "ENOENT") return undefined; // it was just withdrawn
+    throw error;
+  }
+}
+
+/** Beside, then renamed: who sees the file sees all of it. */
+function writeWhole(path: string, text: string): void {
+  const beside = `${path}.${process.pid}-${randomBytes(4).toString("hex")}`;
+  try {
+    writeFileSync(beside, text, { flag: "wx", mode: 0o600 });
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+/** Removes what clusters left that were killed. */
+function sweep(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const port = /^(\d+)\.json$/.exec(name)?.[1];
+    if (port === undefined) continue;
+    const ready = readReady(join(folder, name));
+    if (ready !== undefined && isAlive(ready.pid)) continue;
+    rmSync(join(folder, name), { force: true });
+    rmSync(join(folder, `${port}.token`), { force: true });
+  }
+}
