@@ -1,11 +1,15 @@
 import { Fault } from "./fault.ts";
 
 declare const brand: unique symbol;
+/** An interface, so that the declarations of other modules can name it. */
+export interface DigestBrand {
+  readonly [brand]: "Digest";
+}
 /**
  * What names a blob: the lower-case hex SHA-256 of its raw bytes, a slash, its size in bytes: "e3b0…b855/0".
  * (REAPI `Digest`; another digest function will stand before the hash, as REAPI's resource names have it.)
  */
-export type Digest = string & { readonly [brand]: "Digest" };
+export type Digest = string & DigestBrand;
 
 const pattern = /^[0-9a-f]{64}\/(0|[1-9][0-9]{0,15})$/;
 

@@ -1,7 +1,11 @@
 /** Names of things, branded so that one cannot be passed for another. All are short strings of printable ASCII. */
 
 declare const brand: unique symbol;
-type Branded<Base, Name extends string> = Base & { readonly [brand]: Name };
+/** An interface, so that the declarations of other modules can name it. */
+export interface Brand<Name extends string> {
+  readonly [brand]: Name;
+}
+type Branded<Base, Name extends string> = Base & Brand<Name>;
 
 /** `j` and a time-ordered part: "j01k3x9q7f-4m2d". Newer jobs sort later. */
 export type JobId = Branded<string, "JobId">;
