@@ -10,3 +10,17 @@ declare module "deno-std/data_structures/binary_heap.js" {
     isEmpty(): boolean;
   }
 }
+
+declare module "deno-std/text/closest_string.js" {
+  /** Of at least one word, the one that takes the fewest edits. */
+  export function closestString(givenWord: string, possibleWords: readonly string[]): string;
+}
+
+declare module "deno-std/text/levenshtein_distance.js" {
+  export function levenshteinDistance(one: string, other: string): number;
+}
+
+declare module "deno-std/fmt/bytes.js" {
+  /** "1.34 MB"; throws for a number that is not finite. */
+  export function format(bytes: number): string;
+}

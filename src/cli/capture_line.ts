@@ -1,0 +1,33 @@
+import type { CaptureReport } from "../snapshots/trees/tree.ts";
+import { count, plain, size, span } from "./render.ts";
+
+const namesMax = 6;
+
+/** The one line that says what was sent and left out, and one more when files changed under the reader. */
+export function captureLines(report: CaptureReport): string {
+  const { files, bytes, sentFiles, sentBytes, tookMs } = report;
+  const sent = sentFiles === 0 && sentBytes === 0
+    ? "nothing of it new"
+    : sentFiles === files
+    ? "all of it new"
+    : `${count(sentFiles, "file")} new (${size(sentBytes)})`;
+  const lines = [`captured ${count(files, "file")} (${size(bytes)}), ${sent}, in ${span(tookMs)}${leftOut(report)}`];
+  const { changedWhileRead } = report;
+  if (changedWhileRead.length > 0) {
+    lines.push(
+      `${count(changedWhileRead.length, "file")} changed while being read; each is whole as it was at one moment: ${
+        names(changedWhileRead, changedWhileRead.length)
+      }`,
+    );
+  }
+  return lines.map((line) => `scoot-actors: ${line}\n`).join("");
+}
+
+const leftOut = (report: CaptureReport): string =>
+  report.leftOutCount === 0 ? "" : `; left out: ${names(report.leftOut, report.leftOutCount)}`;
+
+function names(some: readonly string[], total: number): string {
+  const shown = some.slice(0, namesMax);
+  const more = total - shown.length;
+  return shown.map(plain).join(", ") + (more > 0 ? ` and ${more.toLocaleString("en-US")} more` : "");
+}

@@ -1,0 +1,145 @@
+import type { Command } from "./command.ts";
+
+/** A verb and where it is; only the one that was typed is loaded, so that it starts fast. */
+export interface Entry {
+  readonly name: string;
+  /** A line in the list of commands. */
+  readonly does: string;
+  readonly group: "Run" | "Jobs" | "Snapshots" | "Cluster" | "Roles, for clusters of several machines" | "Help";
+  // deno-lint-ignore no-explicit-any
+  load(): Promise<Command<any>>;
+}
+
+export const catalogue: readonly Entry[] = [
+  {
+    name: "run",
+    group: "Run",
+    does: "Run a command on a snapshot of a folder, as if it ran here",
+    load: async () => (await import("./commands/run.ts")).run,
+  },
+
+  {
+    name: "job submit",
+    group: "Jobs",
+    does: "Hand in a job and go on",
+    load: async () => (await import("./commands/job_submit.ts")).jobSubmit,
+  },
+  {
+    name: "job list",
+    group: "Jobs",
+    does: "The jobs, the newest first",
+    load: async () => (await import("./commands/job_list.ts")).jobList,
+  },
+  {
+    name: "job status",
+    group: "Jobs",
+    does: "A job and its tasks, each with why it is as it is",
+    load: async () => (await import("./commands/job_status.ts")).jobStatus,
+  },
+  {
+    name: "job watch",
+    group: "Jobs",
+    does: "Everything that happens to a job, until it ends",
+    load: async () => (await import("./commands/job_watch.ts")).jobWatch,
+  },
+  {
+    name: "job logs",
+    group: "Jobs",
+    does: "What a job's tasks write",
+    load: async () => (await import("./commands/job_logs.ts")).jobLogs,
+  },
+  {
+    name: "job kill",
+    group: "Jobs",
+    does: "End a job now",
+    load: async () => (await import("./commands/job_kill.ts")).jobKill,
+  },
+
+  {
+    name: "snapshot capture",
+    group: "Snapshots",
+    does: "Keep a folder as a snapshot",
+    load: async () => (await import("./commands/snapshot_capture.ts")).snapshotCapture,
+  },
+  {
+    name: "snapshot checkout",
+    group: "Snapshots",
+    does: "Write a snapshot into a new folder",
+    load: async () => (await import("./commands/snapshot_checkout.ts")).snapshotCheckout,
+  },
+  {
+    name: "snapshot ls",
+    group: "Snapshots",
+    does: "What is in a snapshot",
+    load: async () => (await import("./commands/snapshot_ls.ts")).snapshotLs,
+  },
+  {
+    name: "snapshot cat",
+    group: "Snapshots",
+    does: "One file of a snapshot",
+    load: async () => (await import("./commands/snapshot_cat.ts")).snapshotCat,
+  },
+  {
+    name: "snapshot name",
+    group: "Snapshots",
+    does: "Give a snapshot a name, or see the names",
+    load: async () => (await import("./commands/snapshot_name.ts")).snapshotName,
+  },
+
+  {
+    name: "cluster",
+    group: "Cluster",
+    does: "Start a durable cluster on this machine",
+    load: async () => (await import("./commands/cluster.ts")).cluster,
+  },
+  {
+    name: "workers",
+    group: "Cluster",
+    does: "The workers and how busy they are",
+    load: async () => (await import("./commands/workers.ts")).workers,
+  },
+  {
+    name: "stop",
+    group: "Cluster",
+    does: "Stop the cluster of this machine",
+    load: async () => (await import("./commands/stop.ts")).stop,
+  },
+
+  {
+    name: "scheduler",
+    group: "Roles, for clusters of several machines",
+    does: "Start a scheduler alone",
+    load: async () => (await import("./commands/scheduler.ts")).scheduler,
+  },
+  {
+    name: "worker",
+    group: "Roles, for clusters of several machines",
+    does: "Start a worker alone",
+    load: async () => (await import("./commands/worker.ts")).worker,
+  },
+  {
+    name: "gateway",
+    group: "Roles, for clusters of several machines",
+    does: "Start a gateway alone",
+    load: async () => (await import("./commands/gateway.ts")).gateway,
+  },
+  {
+    name: "door",
+    group: "Roles, for clusters of several machines",
+    does: "Start a gateway behind a door that outlives it",
+    load: async () => (await import("./commands/door.ts")).door,
+  },
+
+  {
+    name: "help",
+    group: "Help",
+    does: "This list, or all about one command",
+    load: async () => (await import("./commands/help.ts")).help,
+  },
+  {
+    name: "version",
+    group: "Help",
+    does: "The version of this program",
+    load: async () => (await import("./commands/version.ts")).version,
+  },
+];

@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import type { JobSpecInput } from "../../protocol/client_messages.ts";
+import { type Call, clusterFlags, command } from "../command.ts";
+import { exitCodes } from "../exit_codes.ts";
+import { text, toggle, usage } from "../flags.ts";
+import { jsonLine } from "../render.ts";
+import { environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
+import type { World } from "../world.ts";
+
+const keyBytes = 16;
+/** A job of 100,000 tasks is about 20 MB. */
+const fileBytesMax = 256 * 1024 * 1024;
+
+const flags = {
+  ...taskFlags,
+  key: text("TEXT", "The same key twice is one job, so that a submit can be repeated; random by default"),
+  "fail-fast": toggle("End the job at the first task that fails"),
+  ...clusterFlags,
+} as const;
+
+export const jobSubmit = command({
+  name: "job submit",
+  usage: ["job submit FILE|- [FLAGS]", "job submit [--dir PATH | --snapshot ID] [FLAGS] -- COMMAND …"],
+  about:
+    "Hands in a job, prints its id and goes on without waiting for it. The job is a JSON file (or comes on stdin): an object with a list of tasks, each with a name, an argv, and what else docs/protocol.md says; or it is one command that follows --. Without --dir the command starts in an empty folder.",
+  examples: [
+    ["job submit --dir . -- make test", "one command on this folder"],
+    [
+      "job submit nightly.json",
+      `such as {"tasks": [{"name": "build", "argv": ["make"]}, {"name": "test", "argv": ["make", "test"], "input": {"kind": "task", "task": "build"}}]}`,
+    ],
+    ["job watch $(scoot-actors job submit nightly.json)", "hands it in and looks on"],
+  ],
+  flags,
+  words: { min: 0, max: 1, rest: true },
+  async run(call) {
+    const { world, isJson, words: [file], rest } = call;
+    if ((file === undefined) === (rest === undefined)) {
+      throw usage("Cannot submit as there must be a FILE (or - for stdin), or a command after --, and not both");
+    }
+    if (rest?.length === 0) throw usage("Cannot submit nothing: a command must follow --");
+    const job = file === undefined ? await jobOfCommand(call, rest ?? []) : await jobOfFile(call, file);
+    const accepted = await (await call.connect()).submit(job);
+    await world.stdout.write(isJson ? jsonLine(accepted) : `${accepted.jobId}\n`);
+    return exitCodes.done;
+  },
+});
+
+async function jobOfCommand(call: Call<typeof flags>, argv: readonly string[]): Promise<JobSpecInput> {
+  const { flags, world } = call;
+  const dir = folderOf(flags, world.userDir);
+  const outputs = outputsOf(flags, dir);
+  const env = environmentOf(flags, world.env);
+  const isEmpty = flags.dir === undefined && flags.snapshot === undefined;
+  const snapshot = isEmpty ? undefined : await inputOf({ world, isJson: false }, await call.connect(), flags, dir);
+  const job = jobOf(flags, argv, snapshot, outputs, env, flags.key ?? world.randomHex(keyBytes));
+  return flags["fail-fast"] ? { ...job, failFast: true } : job;
+}
+
+async function jobOfFile(call: Call<typeof flags>, file: string): Promise<JobSpecInput> {
+  const { flags, world } = call;
+  for (const [name, value] of Object.entries(flags)) {
+    if (!(name in taskFlags) || value === undefined || (Array.isArray(value) && value.length === 0)) continue;
+    if (name !== "requestor" && name !== "tag" && name !== "priority") {
+      throw usage(`Cannot use --${name} with a FILE as it must be said there, for each task`);
+    }
+  }
+  const given = await readJson(file, world);
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw usage(`Cannot read a job from ${shown(file)} as it must be a JSON object with "tasks"`);
+  }
+  const { parseJobSpec } = await import("../../protocol/client_messages.ts");
+  return parseJobSpec({
+    ...given,
+    key: flags.key ?? (given as { key?: unknown }).key ?? world.randomHex(keyBytes),
+    ...(flags.requestor === undefined ? {} : { requestor: flags.requestor }),
+    ...(flags.tag === undefined ? {} : { tag: flags.tag }),
+    ...(flags.priority === undefined ? {} : { priority: flags.priority }),
+    ...(flags["fail-fast"] ? { failFast: true } : {}),
+  });
+}
+
+async function readJson(file: string, world: World): Promise<unknown> {
+  const text = file === "-" ? await readAll(world.stdin) : readFileSync(resolve(world.userDir, file), "utf8");
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw usage(`Cannot read a job from ${shown(file)} as it must be JSON: ${(cause as Error).message}`);
+  }
+}
+
+async function readAll(chunks: AsyncIterable<Uint8Array>): Promise<string> {
+  const all: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > fileBytesMax) {
+      throw usage(`Cannot read a job from stdin as it must be at most ${fileBytesMax} bytes: there are more`);
+    }
+    all.push(chunk);
+  }
+  return Buffer.concat(all).toString("utf8");
+}
+
+const shown = (file: string): string => file === "-" ? "stdin" : file;

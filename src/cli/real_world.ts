@@ -1,0 +1,79 @@
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { isAlive, runtimeFolder } from "../roles/ready_file.ts";
+import { realClock } from "../runtime/clock.ts";
+import { randomHex } from "../runtime/random.ts";
+import { OutputClosed, type Sink, type World } from "./world.ts";
+
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const terminalColumns = 80;
+/** Where deno.json or package.json is: two folders above this one, in src/ as in dist/. */
+const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+/** This process, on this machine. */
+export function realWorld(): World {
+  const { env } = process;
+  return {
+    env,
+    userDir: userFolder(env, process.cwd()),
+    stdout: sink(process.stdout),
+    stderr: sink(process.stderr),
+    stdin: process.stdin,
+    clock: realClock,
+    runtimeFolder: runtimeFolder({ env, temporaryDir: tmpdir() }),
+    processes: {
+      isAlive,
+      commandLine(pid) {
+        try {
+          return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
+        } catch {
+          return undefined;
+        }
+      },
+      terminate: (pid) => void process.kill(pid, "SIGTERM"),
+    },
+    randomHex,
+    onSignal(listener) {
+      const listeners = signals.map((signal) => [signal, () => listener(signal)] as const);
+      for (const [signal, each] of listeners) process.on(signal, each);
+      return () => {
+        for (const [signal, each] of listeners) process.off(signal, each);
+      };
+    },
+    async connect(target) {
+      const { connectClient } = await import("../api/client.ts");
+      return connectClient(target);
+    },
+    async trees() {
+      const { localTrees } = await import("./trees.ts");
+      return localTrees({ env, clock: realClock });
+    },
+  };
+}
+
+/**
+ * `deno task` runs in the folder of the project and tells the user's in INIT_CWD. So does npm for scripts of other
+ * packages, which mean the folder that they run in: the variable counts only where our own tasks run.
+ */
+export function userFolder(env: World["env"], cwd: string, root: string = packageRoot): string {
+  const told = env["INIT_CWD"];
+  return told !== undefined && told !== "" && cwd === root ? resolve(cwd, told) : cwd;
+}
+
+function sink(stream: NodeJS.WriteStream): Sink {
+  const closed = (error: unknown): unknown => {
+    const code = (error as { code?: unknown } | null)?.code;
+    return code === "EPIPE" || code === "ERR_STREAM_DESTROYED" ? new OutputClosed() : error;
+  };
+  stream.on("error", () => {}); // told to whoever wrote
+  return {
+    write: (bytes) =>
+      new Promise<void>((done, fail) => {
+        stream.write(bytes, (error) => error === null || error === undefined ? done() : fail(closed(error)));
+      }),
+    isTerminal: stream.isTTY === true,
+    columns: stream.columns ?? terminalColumns,
+  };
+}

@@ -1,0 +1,15 @@
+import { text, toggle } from "./flags.ts";
+
+/** What the roles of a cluster of several machines have in common. Their values are read by roles/config.ts. */
+export const roleFlags = {
+  data: text("DIR", "Where everything is kept (SCOOT_DATA); ~/.local/state/scoot-actors by default"),
+  listen: text("HOST:PORT", "Where to listen (SCOOT_LISTEN)"),
+  scheduler: text("HOST:PORT", "Where the scheduler is (SCOOT_SCHEDULER); 127.0.0.1:9091 by default"),
+  "token-file": text(
+    "FILE",
+    "The token that members of the cluster and clients show each other (SCOOT_TOKEN_FILE); token in the data folder by default, made if it is not there",
+  ),
+  "allow-network": toggle(
+    "Let --listen be an address that other machines reach; whoever has the token can run commands as you (SCOOT_ALLOW_NETWORK)",
+  ),
+} as const;

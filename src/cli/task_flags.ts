@@ -1,0 +1,144 @@
+import { isAbsolute, posix, relative, resolve, sep } from "node:path";
+import type { Client } from "../api/client.ts";
+import type { Digest } from "../domain/digest.ts";
+import type { JobSpecInput, TaskSpecInput } from "../protocol/client_messages.ts";
+import { captureLines } from "./capture_line.ts";
+import type { Call } from "./command.ts";
+import { duration, type FlagValues, list, text, textOf, usage, whole } from "./flags.ts";
+import { resolveSnapshot } from "./ids.ts";
+import { progressBar } from "./progress.ts";
+import { jsonLine, plain } from "./render.ts";
+
+const timeoutMsMax = 30 * 24 * 3_600_000;
+const nameCharactersMax = 200;
+
+/** What says how one command is to run. */
+export const taskFlags = {
+  dir: text("PATH", "The folder to run in, captured as a snapshot by git's ignore rules"),
+  snapshot: text("ID", "Run in this snapshot instead: a digest or a name"),
+  include: list(
+    "PATH",
+    "Capture this too, although ignore rules or its name (.env) leave it out; relative to the folder",
+  ),
+  env: list("K=V", "Set a variable; K alone takes your own value. The command gets these and no others"),
+  timeout: textOf("TIME", "End it after this long: 30s, 5m, 1h30m; 30m by default", duration(timeoutMsMax)),
+  out: list("PATH", "A file or folder that the command makes and that is to be kept; relative to the folder"),
+  retries: textOf("N", "Run it again up to N times when it exits other than 0", whole(0, 20)),
+  name: text("NAME", "What to call the task; the command itself by default"),
+  requestor: text("NAME", "Who asks, for fair shares"),
+  tag: text("TEXT", "Groups jobs that belong together"),
+  priority: textOf("0|1|2", "2 goes before 1, 1 before 0; 0 by default", whole(0, 2)),
+} as const;
+
+type TaskFlags = FlagValues<typeof taskFlags>;
+
+/** A job of one task. @param key the same twice is one job. */
+export function jobOf(
+  flags: TaskFlags,
+  argv: readonly string[],
+  snapshot: Digest | undefined,
+  outputs: readonly string[],
+  env: Readonly<Record<string, string>>,
+  key: string,
+): JobSpecInput {
+  const task: TaskSpecInput = {
+    name: flags.name ?? nameOf(argv),
+    argv: [...argv],
+    env,
+    outputs: [...outputs],
+    ...(snapshot === undefined ? {} : { input: { kind: "snapshot" as const, snapshot } }),
+    ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
+    ...(flags.retries === undefined ? {} : { retries: flags.retries }),
+  };
+  return {
+    key,
+    tasks: [task],
+    ...(flags.requestor === undefined ? {} : { requestor: flags.requestor }),
+    ...(flags.tag === undefined ? {} : { tag: flags.tag }),
+    ...(flags.priority === undefined ? {} : { priority: flags.priority as 0 | 1 | 2 }),
+  };
+}
+
+const nameOf = (argv: readonly string[]): string => {
+  const line = plain(argv.join(" ")).trim();
+  return line.length > nameCharactersMax ? `${line.slice(0, nameCharactersMax - 1)}…` : line || "task";
+};
+
+/** @throws {Fault} `USAGE_INVALID` naming the one that is none. */
+export function environmentOf(
+  flags: TaskFlags,
+  own: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const each of flags.env) {
+    const equals = each.indexOf("=");
+    if (equals > 0) env[each.slice(0, equals)] = each.slice(equals + 1);
+    else if (equals === 0 || each === "") {
+      throw usage(`Cannot read --env as it must be NAME=VALUE or NAME: current value is "${each}"`);
+    } else {
+      const value = own[each];
+      if (value === undefined) throw usage(`Cannot take your own ${each} for --env as it must be set: it is not`);
+      env[each] = value;
+    }
+  }
+  return env;
+}
+
+/** The declared outputs, relative to the folder, as the job has them. @throws {Fault} `USAGE_INVALID` for one outside. */
+export function outputsOf(flags: TaskFlags, dir: string): readonly string[] {
+  return flags.out.map((given) => {
+    const path = posix.normalize((isAbsolute(given) ? relative(dir, given) : given).split(sep).join("/")).replace(
+      /\/$/,
+      "",
+    );
+    if (path !== ".." && !path.startsWith("../") && given !== "") return path === "." ? "" : path;
+    throw usage(`Cannot keep an output as --out must be a path inside of the folder: current value is "${given}"`);
+  });
+}
+
+/** The folder that `--dir` says. @throws {Fault} `USAGE_INVALID` when a snapshot is named too. */
+export function folderOf(flags: TaskFlags, userDir: string): string {
+  if (flags.dir !== undefined && flags.snapshot !== undefined) {
+    throw usage("Cannot use --dir together with --snapshot as there must be one of them");
+  }
+  if (flags.snapshot !== undefined && flags.include.length > 0) {
+    throw usage("Cannot use --include together with --snapshot as nothing is captured then");
+  }
+  return resolve(userDir, flags.dir ?? ".");
+}
+
+/** Captures a folder and says so: a line for people on stderr, an object for programs on stdout. */
+export async function captureFolder(
+  call: Pick<Call, "world" | "isJson">,
+  client: Client,
+  options: { readonly dir: string; readonly include: readonly string[]; readonly signal?: AbortSignal },
+): Promise<Digest> {
+  const { world, isJson } = call;
+  const progress = progressBar(world, "Capturing");
+  let report;
+  try {
+    const trees = await world.trees();
+    report = await trees.capture({ ...options, blobs: client.blobs, onProgress: (now) => progress.update(now) });
+  } finally {
+    await progress.clear();
+  }
+  if (isJson) await world.stdout.write(jsonLine({ type: "captured", ...report }));
+  else await world.stderr.write(captureLines(report));
+  return report.snapshot;
+}
+
+/** What the command runs in: the named snapshot, or the captured folder. */
+export async function inputOf(
+  call: Pick<Call, "world" | "isJson">,
+  client: Client,
+  flags: TaskFlags,
+  dir: string,
+  signal?: AbortSignal,
+): Promise<Digest> {
+  if (flags.snapshot !== undefined) return await resolveSnapshot(client, flags.snapshot);
+  return await captureFolder(call, client, {
+    dir,
+    include: flags.include,
+    ...(signal === undefined ? {} : { signal }),
+  });
+}

@@ -1,0 +1,82 @@
+import type { Client } from "../api/client.ts";
+import type { Digest } from "../domain/digest.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { CaptureReport, Node } from "../snapshots/trees/tree.ts";
+
+/** What a command line program meets: everything a command touches comes from here, so that tests bring another one. */
+export interface World {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** What the user's relative paths are relative to. Absolute. */
+  readonly userDir: string;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly clock: Clock;
+  /** Where this user's clusters say that they run. */
+  readonly runtimeFolder: string;
+  readonly processes: Processes;
+  /** `bytes` random bytes as lower-case hex. */
+  randomHex(bytes: number): string;
+  /** Hears of SIGINT, SIGTERM and SIGHUP, which then do not end this process; the returned function takes it back. */
+  onSignal(listener: (signal: "SIGINT" | "SIGTERM" | "SIGHUP") => void): () => void;
+  connect(target: Target): Promise<Client>;
+  trees(): Promise<Trees>;
+}
+
+/** Where to find a cluster, and what to show there. */
+export interface Target {
+  /** "http://127.0.0.1:9090" */
+  readonly url: string;
+  readonly token?: string;
+}
+
+/** Where output goes. */
+export interface Sink {
+  /** Resolves when it has left. @throws {OutputClosed} when nobody reads any more. */
+  write(bytes: Uint8Array | string): Promise<void>;
+  readonly isTerminal: boolean;
+  /** Characters in a line; 80 where that is not known. */
+  readonly columns: number;
+}
+
+/** Whoever read our output is gone (`… | head -1`): nothing failed, there is just no point in going on. */
+export class OutputClosed extends Error {
+  constructor() {
+    super("Cannot write output as its reader must be there: it is gone");
+    this.name = "OutputClosed";
+  }
+}
+
+/** Processes of this machine, by id. */
+export interface Processes {
+  isAlive(pid: number): boolean;
+  /** The command line, where the system shows it. */
+  commandLine(pid: number): string | undefined;
+  terminate(pid: number): void;
+}
+
+/** How far a capture or checkout is. */
+export interface TreeProgress {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+interface TreeOptions {
+  readonly blobs: Blobs;
+  readonly dir: string;
+  readonly onProgress?: (progress: TreeProgress) => void;
+}
+
+/** Folders to snapshots and back. */
+export interface Trees {
+  /** @param options.include paths that are taken although ignore rules, or their kind, would leave them out. */
+  capture(
+    options: TreeOptions & { readonly include: readonly string[]; readonly signal?: AbortSignal },
+  ): Promise<CaptureReport>;
+  checkout(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
+  /** Puts what a snapshot has into a folder that has other things too. */
+  bringBack(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
+  lookup(blobs: Blobs, snapshot: Digest, path: string): Promise<Node>;
+  walk(blobs: Blobs, snapshot: Digest, path: string): AsyncIterable<{ readonly path: string; readonly node: Node }>;
+}

@@ -1,0 +1,277 @@
+import { join } from "node:path";
+import type { Change, Client } from "../../src/api/client.ts";
+import { Fault, type FaultCode } from "../../src/domain/fault.ts";
+import { type JobId, jobId, taskId } from "../../src/domain/ids.ts";
+import type { Outcome } from "../../src/domain/job.ts";
+import { emptyDigest } from "../../src/domain/digest.ts";
+import { program } from "../../src/cli/program.ts";
+import { localTrees } from "../../src/cli/trees.ts";
+import { OutputClosed, type Sink, type Target, type World } from "../../src/cli/world.ts";
+import type { JobSpecInput, JobView, TaskView, WorkerView } from "../../src/protocol/client_messages.ts";
+import { realClock } from "../../src/runtime/clock.ts";
+import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
+import { manualClock } from "../transport/manual_clock.ts";
+import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+
+export const fakeJobId = jobId("j01k3x9q7fa-0004m2");
+
+export interface FakeSink extends Sink {
+  readonly bytes: () => Uint8Array;
+  readonly text: () => string;
+  /** From now on nobody reads. */
+  close(): void;
+  /** Resolves when the text holds this. */
+  holds(part: string): Promise<void>;
+}
+
+export function fakeSink(options: { readonly isTerminal?: boolean; readonly columns?: number } = {}): FakeSink {
+  const chunks: Uint8Array[] = [];
+  const waiting = new Set<() => void>();
+  let isClosed = false;
+  const text = (): string => Buffer.concat(chunks).toString("utf8");
+  return {
+    isTerminal: options.isTerminal ?? false,
+    columns: options.columns ?? 80,
+    bytes: () => Buffer.concat(chunks),
+    text,
+    close: () => void (isClosed = true),
+    write(given) {
+      if (isClosed) return Promise.reject(new OutputClosed());
+      chunks.push(typeof given === "string" ? Buffer.from(given) : given.slice());
+      for (const look of waiting) look();
+      return Promise.resolve();
+    },
+    holds: (part) =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          if (!text().includes(part)) return;
+          waiting.delete(look);
+          resolve();
+        };
+        waiting.add(look);
+        look();
+      }),
+  };
+}
+
+/** A list that grows, read by any number of readers from its start, to its end. */
+function growing<Item>() {
+  const items: Item[] = [];
+  const waiting = new Set<() => void>();
+  let isEnded = false;
+  const wake = (): void => {
+    for (const each of [...waiting]) each();
+  };
+  return {
+    push(item: Item): void {
+      items.push(item);
+      wake();
+    },
+    end(): void {
+      isEnded = true;
+      wake();
+    },
+    async *read(signal?: AbortSignal): AsyncGenerator<Item> {
+      for (let at = 0;; at++) {
+        while (at >= items.length && !isEnded) {
+          signal?.throwIfAborted();
+          await new Promise<void>((resolve) => {
+            const done = (): void => {
+              waiting.delete(done);
+              signal?.removeEventListener("abort", done);
+              resolve();
+            };
+            waiting.add(done);
+            signal?.addEventListener("abort", done);
+          });
+        }
+        if (at >= items.length) return;
+        yield items[at]!;
+      }
+    },
+  };
+}
+
+/** A cluster of one job, moved by the test. */
+export interface FakeCluster {
+  readonly client: Client;
+  /** What was asked, in order: "submit", "kill: reason", "close". */
+  readonly calls: readonly string[];
+  readonly submitted: () => JobSpecInput | undefined;
+  write(stream: "stdout" | "stderr", bytes: string | Uint8Array): void;
+  /** Ends the task and its job. */
+  settle(outcome: Outcome): void;
+  /** Every kill ends the task, as a worker does; off for one that takes its time. */
+  killsEnd: boolean;
+  /** The next submit fails so. */
+  refuse(code: FaultCode, message: string): void;
+  task(change: Partial<TaskView>): void;
+  readonly jobs: JobView[];
+  readonly workers: WorkerView[];
+}
+
+export function fakeCluster(): FakeCluster {
+  const calls: string[] = [];
+  const changes = growing<Change>();
+  const streams = { stdout: growing<Uint8Array>(), stderr: growing<Uint8Array>() };
+  const blobs = memoryBlobs();
+  const names = memoryRefs();
+  const jobs: JobView[] = [];
+  const workers: WorkerView[] = [];
+  let submitted: JobSpecInput | undefined;
+  let refusal: Fault | undefined;
+  let seq = 0;
+  let job: JobView = {
+    jobId: fakeJobId,
+    state: "running",
+    requestor: "",
+    tag: "",
+    priority: 0,
+    createdAtMs: 0,
+    tasks: 1,
+    settled: { succeeded: 0, failed: 0, skipped: 0, killed: 0 },
+    why: "its task runs",
+  };
+  let task: TaskView = {
+    taskId: taskId(fakeJobId, 0),
+    name: "fake",
+    state: "queued",
+    command: emptyDigest,
+    timeoutMs: 1_800_000,
+    attempts: [],
+    why: "no worker has a free slot",
+  };
+  const known = (id: JobId): void => {
+    if (id !== fakeJobId) throw new Fault("JOB_UNKNOWN", `Cannot find job ${id}: this cluster does not have it`);
+  };
+  const self: FakeCluster = {
+    calls,
+    jobs,
+    workers,
+    killsEnd: true,
+    submitted: () => submitted,
+    refuse: (code, message) => void (refusal = new Fault(code, message)),
+    write: (stream, bytes) => streams[stream].push(typeof bytes === "string" ? Buffer.from(bytes) : bytes),
+    task(change) {
+      task = { ...task, ...change };
+      changes.push({ kind: "task", seq: ++seq, atMs: seq, task });
+    },
+    settle(outcome) {
+      self.task({ state: "settled", outcome, why: "it ended" });
+      const isDone = outcome.kind === "exited" && outcome.exitCode === 0;
+      job = {
+        ...job,
+        state: isDone ? "succeeded" : outcome.kind === "killed" ? "cancelled" : "failed",
+        why: "its task ended",
+      };
+      changes.push({ kind: "job", seq: ++seq, atMs: seq, job });
+      changes.end();
+      streams.stdout.end();
+      streams.stderr.end();
+    },
+    client: {
+      blobs,
+      names,
+      submit(given) {
+        calls.push("submit");
+        if (refusal !== undefined) return Promise.reject(refusal);
+        submitted = given;
+        return Promise.resolve({ jobId: fakeJobId, existing: false });
+      },
+      async job(id) {
+        known(id);
+        return await Promise.resolve({ job, tasks: [task] });
+      },
+      jobs: ({ limit = 20, before, state } = {}) => {
+        const from = before === undefined ? 0 : jobs.findIndex((each) => each.jobId === before) + 1;
+        return Promise.resolve(
+          jobs.slice(from).filter((each) => state === undefined || each.state === state).slice(0, limit),
+        );
+      },
+      async kill(id, reason) {
+        known(id);
+        calls.push(`kill: ${reason}`);
+        if (self.killsEnd) self.settle({ kind: "killed", reason });
+        await Promise.resolve();
+      },
+      async *watch(id, { signal } = {}) {
+        known(id);
+        yield* changes.read(signal);
+      },
+      async *follow(_, stream, { signal } = {}) {
+        yield* streams[stream].read(signal);
+      },
+      workers: () => Promise.resolve(workers),
+      cluster: () => Promise.reject(new Error("no command asks this")),
+      close() {
+        calls.push("close");
+        return Promise.resolve();
+      },
+    },
+  };
+  return self;
+}
+
+export interface FakeWorld extends World {
+  readonly stdout: FakeSink;
+  readonly stderr: FakeSink;
+  /** As the system does. */
+  signal(name: "SIGINT" | "SIGTERM" | "SIGHUP"): void;
+  readonly targets: Target[];
+}
+
+export interface FakeWorldOptions {
+  readonly cluster?: FakeCluster;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: string;
+  readonly isTerminal?: boolean;
+  readonly userDir?: string;
+  readonly clock?: World["clock"];
+  readonly processes?: World["processes"];
+}
+
+/** A world whose cluster is found at once, and whose folders are real but the test's own. */
+export function fakeWorld(options: FakeWorldOptions = {}): FakeWorld {
+  const home = temporaryFolder();
+  const cluster = options.cluster ?? fakeCluster();
+  const listeners = new Set<(signal: "SIGINT" | "SIGTERM" | "SIGHUP") => void>();
+  const env = {
+    SCOOT_CLUSTER: "http://127.0.0.1:9090",
+    XDG_CACHE_HOME: join(home, "cache"),
+    HOME: home,
+    ...options.env,
+  };
+  const targets: Target[] = [];
+  let chance = 0;
+  return {
+    env,
+    targets,
+    userDir: options.userDir ?? home,
+    stdout: fakeSink(options),
+    stderr: fakeSink(options),
+    stdin: (async function* () {
+      await Promise.resolve();
+      yield Buffer.from(options.stdin ?? "");
+    })(),
+    clock: options.clock ?? manualClock(),
+    runtimeFolder: join(home, "run"),
+    processes: options.processes ?? { isAlive: () => false, commandLine: () => undefined, terminate: () => {} },
+    randomHex: (bytes) => String(++chance).padStart(bytes * 2, "0"),
+    onSignal(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    signal(name) {
+      for (const listener of listeners) listener(name);
+    },
+    connect(target) {
+      targets.push(target);
+      return Promise.resolve(cluster.client);
+    },
+    trees: () => Promise.resolve(localTrees({ env, clock: realClock })),
+  };
+}
+
+/** Types a line. */
+export const type = (world: World, ...line: readonly string[]): Promise<number> => program(line, world);

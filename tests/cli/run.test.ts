@@ -1,0 +1,375 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Outcome } from "../../src/domain/job.ts";
+import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { captureOutputs } from "../../src/snapshots/trees/capture.ts";
+import { realClock } from "../../src/runtime/clock.ts";
+import { manualClock, settle } from "../transport/manual_clock.ts";
+import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+import { fakeCluster, fakeJobId, fakeWorld, type } from "./fakes.ts";
+
+function project(): string {
+  const dir = temporaryFolder();
+  writeFileSync(join(dir, "a.txt"), "a");
+  writeFileSync(join(dir, ".env"), "SECRET=1");
+  return dir;
+}
+const exited = (exitCode: number): Outcome => ({ kind: "exited", exitCode });
+/** Until the command waits for its task. */
+const submitted = async (cluster: ReturnType<typeof fakeCluster>): Promise<void> => {
+  while (cluster.submitted() === undefined) await settle();
+  await settle();
+};
+
+describe("run", () => {
+  test("captures the user's folder, says so on stderr, and submits one task of it", async () => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster, userDir: project() });
+    expect(
+      await type(
+        world,
+        "run",
+        "--env",
+        "A=b=c",
+        "--timeout",
+        "5m",
+        "--retries",
+        "2",
+        "--requestor",
+        "me",
+        "--priority",
+        "1",
+        "--",
+        "make",
+        "test",
+      ),
+    ).toBe(0);
+    expect(world.stderr.text()).toMatch(
+      /^scoot-actors: captured 1 file \(1 B\), all of it new, in \d+ ms; left out: \.env\n$/,
+    );
+    expect(world.stdout.text()).toBe("");
+    const job = cluster.submitted()!;
+    expect(job).toMatchObject({
+      key: expect.stringMatching(/^[0-9a-f]{32}$/),
+      requestor: "me",
+      priority: 1,
+      tasks: [{
+        name: "make test",
+        argv: ["make", "test"],
+        env: { A: "b=c" },
+        timeoutMs: 300_000,
+        retries: 2,
+        outputs: [],
+      }],
+    });
+    const { input } = job.tasks[0]!;
+    if (input?.kind !== "snapshot") throw new Error("the task must run in a snapshot");
+    const ls = fakeWorld({ cluster });
+    expect(await type(ls, "snapshot", "ls", input.snapshot)).toBe(0);
+    expect(ls.stdout.text()).toBe("-            1  a.txt\n");
+  });
+
+  test("gives the command's streams unchanged, each to its own, while they grow", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster, userDir: project() });
+    const code = type(world, "run", "--", "x");
+    cluster.write("stdout", "first\n");
+    await world.stdout.holds("first\n");
+    const bytes = Uint8Array.from({ length: 256 }, (_, n) => n);
+    cluster.write("stdout", bytes);
+    cluster.write("stderr", "oh\n");
+    cluster.settle(exited(7));
+    expect(await code).toBe(7);
+    expect(Buffer.from(world.stdout.bytes())).toEqual(Buffer.concat([Buffer.from("first\n"), bytes]));
+    expect(world.stderr.text()).toMatch(/oh\n$/);
+  });
+
+  test.each<[Outcome, number, string]>([
+    [exited(0), 0, ""],
+    [exited(255), 255, ""],
+    [{ kind: "exited", exitCode: 139, signal: "SIGSEGV" }, 139, "scoot-actors: the command was ended by SIGSEGV\n"],
+    [
+      { kind: "timedOut", timeoutMs: 30_000 },
+      124,
+      "scoot-actors: the command was ended as it ran longer than 30.0 s (see --timeout)\n",
+    ],
+    [{ kind: "killed", reason: "wrong branch" }, 137, "scoot-actors: the job was killed: wrong branch\n"],
+    [
+      { kind: "failed", fault: { code: "NO_SPACE", message: "Cannot check out: the disk is full" } },
+      125,
+      "scoot-actors: Cannot check out: the disk is full\n",
+    ],
+    [
+      { kind: "failed", fault: { code: "COMMAND_NOT_STARTED", message: "Cannot start node: not found" } },
+      125,
+      "scoot-actors: Cannot start node: not found; --env PATH gives it your own search path\n",
+    ],
+  ])("ends as the task did: %j", async (outcome, code, sentence) => {
+    const cluster = fakeCluster();
+    cluster.settle(outcome);
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "run", "--", "x")).toBe(code);
+    expect(world.stderr.text().replace(/^.*captured.*\n/, "")).toBe(sentence);
+  });
+
+  test("tells when output was cut", async () => {
+    const cluster = fakeCluster();
+    cluster.settle({
+      ...exited(0),
+      kind: "exited",
+      exitCode: 0,
+      stdout: { digest: fakeDigest, truncatedBytes: 5_000_000 },
+    });
+    const world = fakeWorld({ cluster });
+    await type(world, "run", "--", "x");
+    expect(world.stderr.text()).toContain("scoot-actors: stdout was cut: 5 MB more were written and not kept\n");
+  });
+
+  test("exits 125 with the sentence when the job is refused", async () => {
+    const cluster = fakeCluster();
+    cluster.refuse("NO_SPACE", "Cannot take a job as 5 % of the disk must be free: current value is 1 %");
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "run", "--", "x")).toBe(125);
+    expect(world.stderr.text()).toMatch(/scoot-actors: Cannot take a job as 5 % .*\n$/);
+  });
+
+  test("runs in a named snapshot without capturing anything", async () => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    const dir = project();
+    const first = fakeWorld({ cluster, userDir: dir });
+    expect(await type(first, "snapshot", "capture", "--name", "release")).toBe(0);
+    const world = fakeWorld({ cluster, userDir: "/nowhere" });
+    expect(await type(world, "run", "--snapshot", "release", "--", "ls")).toBe(0);
+    expect(world.stderr.text()).toBe("");
+    expect(cluster.submitted()?.tasks[0]?.input).toEqual({ kind: "snapshot", snapshot: first.stdout.text().trim() });
+  });
+
+  test("brings declared outputs back into the folder", async () => {
+    const cluster = fakeCluster();
+    const made = temporaryFolder();
+    mkdirSync(join(made, "dist"));
+    writeFileSync(join(made, "dist", "app.js"), "new");
+    const output = await captureOutputs({ dir: made, paths: ["dist"], blobs: cluster.client.blobs, clock: realClock });
+    cluster.settle({ kind: "exited", exitCode: 3, output });
+    const dir = project();
+    mkdirSync(join(dir, "dist"));
+    writeFileSync(join(dir, "dist", "app.js"), "old");
+    writeFileSync(join(dir, "dist", "other.js"), "mine");
+    const world = fakeWorld({ cluster, userDir: dir });
+    expect(await type(world, "run", "--out", join(dir, "dist/"), "--", "make")).toBe(3);
+    expect(cluster.submitted()?.tasks[0]?.outputs).toEqual(["dist"]);
+    expect(readFileSync(join(dir, "dist", "app.js"), "utf8")).toBe("new");
+    expect(readFileSync(join(dir, "dist", "other.js"), "utf8")).toBe("mine");
+    expect(world.stderr.text()).toContain("scoot-actors: brought back dist\n");
+  });
+
+  test.each([
+    [["run"], "Cannot run nothing: the command must follow --, as in: scoot-actors run -- make test"],
+    [["run", "--"], "Cannot run nothing: the command must follow --, as in: scoot-actors run -- make test"],
+    [
+      ["run", "--dir", ".", "--snapshot", "x", "--", "y"],
+      "Cannot use --dir together with --snapshot as there must be one of them",
+    ],
+    [
+      ["run", "--snapshot", "x", "--include", "a", "--", "y"],
+      "Cannot use --include together with --snapshot as nothing is captured then",
+    ],
+    [
+      ["run", "--out", "../x", "--", "y"],
+      'Cannot keep an output as --out must be a path inside of the folder: current value is "../x"',
+    ],
+    [
+      ["run", "--out", "/etc", "--", "y"],
+      'Cannot keep an output as --out must be a path inside of the folder: current value is "/etc"',
+    ],
+    [["run", "--env", "=x", "--", "y"], 'Cannot read --env as it must be NAME=VALUE or NAME: current value is "=x"'],
+    [
+      ["run", "--env", "NOT_SET_ANYWHERE", "--", "y"],
+      "Cannot take your own NOT_SET_ANYWHERE for --env as it must be set: it is not",
+    ],
+  ])("refuses %j before anything is sent", async (line, sentence) => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    expect(await type(world, ...line)).toBe(2);
+    expect(world.stderr.text()).toBe(`scoot-actors: ${sentence}\n`);
+    expect(cluster.calls).toEqual([]);
+  });
+
+  test("takes a variable of the user by its name alone", async () => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    await type(fakeWorld({ cluster, env: { PATH: "/bin" } }), "run", "--env", "PATH", "--", "x");
+    expect(cluster.submitted()?.tasks[0]?.env).toEqual({ PATH: "/bin" });
+  });
+
+  test("includes what is named although it would be left out", async () => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster, userDir: project() });
+    await type(world, "run", "--include", ".env", "--", "x");
+    expect(world.stderr.text()).toMatch(/captured 2 files .* in \d+ ms\n$/);
+  });
+
+  test("says on a terminal what a task waits for, once it waited for a while", async () => {
+    const cluster = fakeCluster();
+    const clock = manualClock();
+    const world = fakeWorld({ cluster, clock, isTerminal: true });
+    const code = type(world, "run", "--", "x");
+    await submitted(cluster);
+    cluster.task({ state: "queued", why: "every slot is busy" });
+    await settle();
+    await clock.advance(2_000);
+    expect(world.stderr.text()).toContain("scoot-actors: waiting: every slot is busy\n");
+    cluster.settle(exited(0));
+    expect(await code).toBe(0);
+  });
+
+  test("--json writes one object a line: what was captured, the job, what it writes, its end", async () => {
+    const cluster = fakeCluster();
+    cluster.write("stdout", "héllo");
+    cluster.write("stdout", Uint8Array.of(0xff, 0));
+    cluster.settle(exited(4));
+    const world = fakeWorld({ cluster, userDir: project() });
+    expect(await type(world, "run", "--json", "--", "x")).toBe(4);
+    expect(world.stderr.text()).toBe("");
+    const lines = world.stdout.text().trimEnd().split("\n").map((line) => JSON.parse(line));
+    expect(lines).toEqual([
+      expect.objectContaining({ type: "captured", files: 1, leftOut: [".env"] }),
+      { type: "submitted", jobId: fakeJobId },
+      { type: "stdout", offset: 0, text: "héllo" },
+      { type: "stdout", offset: 6, base64: "/wA=" },
+      { type: "ended", outcome: exited(4) },
+    ]);
+  });
+});
+
+describe("run and Ctrl-C", () => {
+  test("kills the task, waits for its end, shows what it still writes, and exits 130", async () => {
+    const cluster = fakeCluster();
+    cluster.killsEnd = false;
+    const world = fakeWorld({ cluster });
+    const code = type(world, "run", "--", "sleep", "1000");
+    await submitted(cluster);
+    world.signal("SIGINT");
+    await settle();
+    expect(cluster.calls).toEqual(["submit", "kill: its user interrupted it"]);
+    cluster.write("stdout", "cleaning up\n");
+    cluster.settle({ kind: "killed", reason: "its user interrupted it" });
+    expect(await code).toBe(130);
+    expect(world.stdout.text()).toBe("cleaning up\n");
+  });
+
+  test("counts signals within a second once, then leaves at the next", async () => {
+    const cluster = fakeCluster();
+    cluster.killsEnd = false;
+    const clock = manualClock();
+    const world = fakeWorld({ cluster, clock });
+    const code = type(world, "run", "--", "sleep", "1000");
+    let isOver = false;
+    void code.then(() => isOver = true);
+    await submitted(cluster);
+    world.signal("SIGINT");
+    world.signal("SIGINT");
+    await clock.advance(999);
+    world.signal("SIGINT");
+    await settle();
+    expect(isOver).toBe(false);
+    expect(cluster.calls.filter((call) => call.startsWith("kill"))).toHaveLength(1);
+    await clock.advance(1);
+    world.signal("SIGINT");
+    expect(await code).toBe(130);
+  });
+
+  test("exits 143 for SIGTERM and 129 when the terminal is gone", async () => {
+    for (const [signal, expected] of [["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+      const cluster = fakeCluster();
+      const world = fakeWorld({ cluster });
+      const code = type(world, "run", "--", "x");
+      await submitted(cluster);
+      world.signal(signal);
+      expect(await code).toBe(expected);
+      expect(cluster.calls).toContain("kill: its user interrupted it");
+    }
+  });
+
+  test("while it captures submits nothing", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const trees = await world.trees();
+    const code = type(
+      {
+        ...world,
+        trees: () =>
+          Promise.resolve({
+            ...trees,
+            capture: ({ signal }) =>
+              new Promise((_, reject) => {
+                signal?.addEventListener("abort", () => reject(signal.reason));
+                world.signal("SIGINT");
+              }),
+          }),
+      },
+      "run",
+      "--",
+      "x",
+    );
+    expect(await code).toBe(130);
+    expect(cluster.calls).toEqual(["close"]);
+  });
+
+  test("leaves no listener behind", async () => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    let listeners = 0;
+    const world = fakeWorld({ cluster });
+    await type(
+      {
+        ...world,
+        onSignal(listener) {
+          listeners++;
+          const off = world.onSignal(listener);
+          return () => {
+            listeners--;
+            off();
+          };
+        },
+      },
+      "run",
+      "--",
+      "x",
+    );
+    expect(listeners).toBe(0);
+  });
+
+  test("ends the task when nobody reads its output any more, and exits 141", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const code = type(world, "run", "--", "yes");
+    await submitted(cluster);
+    world.stdout.close();
+    cluster.write("stdout", "y\n");
+    expect(await code).toBe(141);
+    expect(cluster.calls).toContain("kill: nobody reads its output any more");
+  });
+});
+
+test("a folder that is captured again reads only what changed", async () => {
+  const dir = project();
+  const cluster = fakeCluster();
+  cluster.settle(exited(0));
+  const world = fakeWorld({ cluster, userDir: dir });
+  await type(world, "snapshot", "capture");
+  expect(existsSync(join(world.env["XDG_CACHE_HOME"]!, "scoot-actors", "captures"))).toBe(true);
+  await type(world, "snapshot", "capture");
+  expect(world.stderr.text()).toContain("captured 1 file (1 B), nothing of it new");
+  const [first, second] = world.stdout.text().trim().split("\n");
+  expect(first).toBe(second);
+});
+
+const fakeDigest = await (async () => {
+  const blobs = memoryBlobs();
+  return await captureOutputs({ dir: "/", paths: [], blobs, clock: realClock });
+})();
