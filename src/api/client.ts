@@ -1,12 +1,44 @@
+import { Fault } from "../domain/fault.ts";
 import type { JobId, TaskId } from "../domain/ids.ts";
-import type { ClusterView, JobSpecInput, JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
+import type {
+  Answer,
+  ClientRequest,
+  ClusterView,
+  JobSpecInput,
+  JobView,
+  TaskView,
+  WorkerView,
+} from "../protocol/client_messages.ts";
+import { parseAnswer } from "../protocol/client_messages.ts";
+import { protocolVersion } from "../protocol/version.ts";
+import { type Clock, realClock } from "../runtime/clock.ts";
+import { type Random, randomHex, realRandom } from "../runtime/random.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
+import { keepDialing } from "../transport/redial.ts";
+import { webSocketTransport } from "../transport/websocket.ts";
+import { feed } from "./feed.ts";
+import { httpBlobs } from "./http_blobs.ts";
+import { httpCalls } from "./http_calls.ts";
+import { httpNames } from "./http_names.ts";
+import { createLink } from "./link.ts";
+import { watchJob } from "./watch.ts";
 
 /** A change of a job or of one of its tasks, in the order of `seq`. */
 export type Change =
   | { readonly kind: "job"; readonly seq: number; readonly atMs: number; readonly job: JobView }
   | { readonly kind: "task"; readonly seq: number; readonly atMs: number; readonly task: TaskView };
+
+export interface FollowOptions {
+  /** In the stream of the attempt that is the newest when following begins. */
+  readonly offset?: number;
+  /**
+   * Called before the first byte of another attempt than the one before: its stream begins anew. What the earlier one
+   * wrote has been given, as far as it was heard.
+   */
+  readonly onAttempt?: (attempt: number) => void;
+  readonly signal?: AbortSignal;
+}
 
 /**
  * A cluster, as programs use it; the CLI is one. Connects when first used, and again whenever the connection ends: a
@@ -19,7 +51,9 @@ export interface Client {
   /** @throws {Fault} `JOB_UNKNOWN`. */
   job(jobId: JobId): Promise<{ readonly job: JobView; readonly tasks: readonly TaskView[] }>;
   /** The newest first; `before` pages on. */
-  jobs(options?: { readonly limit?: number; readonly before?: JobId; readonly state?: JobView["state"] }): Promise<readonly JobView[]>;
+  jobs(
+    options?: { readonly limit?: number; readonly before?: JobId; readonly state?: JobView["state"] },
+  ): Promise<readonly JobView[]>;
   /** Resolves when the kill is decided; the job ends when its running tasks have. Killing an ended job does nothing. */
   kill(jobId: JobId, reason: string): Promise<void>;
   /** Every change, past ones first; ends after the job's last. */
@@ -28,7 +62,7 @@ export interface Client {
   follow(
     taskId: TaskId,
     stream: "stdout" | "stderr",
-    options?: { readonly offset?: number; readonly signal?: AbortSignal },
+    options?: FollowOptions,
   ): AsyncIterable<Uint8Array>;
   workers(): Promise<readonly WorkerView[]>;
   cluster(): Promise<ClusterView>;
@@ -37,4 +71,172 @@ export interface Client {
   /** Named snapshots. */
   readonly names: Refs;
   close(): Promise<void>;
+}
+
+export interface ClientOptions {
+  /** Of the cluster's door: "http://127.0.0.1:9090". */
+  readonly url: string;
+  readonly token?: string;
+  /** How long everything waits while the cluster cannot be reached, before it fails with `PEER_UNREACHABLE`; 45,000 ms by default. */
+  readonly waitMs?: number;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+/** Requests without an answer at once. */
+const requestsMax = 100_000;
+/** Bytes of one followed stream that wait for their reader. */
+const followBytesMax = 4 * 1024 * 1024;
+
+/**
+ * A client of the cluster at `url`. It connects when first used. The process does not end by itself before
+ * {@link Client.close}.
+ *
+ * @throws {Fault} `USAGE_INVALID` for a URL that is none.
+ */
+export function connectClient(options: ClientOptions): Client {
+  const { clock = realClock, random = realRandom, waitMs = 45_000, token } = options;
+  const url = originOf(options.url);
+  const advice = `Look whether the cluster at ${url} runs, and what its log says.`;
+  const link = createLink<ClientRequest>({
+    clock,
+    parse: parseAnswer,
+    peer: "the cluster",
+    advice,
+    waitMs,
+    requestsMax,
+  });
+  const calls = httpCalls({ url, token, clock, random, waitMs, advice });
+  const blobs = httpBlobs(calls);
+  const stopping = new AbortController();
+  let dialing: Promise<void> | undefined;
+
+  const connect = (): void => {
+    if (dialing !== undefined) return;
+    const transport = webSocketTransport({ clock });
+    const hello = {
+      protocol: "scoot-actors",
+      version: protocolVersion,
+      role: "client",
+      memberId: `client-${randomHex(6)}`,
+      incarnation: randomHex(8),
+      ...(token === undefined ? {} : { token }),
+    } as const;
+    dialing = keepDialing({
+      dial: (signal) => transport.dial(`${url.replace(/^http/, "ws")}/v1/connect`, { hello, signal }),
+      onConnection: link.attach,
+      // A wrong token or version is not cured by waiting.
+      onTrouble: (fault) => fault.meaning.retry === "never" && link.fail(fault),
+      clock,
+      random,
+      signal: stopping.signal,
+    });
+  };
+  const ask = async <Type extends Answer["type"]>(
+    type: Type,
+    request: ClientRequest,
+  ): Promise<Extract<Answer, { type: Type }>> => {
+    connect();
+    const answer = await link.ask(request);
+    if (answer.type === type) return answer as Extract<Answer, { type: Type }>;
+    throw new Fault(
+      "INTERNAL",
+      `Cannot read the cluster's answer as it must be a ${type}: current value is a ${answer.type}`,
+    );
+  };
+
+  return {
+    async submit(job) {
+      const { jobId, existing } = await ask("job.accepted", {
+        type: "job.submit",
+        job: job as Extract<ClientRequest, { type: "job.submit" }>["job"],
+      });
+      return { jobId, existing };
+    },
+    async job(jobId) {
+      let page = await ask("job.view", { type: "job.get", jobId });
+      const tasks = [...page.tasks];
+      while (page.next !== undefined) {
+        page = await ask("job.view", { type: "job.get", jobId, tasksFrom: page.next });
+        tasks.push(...page.tasks);
+      }
+      return { job: page.job, tasks };
+    },
+    async jobs({ limit = 100, before, state } = {}) {
+      const { jobs } = await ask("job.views", {
+        type: "job.list",
+        limit,
+        ...(before === undefined ? {} : { before }),
+        ...(state === undefined ? {} : { state }),
+      });
+      return jobs;
+    },
+    async kill(jobId, reason) {
+      await ask("done", { type: "job.kill", jobId, reason });
+    },
+    watch(jobId, watchOptions) {
+      connect();
+      return watchJob(link, jobId, watchOptions);
+    },
+    follow(taskId, stream, { offset = 0, onAttempt, signal } = {}) {
+      connect();
+      let position = offset;
+      let attempt: number | undefined;
+      const chunks = feed<{ readonly bytes: Uint8Array; readonly attempt: number; readonly isNew: boolean }>({
+        weightMax: followBytesMax,
+        onFull: () => subscribed.pause(),
+        onEmpty: () => subscribed.resume(),
+        onClose: () => subscribed.close(),
+        signal,
+      });
+      const subscribed = link.subscribe({
+        begin: (follow) => ({
+          type: "output.follow",
+          follow,
+          taskId,
+          stream,
+          offset: position,
+          ...(attempt === undefined ? {} : { attempt }),
+        }),
+        stop: (follow) => ({ type: "output.stop", follow }),
+        hear(push) {
+          if (push.type === "output.end") {
+            return chunks.end(push.fault === undefined ? undefined : new Fault(push.fault.code, push.fault.message));
+          }
+          if (push.type !== "output.chunk") return;
+          const isNew = attempt !== undefined && push.attempt !== attempt;
+          attempt = push.attempt;
+          position = push.offset + push.bytes.length;
+          chunks.put({ bytes: push.bytes, attempt, isNew }, push.bytes.length);
+        },
+        failed: chunks.end,
+      });
+      return (async function* () {
+        for await (const chunk of chunks) {
+          if (chunk.isNew) onAttempt?.(chunk.attempt);
+          yield chunk.bytes;
+        }
+      })();
+    },
+    workers: async () => (await ask("worker.views", { type: "worker.list" })).workers,
+    cluster: async () => (await ask("cluster.view", { type: "cluster.get" })).cluster,
+    blobs,
+    names: httpNames(calls),
+    async close() {
+      stopping.abort();
+      link.close();
+      await blobs.close();
+      calls.close();
+      await dialing;
+    },
+  };
+}
+
+function originOf(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url !== undefined && /^https?:$/.test(url.protocol)) return url.origin;
+  throw new Fault(
+    "USAGE_INVALID",
+    `Cannot connect as the URL must be such as http://127.0.0.1:9090: current value is "${text.slice(0, 200)}"`,
+  );
 }

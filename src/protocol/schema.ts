@@ -22,7 +22,7 @@ export const taskId = v.custom<TaskId>(
   "must be a task id such as j01k3x9q7fa-0004m2/0",
 );
 export const workerId = v.custom<WorkerId>((input) => typeof input === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(input), "must be 1 to 64 of A-Z a-z 0-9 . _ -");
-export const bytes = v.instance(Uint8Array);
+export const bytes = v.custom<Uint8Array>((input) => input instanceof Uint8Array, "must be bytes");
 export const faultCode = v.custom<FaultCode>((input) => typeof input === "string" && Object.hasOwn(faults, input), "must be a code of the fault table");
 export const fault = v.strictObject({ code: faultCode, message: v.pipe(v.string(), v.maxLength(10_000)) });
 

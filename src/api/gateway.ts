@@ -1,0 +1,332 @@
+import type { Digest } from "../domain/digest.ts";
+import { emptyDigest } from "../domain/digest.ts";
+import { asFault, Fault, type FaultData, faultData } from "../domain/fault.ts";
+import { checkGraph } from "../domain/graph.ts";
+import type { JobId } from "../domain/ids.ts";
+import type { Log } from "../observability/log.ts";
+import {
+  type Answer,
+  type ClientRequest,
+  type EncodedJob,
+  type JobSpec,
+  parseFromClient,
+  parseToPassOn,
+  type Push,
+  type SchedulerRequest,
+} from "../protocol/client_messages.ts";
+import { encodeAction, encodeCommand, segmentFlaw } from "../protocol/reapi/canonical.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
+import type { Connection } from "../transport/transport.ts";
+import type { Change } from "./client.ts";
+import { createLink } from "./link.ts";
+import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
+import { watchJob, type WatchOptions } from "./watch.ts";
+
+export interface GatewayOptions {
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Whether there is room on the disk for new work. */
+  readonly hasSpace: () => boolean;
+  /** How long requests wait while the scheduler is away; 45,000 ms by default. */
+  readonly waitMs?: number;
+}
+
+/** What a client's request may be that is answered once. */
+export type Question = Extract<
+  ClientRequest,
+  { type: "job.get" | "job.list" | "job.kill" | "worker.list" | "cluster.get" }
+>;
+
+/**
+ * Where clients come in: checks what they send, stores what tasks are made of, asks the scheduler, passes on what it says
+ * and what tasks write. It keeps nothing: kill it, and clients go on with the next one where they stood.
+ */
+export interface Gateway {
+  /** The newest connection is spoken on; what waited for one is asked now. */
+  attachScheduler(connection: Connection): void;
+  /** A client's connection, from any transport. Call, as the others, in the turn in which it was handed over. */
+  attachClient(connection: Connection): void;
+  /** A worker's connection, for the output of what it runs. */
+  attachWorker(connection: Connection): void;
+
+  /**
+   * @throws {Fault} `JOB_INVALID`, `PATH_INVALID` (an output outside of the task's folder), `SNAPSHOT_UNKNOWN` naming the
+   *   input that is not in the store, `NO_SPACE`, `DRAINING`, `PEER_UNREACHABLE`.
+   */
+  submit(job: JobSpec): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
+  /** @throws {Fault} what the scheduler answers with, `PEER_UNREACHABLE`. */
+  ask(question: Question): Promise<Answer>;
+  /** Every change of the job, past ones first; ends after its last. Goes on over restarts of the scheduler. */
+  watch(jobId: JobId, options?: WatchOptions): AsyncIterable<Change>;
+  follow(request: FollowRequest, signal?: AbortSignal): AsyncIterable<OutputPiece>;
+  /** @throws {Fault} `NO_SPACE`. */
+  needSpace(what: string): void;
+  readonly hasScheduler: boolean;
+  /** Ends all connections; what waits fails with `CANCELLED`. */
+  close(): void;
+}
+
+/** Requests that wait for the scheduler, of all clients. */
+const requestsMax = 20_000;
+/** Of one client: at more, nothing further is read from it. */
+const requestsPerClientMax = 500;
+const watchesPerClientMax = 1_000;
+const followsPerClientMax = 200;
+/** Pushes to a client wait while so much has not left. */
+const unsentBytesMax = 1024 * 1024;
+
+export function createGateway(options: GatewayOptions): Gateway {
+  const { blobs, clock, log } = options;
+  const scheduler = createLink<SchedulerRequest>({
+    clock,
+    parse: parseToPassOn,
+    peer: "the scheduler",
+    advice: "It restarts by itself when it can: see what its log says, then try again.",
+    waitMs: options.waitMs ?? 45_000,
+    requestsMax,
+  });
+  const outputs = createOutputs({ scheduler, blobs });
+  const clients = new Set<Connection>();
+
+  const needSpace = (what: string): void => {
+    if (!options.hasSpace()) {
+      throw new Fault(
+        "NO_SPACE",
+        `Cannot take ${what} as at least 5 % of the disk must be free: free some, then try again`,
+      );
+    }
+  };
+
+  /** The job as the scheduler takes it, with the blobs that its tasks are made of in the store. */
+  const encode = async (job: JobSpec): Promise<EncodedJob> => {
+    const made = new Map<Digest, Uint8Array>();
+    const inputs = new Map<Digest, string>();
+    const make = (bytes: Uint8Array): Digest => {
+      const digest = digestOf(bytes);
+      made.set(digest, bytes);
+      return digest;
+    };
+    const tasks = job.tasks.map(({ argv, env, outputs, ...task }) => {
+      const properties = Object.entries(task.platform).map(([name, value]) => ({ name, value }));
+      for (const path of outputs) checkOutput(task.name, path);
+      const command = make(encodeCommand({ argv, env, outputs, platform: properties, workingDirectory: "" }));
+      if (task.input.kind !== "task") {
+        const inputRoot = task.input.kind === "snapshot" ? task.input.snapshot : emptyDigest;
+        if (!inputs.has(inputRoot)) inputs.set(inputRoot, task.name);
+        make(encodeAction({ command, inputRoot, timeoutMs: task.timeoutMs, doNotCache: false, platform: properties }));
+      }
+      return { ...task, command };
+    });
+    const missing = await blobs.missing(new Set([...made.keys(), ...inputs.keys()]));
+    for (const [snapshot, task] of inputs) {
+      if (missing.has(snapshot) && !made.has(snapshot)) {
+        throw new Fault(
+          "SNAPSHOT_UNKNOWN",
+          `Cannot accept the job as the input of task "${task}" must be in the cluster's store: ${snapshot} is not. Capture it first`,
+        );
+      }
+    }
+    await Promise.all([...made].map(([digest, bytes]) => missing.has(digest) ? blobs.put(digest, bytes) : undefined));
+    return { ...job, tasks };
+  };
+
+  const gateway: Gateway = {
+    attachScheduler: scheduler.attach,
+    attachWorker: outputs.attachWorker,
+    attachClient(connection) {
+      clients.add(connection);
+      void connection.closed.then(() => clients.delete(connection));
+      serveClient(gateway, connection, clock, log);
+    },
+    async submit(job) {
+      checkGraph(job.tasks);
+      needSpace("a job");
+      const answer = await scheduler.ask({ type: "job.accept", job: await encode(job) });
+      if (answer.type !== "job.accepted") throw unexpected(answer);
+      return { jobId: answer.jobId, existing: answer.existing };
+    },
+    ask: scheduler.ask,
+    watch: (jobId, watchOptions) => watchJob(scheduler, jobId, watchOptions),
+    follow: outputs.follow,
+    needSpace,
+    get hasScheduler() {
+      return scheduler.isConnected;
+    },
+    close() {
+      scheduler.close();
+      for (const connection of clients) connection.close();
+    },
+  };
+  return gateway;
+}
+
+/** One client's conversation with the gateway. */
+function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log: Log): void {
+  let isGone = false;
+  const watches = new Map<number, AbortController>();
+  const follows = new Map<number, AbortController>();
+  let open = 0;
+  let resume = (): void => {};
+  void connection.closed.then(() => {
+    isGone = true;
+    for (const stop of [...watches.values(), ...follows.values()]) stop.abort();
+  });
+
+  const send = (body: Answer | Push, re?: number): void =>
+    connection.send({ ...(re === undefined ? {} : { re }), sentAtMs: clock.now(), body });
+  const told = (thrown: unknown): FaultData => {
+    const fault = asFault(thrown);
+    if (fault.code !== "INTERNAL") return bounded(fault);
+    log.error("Cannot answer a client", { error: fault });
+    return { code: "INTERNAL", message: "Cannot answer: see the gateway's log" };
+  };
+  const answer = (re: number, body: Answer): void => {
+    try {
+      send(body, re);
+    } catch (thrown) {
+      send({ type: "fault", fault: told(thrown) }, re); // too long for a frame
+    }
+  };
+
+  /** Passes on what comes, as fast as the client takes it, until it ends, is stopped, or the client has gone. */
+  const passOn = async <Item>(
+    streams: Map<number, AbortController>,
+    id: number,
+    open: (signal: AbortSignal) => AsyncIterable<Item>,
+    give: (item: Item) => void,
+    end: (fault?: FaultData) => void,
+  ): Promise<void> => {
+    const stop = new AbortController();
+    if (isGone) return;
+    streams.set(id, stop);
+    try {
+      for await (const item of open(stop.signal)) {
+        give(item);
+        if (connection.bufferedBytes > unsentBytesMax) await connection.drained();
+      }
+      end();
+    } catch (thrown) {
+      if (!stop.signal.aborted) end(told(thrown));
+    } finally {
+      if (streams.get(id) === stop) streams.delete(id);
+    }
+  };
+  const admit = (streams: Map<number, AbortController>, id: number, max: number, what: string): void => {
+    if (streams.has(id)) {
+      throw new Fault("REQUEST_INVALID", `Cannot begin ${what} ${id} as its number must be new: it is in use`);
+    }
+    if (streams.size >= max) {
+      throw new Fault("REQUEST_INVALID", `Cannot begin ${what} as a client may have ${max}: so many are open`);
+    }
+  };
+  const watch = (id: number, jobId: JobId, afterSeq: number): void => {
+    const give = (change: Change): void => {
+      const { seq, atMs } = change;
+      send(
+        change.kind === "job"
+          ? { type: "job.changed", watch: id, seq, atMs, job: change.job }
+          : { type: "task.changed", watch: id, seq, atMs, task: change.task },
+      );
+    };
+    void passOn(
+      watches,
+      id,
+      (signal) => gateway.watch(jobId, { afterSeq, signal }),
+      give,
+      (fault) => send({ type: "watch.end", watch: id, ...(fault === undefined ? {} : { fault }) }),
+    );
+  };
+  const follow = (id: number, request: FollowRequest): void => {
+    let end = { offset: request.offset, truncatedBytes: 0, why: "" };
+    const give = (piece: OutputPiece): void => {
+      if (piece.kind === "end") end = { offset: piece.offset, truncatedBytes: piece.truncatedBytes, why: piece.why };
+      else send({ type: "output.chunk", follow: id, attempt: piece.attempt, offset: piece.offset, bytes: piece.bytes });
+    };
+    void passOn(
+      follows,
+      id,
+      (signal) => gateway.follow(request, signal),
+      give,
+      (fault) => send({ type: "output.end", follow: id, ...end, ...(fault === undefined ? {} : { fault }) }),
+    );
+  };
+
+  const handle = async (request: ClientRequest): Promise<Answer> => {
+    switch (request.type) {
+      case "job.submit": {
+        if (request.watch !== undefined) admit(watches, request.watch, watchesPerClientMax, "watch");
+        const accepted = await gateway.submit(request.job);
+        if (request.watch !== undefined) watch(request.watch, accepted.jobId, 0);
+        return { type: "job.accepted", ...accepted };
+      }
+      case "job.watch":
+        admit(watches, request.watch, watchesPerClientMax, "watch");
+        watch(request.watch, request.jobId, request.afterSeq);
+        return { type: "done" };
+      case "job.unwatch":
+        watches.get(request.watch)?.abort();
+        return { type: "done" };
+      case "output.follow":
+        admit(follows, request.follow, followsPerClientMax, "follow");
+        follow(request.follow, request);
+        return { type: "done" };
+      case "output.stop":
+        follows.get(request.follow)?.abort();
+        return { type: "done" };
+      default:
+        return await gateway.ask(request);
+    }
+  };
+
+  connection.onMessage((input) => {
+    const id = requestId(input);
+    // Without an id nobody could be answered: then the connection ends with the fault.
+    if (id === undefined) {
+      parseFromClient(input);
+      throw new Fault("REQUEST_INVALID", "Cannot take a message as a request must have an id");
+    }
+    let request: ClientRequest;
+    try {
+      request = parseFromClient(input).body;
+    } catch (thrown) {
+      return answer(id, { type: "fault", fault: told(thrown) });
+    }
+    open++;
+    void handle(request).then(
+      (body) => answer(id, body),
+      (thrown) => answer(id, { type: "fault", fault: told(thrown) }),
+    ).finally(() => {
+      if (open-- === requestsPerClientMax) resume();
+    });
+    return open < requestsPerClientMax ? undefined : new Promise<void>((resolve) => resume = resolve);
+  });
+}
+
+const requestId = (input: unknown): number | undefined => {
+  const id = typeof input === "object" && input !== null ? (input as { readonly id?: unknown }).id : undefined;
+  return Number.isSafeInteger(id) && (id as number) > 0 ? id as number : undefined;
+};
+
+/** A fault's message as the protocol bounds it. */
+const bounded = (fault: Fault): FaultData => ({ ...faultData(fault), message: fault.message.slice(0, 10_000) });
+
+/** @throws {Fault} `PATH_INVALID` for a path that does not lead to something inside of the task's folder. */
+function checkOutput(task: string, path: string): void {
+  const refuse = (must: string): never => {
+    throw new Fault(
+      "PATH_INVALID",
+      `Cannot accept the job as an output of task "${task}" must ${must}: current value is "${path.slice(0, 200)}"`,
+    );
+  };
+  if (path.startsWith("/")) refuse("be relative to its folder");
+  for (const segment of path.split("/")) {
+    if (segment === "" || segment === ".") continue;
+    const flaw = segmentFlaw(segment);
+    if (flaw !== undefined) refuse(segment === ".." ? "stay inside of its folder" : `be a path whose names ${flaw}`);
+  }
+}
+
+export const unexpected = (answer: Answer): Fault =>
+  new Fault("INTERNAL", `Cannot read the scheduler's answer: it is a ${answer.type}`);

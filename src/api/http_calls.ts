@@ -1,0 +1,247 @@
+import { Buffer } from "node:buffer";
+import { Agent, type IncomingMessage, request as httpRequest } from "node:http";
+import { asFault, Fault, type FaultCode, faults } from "../domain/fault.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
+import type { Random } from "../runtime/random.ts";
+
+/** A request over HTTP. */
+export interface Call {
+  readonly method: "GET" | "HEAD" | "PUT" | "POST";
+  /** From the root, escaped: "/v1/blobs/…". */
+  readonly path: string;
+  readonly type?: "application/json" | "application/octet-stream";
+  /** Asked for anew at each try. */
+  readonly body?: () => Uint8Array | AsyncIterable<Uint8Array>;
+  /** Of a body that is a stream, where known. */
+  readonly bodyBytes?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Whether it may be sent once more after some of the body has left; true by default. */
+  readonly mayRepeat?: () => boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Requests to one cluster, over a few connections that stay open. */
+export interface HttpCalls {
+  /**
+   * The answer, when its status is 2xx; its body must be read. While the cluster is away it is asked again.
+   *
+   * @throws {Fault} as the cluster tells it, `PEER_UNREACHABLE`, `CANCELLED` after {@link HttpCalls.close}; the signal's
+   *   reason; what reading the body threw.
+   */
+  send(call: Call): Promise<IncomingMessage>;
+  /** @param bytesMax of the answer's body. */
+  bytes(call: Call, bytesMax?: number): Promise<Uint8Array>;
+  json(call: Call): Promise<unknown>;
+  /** Breaks what is under way. */
+  close(): void;
+}
+
+export interface HttpCallsOptions {
+  readonly url: string;
+  readonly token: string | undefined;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly waitMs: number;
+  readonly advice: string;
+}
+
+const connectionsMax = 8;
+const answerBytesMax = 32 * 1024 * 1024;
+const backoffMaxMs = 2_000;
+const backoffFirstMs = 50;
+
+export function httpCalls(options: HttpCallsOptions): HttpCalls {
+  const { clock, random, waitMs } = options;
+  const url = new URL(options.url);
+  const isSecure = url.protocol === "https:";
+  const authorization: Record<string, string> = options.token === undefined
+    ? {}
+    : { Authorization: `Bearer ${options.token}` };
+  const closing = new AbortController();
+  let wire: Promise<{ request: typeof httpRequest; agent: Agent }> | undefined;
+  const open = async (): Promise<{ request: typeof httpRequest; agent: Agent }> => {
+    const settings = { keepAlive: true, maxSockets: connectionsMax };
+    if (!isSecure) return { request: httpRequest, agent: new Agent(settings) };
+    const https = await import("node:https");
+    return { request: https.request as typeof httpRequest, agent: new https.Agent(settings) };
+  };
+
+  /** One try. @param told `sent`: the body begins to leave; `broken`: reading it threw, which is not the cluster's doing. */
+  const once = async (call: Call, told: { sent(): void; broken(thrown: unknown): void }): Promise<IncomingMessage> => {
+    const { request, agent } = await (wire ??= open());
+    const body = call.body?.();
+    const length = body instanceof Uint8Array ? body.length : call.bodyBytes;
+    return await new Promise<IncomingMessage>((resolve, reject) => {
+      const outgoing = request({
+        agent,
+        protocol: url.protocol,
+        hostname: url.hostname.replace(/^\[|\]$/g, ""),
+        port: url.port === "" ? (isSecure ? 443 : 80) : Number(url.port),
+        method: call.method,
+        path: call.path,
+        headers: {
+          ...authorization,
+          ...call.headers,
+          ...(call.type === undefined ? {} : { "Content-Type": call.type }),
+          ...(length === undefined ? {} : { "Content-Length": length }),
+        },
+      });
+      const stop = (): void => {
+        reject(new Fault("CANCELLED", "Cannot go on: it was cancelled"));
+        outgoing.destroy();
+      };
+      const stopsWith = [call.signal, closing.signal];
+      const settle = (): void => stopsWith.forEach((signal) => signal?.removeEventListener("abort", stop));
+      for (const signal of stopsWith) {
+        if (signal?.aborted) stop();
+        signal?.addEventListener("abort", stop, { once: true });
+      }
+      outgoing.on("error", (error) => {
+        settle();
+        reject(error);
+      });
+      outgoing.on("response", (incoming) => {
+        incoming.once("close", settle);
+        incoming.on("error", () => {}); // whoever reads hears of it
+        resolve(incoming);
+      });
+      if (body === undefined) return void outgoing.end();
+      told.sent();
+      if (body instanceof Uint8Array) return void outgoing.end(body);
+      let goOn = (): void => {};
+      outgoing.on("drain", () => goOn());
+      outgoing.on("close", () => goOn());
+      void (async () => {
+        try {
+          for await (const chunk of body) {
+            // An answer may come before the end of the body, and then end the sending of it.
+            if (outgoing.destroyed || outgoing.writableEnded) return;
+            if (!outgoing.write(chunk)) {
+              await new Promise<void>((go) => goOn = go);
+            }
+          }
+          outgoing.end();
+        } catch (thrown) {
+          told.broken(thrown);
+          reject(thrown);
+          outgoing.destroy();
+        }
+      })();
+    });
+  };
+
+  const readAll = async (incoming: IncomingMessage, bytesMax: number): Promise<Uint8Array> => {
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of incoming) {
+      bytes += (chunk as Uint8Array).length;
+      if (bytes > bytesMax) {
+        incoming.destroy();
+        throw new Fault(
+          "FRAME_TOO_LONG",
+          `Cannot read an answer as it must be at most ${bytesMax} bytes: it is longer`,
+        );
+      }
+      chunks.push(chunk as Uint8Array);
+    }
+    if (!incoming.complete) throw new Fault("PEER_UNREACHABLE", "Cannot read an answer: it was cut off");
+    return new Uint8Array(Buffer.concat(chunks));
+  };
+  const refused = async (incoming: IncomingMessage): Promise<Fault> => {
+    const status = incoming.statusCode ?? 0;
+    try {
+      const told = JSON.parse(Buffer.from(await readAll(incoming, 64 * 1024)).toString()) as {
+        code?: unknown;
+        message?: unknown;
+      };
+      if (typeof told.code === "string" && Object.hasOwn(faults, told.code)) {
+        return new Fault(told.code as FaultCode, String(told.message));
+      }
+    } catch {
+      // not one of ours
+    }
+    const code = status === 404 ? "BLOB_MISSING" : status >= 500 ? "PEER_UNREACHABLE" : "INTERNAL";
+    return new Fault(code, `Cannot use the answer of ${options.url}: it has status ${status}`);
+  };
+
+  const attempt = async <Result>(call: Call, read: (incoming: IncomingMessage) => Promise<Result>): Promise<Result> => {
+    let awaySinceMs: number | undefined;
+    for (let failures = 0;; failures++) {
+      let hasSent = false;
+      let broken: { readonly thrown: unknown } | undefined;
+      try {
+        const incoming = await once(call, { sent: () => hasSent = true, broken: (thrown) => broken = { thrown } });
+        const status = incoming.statusCode ?? 0;
+        if (status < 200 || status > 299) {
+          throw call.method === "HEAD" ? headRefused(status, incoming) : await refused(incoming);
+        }
+        return await read(incoming);
+      } catch (thrown) {
+        call.signal?.throwIfAborted();
+        if (closing.signal.aborted) {
+          throw new Fault("CANCELLED", `Cannot ask ${options.url}: this side has closed`, { cause: thrown });
+        }
+        if (broken !== undefined) throw (broken as { readonly thrown: unknown }).thrown;
+        if (!isAway(thrown)) throw asFault(thrown);
+        const away = unreachable(thrown, options);
+        if (hasSent && call.mayRepeat?.() === false) throw away;
+        const nowMs = clock.now();
+        awaySinceMs ??= nowMs;
+        if (nowMs - awaySinceMs >= waitMs) throw away;
+        const ceilingMs = Math.min(backoffMaxMs, backoffFirstMs * 2 ** Math.min(failures, 10));
+        await sleep(clock, 1 + random.integer(ceilingMs), call.signal).catch(() => {});
+      }
+    }
+  };
+
+  return {
+    send: (call) => attempt(call, (incoming) => Promise.resolve(incoming)),
+    bytes: (call, bytesMax = answerBytesMax) => attempt(call, (incoming) => readAll(incoming, bytesMax)),
+    async json(call) {
+      const bytes = await attempt(call, (incoming) => readAll(incoming, answerBytesMax));
+      return JSON.parse(Buffer.from(bytes).toString());
+    },
+    close() {
+      closing.abort();
+      void wire?.then(({ agent }) => agent.destroy());
+    },
+  };
+}
+
+function headRefused(status: number, incoming: IncomingMessage): Fault {
+  incoming.resume();
+  const code = status === 404
+    ? "BLOB_MISSING"
+    : status === 401
+    ? "TOKEN_INVALID"
+    : status >= 500
+    ? "PEER_UNREACHABLE"
+    : "INTERNAL";
+  return new Fault(code, `Cannot find a blob: the answer has status ${status}`);
+}
+
+/** Of the codes of `node:net` and `node:http`, those by which a peer shows that it is not, or no longer, there. */
+const awayCodes = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "ECONNABORTED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ERR_STREAM_PREMATURE_CLOSE",
+]);
+
+function isAway(thrown: unknown): boolean {
+  if (thrown instanceof Fault) return thrown.code === "PEER_UNREACHABLE";
+  const { code, message } = thrown as { readonly code?: unknown; readonly message?: unknown };
+  return awayCodes.has(String(code)) ||
+    /socket hang up|connection (closed|reset|refused|error)|error writing a body|aborted/i.test(String(message));
+}
+
+function unreachable(thrown: unknown, { url, waitMs, advice }: HttpCallsOptions): Fault {
+  const why = thrown instanceof Error ? thrown.message || String((thrown as { code?: unknown }).code) : String(thrown);
+  return new Fault("PEER_UNREACHABLE", `Cannot reach ${url} for ${waitMs / 1_000} s: ${why}. ${advice}`, {
+    cause: thrown,
+  });
+}

@@ -1,0 +1,90 @@
+import { Fault } from "../domain/fault.ts";
+import type { JobId, TaskId } from "../domain/ids.ts";
+import type { Push } from "../protocol/client_messages.ts";
+import type { Change } from "./client.ts";
+import { feed } from "./feed.ts";
+import type { Link } from "./link.ts";
+
+/** Changes that wait for a reader; at more, the peer is asked to stop, and again when they are read. */
+const changesMax = 2_000;
+
+type WatchRequest =
+  | { readonly type: "job.watch"; readonly jobId: JobId; readonly watch: number; readonly afterSeq: number }
+  | { readonly type: "job.unwatch"; readonly watch: number };
+
+/** What watching needs, whichever side of a gateway does it. */
+export interface WatchOptions {
+  readonly afterSeq?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Every change of a job after an entry, without gaps or doubles however often the connection ends; ends after its last. */
+export function watchJob(link: Link<WatchRequest>, jobId: JobId, options: WatchOptions = {}): AsyncIterable<Change> {
+  const begin = (watch: number, afterSeq: number) => ({ type: "job.watch", jobId, watch, afterSeq }) as const;
+  return watchBy(link, begin, options);
+}
+
+type TaskWatchRequest =
+  | { readonly type: "task.watch"; readonly taskId: TaskId; readonly watch: number; readonly afterSeq: number }
+  | { readonly type: "job.unwatch"; readonly watch: number };
+
+/** The same of one task. @param begun called when what was past has been heard, at each beginning. */
+export function watchTask(
+  link: Link<TaskWatchRequest>,
+  taskId: TaskId,
+  hear: {
+    readonly changed: (task: Extract<Change, { kind: "task" }>["task"]) => void;
+    readonly begun: () => void;
+    readonly ended: (why?: Fault) => void;
+  },
+): { close(): void } {
+  let lastSeq = 0;
+  return link.subscribe({
+    begin: (watch) => ({ type: "task.watch", taskId, watch, afterSeq: lastSeq }),
+    stop: (watch) => ({ type: "job.unwatch", watch }),
+    hear(push) {
+      if (push.type === "task.changed" && push.seq > lastSeq) {
+        lastSeq = push.seq;
+        hear.changed(push.task);
+      } else if (push.type === "watch.end") hear.ended(faultOf(push));
+    },
+    begun: hear.begun,
+    failed: hear.ended,
+  });
+}
+
+function watchBy<Request>(
+  link: Link<Request | { readonly type: "job.unwatch"; readonly watch: number }>,
+  begin: (watch: number, afterSeq: number) => Request,
+  { afterSeq = 0, signal }: WatchOptions,
+): AsyncIterable<Change> {
+  let lastSeq = afterSeq;
+  const changes = feed<Change>({
+    weightMax: changesMax,
+    onFull: () => subscribed.pause(),
+    onEmpty: () => subscribed.resume(),
+    onClose: () => subscribed.close(),
+    signal,
+  });
+  const subscribed = link.subscribe({
+    begin: (watch) => begin(watch, lastSeq),
+    stop: (watch) => ({ type: "job.unwatch", watch }),
+    hear(push) {
+      if (push.type === "watch.end") return changes.end(faultOf(push));
+      if ((push.type !== "job.changed" && push.type !== "task.changed") || push.seq <= lastSeq) return;
+      lastSeq = push.seq;
+      const { seq, atMs } = push;
+      changes.put(
+        push.type === "job.changed"
+          ? { kind: "job", seq, atMs, job: push.job }
+          : { kind: "task", seq, atMs, task: push.task },
+        1,
+      );
+    },
+    failed: changes.end,
+  });
+  return changes;
+}
+
+const faultOf = (push: Extract<Push, { type: "watch.end" }>): Fault | undefined =>
+  push.fault === undefined ? undefined : new Fault(push.fault.code, push.fault.message);
