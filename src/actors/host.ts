@@ -113,7 +113,9 @@ export function createHost(options: HostOptions): Host {
   const awake = new Set<Row>();
   const wakeups = timers<Address>(clock, (due, atMs) =>
     host.enqueue(() => {
-      for (const address of due) if (rows.has(address)) host.tell(address, { type: "clock.reached", atMs }, clockAddress);
+      for (const address of due) {
+        if (rows.has(address)) host.tell(address, { type: "clock.reached", atMs }, clockAddress);
+      }
     }));
 
   /** First in, first out; `head` is the next. */
@@ -129,6 +131,7 @@ export function createHost(options: HostOptions): Host {
   let committing: Promise<void> | undefined;
   let turnWaits = false;
   let stopped = false;
+  let endRetryWait = (): void => {};
 
   const isInner = (to: Address): boolean => Object.hasOwn(kinds, kindOf(to));
 
@@ -151,7 +154,14 @@ export function createHost(options: HostOptions): Host {
     }
   };
 
-  const enter = (address: Address, row: Row, cause: Entry["cause"], messages: readonly Message[], before: State | undefined, reason?: string): void => {
+  const enter = (
+    address: Address,
+    row: Row,
+    cause: Entry["cause"],
+    messages: readonly Message[],
+    before: State | undefined,
+    reason?: string,
+  ): void => {
     const state = stateOf(row.live!);
     const entrySeq = ++seq;
     const said: Said[] = [];
@@ -286,7 +296,13 @@ export function createHost(options: HostOptions): Host {
       } catch (thrown) {
         log.error("Cannot save what was decided; trying again", { entries: entries.length, error: asFault(thrown) });
         if (stopped) return false;
-        await new Promise<void>((resolve) => clock.at(clock.now() + commitRetryMs, resolve));
+        await new Promise<void>((resolve) => {
+          const cancel = clock.at(clock.now() + commitRetryMs, resolve);
+          endRetryWait = () => {
+            cancel();
+            resolve();
+          };
+        });
         if (stopped) return false;
       }
     }
@@ -303,7 +319,10 @@ export function createHost(options: HostOptions): Host {
         const kind = kinds[kindName];
         if (kind === undefined) continue;
         if (entry.version !== kind.version) {
-          throw asFault(new Error(`its state has version ${entry.version}, this program knows ${kind.version}`), `Cannot wake ${entry.address}`);
+          throw asFault(
+            new Error(`its state has version ${entry.version}, this program knows ${kind.version}`),
+            `Cannot wake ${entry.address}`,
+          );
         }
         const state = entry.state as State;
         if (options.keep?.(entry.address, state) === false) continue;
@@ -380,7 +399,8 @@ export function createHost(options: HostOptions): Host {
     async stop() {
       stopped = true;
       wakeups.close();
-      await committing;
+      endRetryWait();
+      while (committing !== undefined) await committing; // one batch leads to the next
     },
   };
   return host;

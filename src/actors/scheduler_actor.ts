@@ -1,4 +1,4 @@
-import { Fault, asFault, faultData } from "../domain/fault.ts";
+import { asFault, Fault, faultData } from "../domain/fault.ts";
 import {
   type Address,
   jobAddress,
@@ -10,8 +10,8 @@ import {
   newJobId,
   schedulerAddress,
   taskAddress,
-  taskId,
   type TaskId,
+  taskId,
   workerAddress,
   type WorkerId,
 } from "../domain/ids.ts";
@@ -23,7 +23,14 @@ import { pathOf, type State } from "../machines/step.ts";
 import { type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import type { Log } from "../observability/log.ts";
-import { type Answer, type ClusterView, type EncodedJob, parseFromGateway, type Push, type SchedulerRequest } from "../protocol/client_messages.ts";
+import {
+  type Answer,
+  type ClusterView,
+  type EncodedJob,
+  parseFromGateway,
+  type Push,
+  type SchedulerRequest,
+} from "../protocol/client_messages.ts";
 import { productVersion } from "../protocol/version.ts";
 import { type FromWorker, type HeldAttempt, parseFromWorker, type ToWorker } from "../protocol/worker_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -133,7 +140,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   // ---- what is derived from the rows -------------------------------------------------------------------------------
 
-  const placeOfTask = (state: State | undefined): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
+  const placeOfTask = (
+    state: State | undefined,
+  ): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
     if (state === undefined) return undefined;
     const name = taskState(state);
     if (name === "queued") return { at: "queued" };
@@ -195,7 +204,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "worker":
         return observeWorker(after);
       case "job":
-        if (after !== undefined && (before === undefined || (jobState(before) === "running" && jobState(after) !== "running"))) noteJob(after);
+        if (
+          after !== undefined &&
+          (before === undefined || (jobState(before) === "running" && jobState(after) !== "running"))
+        ) noteJob(after);
     }
   };
   /** What has ended stays on disk alone. Jobs come before tasks in the order of addresses. */
@@ -225,7 +237,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const sendShould = (workerId: WorkerId, full: boolean, what: Deltas): void => {
     const number = (numbers.get(workerId) ?? 0) + 1;
     numbers.set(workerId, number);
-    links.get(workerId)?.connection.send({ type: "worker.should", epoch: host.epoch, number, full, ...what } satisfies ToWorker);
+    links.get(workerId)?.connection.send(
+      { type: "worker.should", epoch: host.epoch, number, full, ...what } satisfies ToWorker,
+    );
   };
   const sendDeltas = (): void => {
     for (const [workerId, what] of deltas) sendShould(workerId, false, what);
@@ -258,7 +272,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
   };
   const sendGateway = (gateway: string, body: Answer | Push, re?: number): void => {
-    const envelope = (content: Answer | Push) => ({ ...(re === undefined ? {} : { re }), sentAtMs: clock.now(), body: content });
+    const envelope = (content: Answer | Push) => ({
+      ...(re === undefined ? {} : { re }),
+      sentAtMs: clock.now(),
+      body: content,
+    });
     try {
       gateways.get(gateway)?.send(envelope(body));
     } catch (thrown) {
@@ -266,7 +284,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (re !== undefined) gateways.get(gateway)?.send(envelope({ type: "fault", fault: faultData(asFault(thrown)) }));
     }
   };
-  const answer = (gateway: string, re: number, body: Answer): void => host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
+  const answer = (gateway: string, re: number, body: Answer): void =>
+    host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
   const push = (watch: Watch, entry: Entry): void => {
     if (entry.seq <= watch.lastSeq || entry.state === null) return;
     watch.lastSeq = entry.seq;
@@ -321,12 +340,19 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const decide = (): void => {
     const atMs = clock.now();
     for (const workerId of givenUp) {
-      for (const taskId of onWorker.get(workerId) ?? []) loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
+      for (const taskId of onWorker.get(workerId) ?? []) {
+        loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
+      }
     }
     if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
       let placed = 0;
       for (let next = view.next(); next !== undefined; next = view.next()) {
-        host.tell(taskAddress(next.taskId), { type: "task.placed", workerId: next.workerId, why: next.why, atMs }, schedulerAddress, next.why);
+        host.tell(
+          taskAddress(next.taskId),
+          { type: "task.placed", workerId: next.workerId, why: next.why, atMs },
+          schedulerAddress,
+          next.why,
+        );
         if (++placed === placedPerTurn) {
           host.enqueue(() => {});
           break;
@@ -338,7 +364,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
   const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
     const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
-    host.tell(taskAddress(taskId), { type: "task.attemptLost", workerId, attempt, why, atMs }, workerAddress(workerId), why);
+    host.tell(
+      taskAddress(taskId),
+      { type: "task.attemptLost", workerId, attempt, why, atMs },
+      workerAddress(workerId),
+      why,
+    );
   };
   const fullFor = (workerId: WorkerId): ToMember => {
     const hold: ToWorker["hold"] = [];
@@ -362,8 +393,21 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const atMs = clock.now();
     if (!host.has(address)) {
       // Settled and at rest on disk, or never ours: the worker need not keep it.
-      if (held.stage === "ended" || held.stage === "returned") host.say(memberAddress(workerId), { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember);
-      else host.say(memberAddress(workerId), { type: "attempt.drop", to: memberAddress(workerId), taskId, attempt, reason: "It is settled" } satisfies ToMember);
+      if (held.stage === "ended" || held.stage === "returned") {
+        host.say(
+          memberAddress(workerId),
+          { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember,
+        );
+      } else {host.say(
+          memberAddress(workerId),
+          {
+            type: "attempt.drop",
+            to: memberAddress(workerId),
+            taskId,
+            attempt,
+            reason: "It is settled",
+          } satisfies ToMember,
+        );}
       return;
     }
     switch (held.stage) {
@@ -378,7 +422,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         return host.tell(address, { type: "task.ended", workerId, attempt, outcome: held.outcome, atMs }, from);
       case "returned":
         host.tell(address, { type: "task.putBack", attempt, why: held.why, atMs }, from);
-        host.say(memberAddress(workerId), { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember);
+        host.say(
+          memberAddress(workerId),
+          { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember,
+        );
     }
   };
   const hearWorker = (workerId: WorkerId, link: WorkerLink, message: FromWorker): void => {
@@ -394,8 +441,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const known = host.state(address);
     const knownWorker = known?.context as WorkerContext | undefined;
     if (known === undefined) {
-      host.tell(address, { type: "worker.create", input: { worker, lostAfterMs: options.lostAfterMs, atMs } }, memberAddress(workerId));
-    } else if (pathOf(known.value) !== "present" || knownWorker!.incarnation !== worker.incarnation || knownWorker!.slots !== worker.slots) {
+      host.tell(
+        address,
+        { type: "worker.create", input: { worker, lostAfterMs: options.lostAfterMs, atMs } },
+        memberAddress(workerId),
+      );
+    } else if (
+      pathOf(known.value) !== "present" || knownWorker!.incarnation !== worker.incarnation ||
+      knownWorker!.slots !== worker.slots
+    ) {
       host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
     }
     const holds = new Set<TaskId>();
@@ -407,7 +461,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     for (const taskId of onWorker.get(workerId) ?? []) {
       if (holds.has(taskId)) continue;
       if (restarted) loseAttempt(workerId, taskId, `its worker ${workerId} restarted`, atMs);
-      else if (taskState(host.state(taskAddress(taskId))!) === "running") loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
+      else if (taskState(host.state(taskAddress(taskId))!) === "running") {
+        loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
+      }
     }
     wantFull.add(workerId);
   };
@@ -417,8 +473,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const accept = (job: EncodedJob): { jobId: JobId; existing: boolean } => {
     const existing = jobByKey.get(job.key);
     if (existing !== undefined) return { jobId: existing, existing: true };
-    if (!isOpen()) throw new Fault("DRAINING", "Cannot accept a job as this cluster is stopping: submit it again when it is back");
-    if (!options.hasSpace()) throw new Fault("NO_SPACE", "Cannot accept a job as less than 5 % of the disk is free: free some, then submit it again");
+    if (!isOpen()) {
+      throw new Fault("DRAINING", "Cannot accept a job as this cluster is stopping: submit it again when it is back");
+    }
+    if (!options.hasSpace()) {
+      throw new Fault(
+        "NO_SPACE",
+        "Cannot accept a job as less than 5 % of the disk is free: free some, then submit it again",
+      );
+    }
     const atMs = clock.now();
     const jobId = newJobId(atMs, random.integer(2 ** 30));
     const input: JobInput = { jobId, ...planJob(job), atMs };
@@ -427,12 +490,30 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
   const needJob = async (jobId: JobId): Promise<Entry> => {
     const entry = await states.get(jobAddress(jobId));
-    if (entry === undefined) throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`);
+    if (entry === undefined) {
+      throw new Fault(
+        "JOB_UNKNOWN",
+        `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`,
+      );
+    }
     return entry;
   };
   /** Past entries first, as they are read; what comes meanwhile waits. The answer comes when all past ones were sent. */
-  const startWatch = async (gateway: string, id: number, jobId: JobId, afterSeq: number, taskId?: TaskId): Promise<void> => {
-    const watch: Watch = { gateway, id, jobId, ...(taskId === undefined ? {} : { taskId }), waiting: [], lastSeq: afterSeq };
+  const startWatch = async (
+    gateway: string,
+    id: number,
+    jobId: JobId,
+    afterSeq: number,
+    taskId?: TaskId,
+  ): Promise<void> => {
+    const watch: Watch = {
+      gateway,
+      id,
+      jobId,
+      ...(taskId === undefined ? {} : { taskId }),
+      waiting: [],
+      lastSeq: afterSeq,
+    };
     addWatch(watch);
     try {
       await needJob(jobId);
@@ -449,7 +530,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const { waiting } = watch;
       watch.waiting = undefined;
       for (const entry of waiting!) push(watch, entry);
-      if (!liveJobs.has(jobId)) host.enqueue(() => host.say(memberAddress(gateway), { type: "then", work: () => endWatch(watch) } satisfies ToMember));
+      if (!liveJobs.has(jobId)) {
+        host.enqueue(() =>
+          host.say(memberAddress(gateway), { type: "then", work: () => endWatch(watch) } satisfies ToMember)
+        );
+      }
     } catch (thrown) {
       unwatch(watch);
       throw thrown;
@@ -461,7 +546,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (firstSeq > afterSeq + 1) {
       const old: Entry[] = [];
       for (const address of addresses) {
-        if (address.endsWith("/")) for await (const entry of states.current(address)) old.push(entry);
+        if (address.endsWith("/")) { for await (const entry of states.current(address)) old.push(entry); }
         else old.push(...[await states.get(address as Address)].filter((entry) => entry !== undefined));
       }
       yield* old.filter(({ seq }) => seq > afterSeq && seq < firstSeq).sort((a, b) => a.seq - b.seq);
@@ -471,7 +556,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const heads = await Promise.all(streams.map((stream) => stream.next()));
       for (;;) {
         let first = -1;
-        for (const [at, head] of heads.entries()) if (!head.done && (first < 0 || head.value.seq < heads[first]!.value.seq)) first = at;
+        for (const [at, head] of heads.entries()) {
+          if (!head.done && (first < 0 || head.value.seq < heads[first]!.value.seq)) first = at;
+        }
         if (first < 0) return;
         yield heads[first]!.value;
         heads[first] = await streams[first]!.next();
@@ -536,10 +623,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         await startWatch(gateway, request.watch, jobOfTask(request.taskId), request.afterSeq, request.taskId);
         return { type: "done" };
       case "job.unwatch":
-        for (const those of watches.values()) for (const watch of those) if (watch.gateway === gateway && watch.id === request.watch) unwatch(watch);
+        for (const those of watches.values()) {
+          for (const watch of those) if (watch.gateway === gateway && watch.id === request.watch) unwatch(watch);
+        }
         return { type: "done" };
       case "worker.list": {
-        const list = [...workers].sort().map((workerId) => workerView(host.state(workerAddress(workerId))!, view.busyOn(workerId)));
+        const list = [...workers].sort().map((workerId) =>
+          workerView(host.state(workerAddress(workerId))!, view.busyOn(workerId))
+        );
         return { type: "worker.views", workers: list };
       }
       case "cluster.get":
@@ -552,7 +643,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         throw new Error("decided in a turn");
     }
   };
-  const decideRequest = (gateway: string, id: number, request: Extract<SchedulerRequest, { type: "job.accept" | "job.kill" }>): void => {
+  const decideRequest = (
+    gateway: string,
+    id: number,
+    request: Extract<SchedulerRequest, { type: "job.accept" | "job.kill" }>,
+  ): void => {
     try {
       if (request.type === "job.accept") {
         const { jobId, existing } = accept(request.job);
@@ -561,7 +656,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           if (existing) {
             // It may have been accepted in this very turn: it is read when it is durable.
             const found = (): void => answer(gateway, id, { type: "job.accepted", jobId, existing });
-            const start = (): void => void startWatch(gateway, watch, jobId, 0).then(() => host.enqueue(found), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+            const start = (): void =>
+              void startWatch(gateway, watch, jobId, 0).then(
+                () => host.enqueue(found),
+                (thrown) => host.enqueue(() => refuse(gateway, id, thrown)),
+              );
             return host.say(memberAddress(gateway), { type: "then", work: start } satisfies ToMember);
           }
           addWatch({ gateway, id: watch, jobId, waiting: undefined, lastSeq: 0 });
@@ -573,7 +672,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         host.tell(jobAddress(jobId), { type: "job.kill", reason, atMs: clock.now() }, memberAddress(gateway), reason);
         return answer(gateway, id, { type: "done" });
       }
-      void needJob(jobId).then(() => host.enqueue(() => answer(gateway, id, { type: "done" })), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+      void needJob(jobId).then(
+        () => host.enqueue(() => answer(gateway, id, { type: "done" })),
+        (thrown) => host.enqueue(() => refuse(gateway, id, thrown)),
+      );
     } catch (thrown) {
       refuse(gateway, id, thrown);
     }
@@ -593,10 +695,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const job = ended[forgotten]!;
       if (job.endedAtMs >= tooOld && ended.length - forgotten <= options.keepJobsMax) break;
       forgotten++;
-      const why = job.endedAtMs < tooOld ? "It ended longer ago than jobs are kept" : "More jobs ended since than are kept";
+      const why = job.endedAtMs < tooOld
+        ? "It ended longer ago than jobs are kept"
+        : "More jobs ended since than are kept";
       if (jobByKey.get(job.key) === job.jobId) jobByKey.delete(job.key);
       host.remove(jobAddress(job.jobId), schedulerAddress, why);
-      for (let index = 0; index < job.tasks; index++) host.remove(taskAddress(`${job.jobId}/${index}` as TaskId), schedulerAddress, why);
+      for (let index = 0; index < job.tasks; index++) {
+        host.remove(taskAddress(`${job.jobId}/${index}` as TaskId), schedulerAddress, why);
+      }
     }
     if (forgotten > 1_024 && forgotten * 2 > ended.length) {
       ended = ended.slice(forgotten);
@@ -648,10 +754,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       await inTurn(() => {
         const atMs = clock.now();
         host.setEpoch(host.lastEpoch + 1);
-        if (!host.has(schedulerAddress)) host.tell(schedulerAddress, { type: "scheduler.create", input: { atMs } }, schedulerAddress);
+        if (!host.has(schedulerAddress)) {
+          host.tell(schedulerAddress, { type: "scheduler.create", input: { atMs } }, schedulerAddress);
+        }
         host.tell(schedulerAddress, { type: "scheduler.started", epoch: host.epoch, atMs }, schedulerAddress);
         // No worker is connected yet: each has its time to come back.
-        for (const workerId of workers) host.tell(workerAddress(workerId), { type: "worker.disconnected", atMs }, schedulerAddress);
+        for (const workerId of workers) {
+          host.tell(workerAddress(workerId), { type: "worker.awaited", atMs }, schedulerAddress);
+        }
       });
       retain();
     },
@@ -663,7 +773,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       connection.onMessage((input) => {
         const message = parseFromWorker(input);
         if (message.type === "worker.sync" && message.worker.workerId !== workerId) {
-          throw new Fault("REQUEST_INVALID", `Cannot take a sync of ${message.worker.workerId} as the connection is that of ${workerId}`);
+          throw new Fault(
+            "REQUEST_INVALID",
+            `Cannot take a sync of ${message.worker.workerId} as the connection is that of ${workerId}`,
+          );
         }
         host.enqueue(() => hearWorker(workerId, link, message));
         return host.backlog > backlogMax ? host.settled() : undefined;
@@ -671,8 +784,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       void connection.closed.then((why) => {
         if (links.get(workerId) !== link) return;
         links.delete(workerId);
-        log.warn("A worker's connection ended", { worker: workerId, ...(why === undefined ? {} : { why }) });
-        host.enqueue(() => host.tell(workerAddress(workerId), { type: "worker.disconnected", atMs: clock.now() }, memberAddress(workerId)));
+        if (why !== undefined) log.warn("A worker is away", { worker: workerId, why });
+        host.enqueue(() =>
+          host.tell(
+            workerAddress(workerId),
+            { type: "worker.disconnected", atMs: clock.now() },
+            memberAddress(workerId),
+          )
+        );
       });
     },
     attachGateway(connection) {
@@ -680,17 +799,27 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       gateways.set(gateway, connection);
       connection.onMessage((input) => {
         const { id, body } = parseFromGateway(input);
-        if (id === undefined) throw new Fault("REQUEST_INVALID", `Cannot take ${body.type} as a request must have an id`);
-        if (body.type === "job.accept" || body.type === "job.kill") host.enqueue(() => decideRequest(gateway, id, body));
-        else void handle(gateway, body).then((found) => host.enqueue(() => answer(gateway, id, found)), (thrown) => host.enqueue(() => refuse(gateway, id, thrown)));
+        if (id === undefined) {
+          throw new Fault("REQUEST_INVALID", `Cannot take ${body.type} as a request must have an id`);
+        }
+        if (body.type === "job.accept" || body.type === "job.kill") {
+          host.enqueue(() => decideRequest(gateway, id, body));
+        } else {void handle(gateway, body).then((found) =>
+            host.enqueue(() => answer(gateway, id, found)), (thrown) =>
+            host.enqueue(() => refuse(gateway, id, thrown)));}
         return host.backlog > backlogMax ? host.settled() : undefined;
       });
       void connection.closed.then(() => {
         gateways.delete(gateway);
-        for (const those of [...watches.values()]) for (const watch of those) if (watch.gateway === gateway) unwatch(watch);
+        for (const those of [...watches.values()]) {
+          for (const watch of those) if (watch.gateway === gateway) unwatch(watch);
+        }
       });
     },
-    drain: (why) => inTurn(() => host.tell(schedulerAddress, { type: "scheduler.drain", why, atMs: clock.now() }, schedulerAddress, why)),
+    drain: (why) =>
+      inTurn(() =>
+        host.tell(schedulerAddress, { type: "scheduler.drain", why, atMs: clock.now() }, schedulerAddress, why)
+      ),
     putBack: (why) =>
       inTurn(() => {
         const atMs = clock.now();

@@ -206,7 +206,7 @@ export function createWorker(options: WorkerOptions): Worker {
       void next.closed.then((why: Fault | undefined) => {
         if (connection !== next) return;
         connection = undefined;
-        log.warn("The connection to the scheduler ended", why === undefined ? {} : { why });
+        if (why !== undefined) log.warn("The scheduler is away", { why });
       });
       sync();
     },

@@ -100,6 +100,11 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
         leaving = undefined;
         handOver();
       };
+      const onExit = (): void => {
+        leave();
+        // The runtime keeps the last descriptor until its receipt is confirmed, and does not let go by itself.
+        if (child.connected) child.disconnect();
+      };
       child.on("message", (message: unknown) => {
         if (isDoorMessage(message, "sockets.take")) {
           taker = child;
@@ -108,7 +113,7 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
           taker = undefined;
         }
       });
-      child.on("disconnect", leave).on("exit", leave);
+      child.on("disconnect", leave).on("exit", onExit);
     },
     close() {
       cancelExpiry?.();

@@ -23,13 +23,16 @@ const drainMs = 10_000;
 const sameSignalMs = 1_000;
 const readyMsMax = 30_000;
 
+const ownMember = new URL(import.meta.url.endsWith(".ts") ? "./member_main.ts" : "./member_main.js", import.meta.url);
+
 /**
  * A whole cluster on this machine, and stays with it until it is stopped.
  *
+ * @param memberModule what each process of the cluster runs; the tests of recovery have one that dies on purpose.
  * @returns the exit code: 0 after a stop that was asked for, 1 when a part of it could not be kept running.
  * @throws {Fault} `STORE_LOCKED` naming the cluster that has the data, `PORT_BUSY`.
  */
-export async function runLocalCluster(config: ClusterConfig): Promise<number> {
+export async function runLocalCluster(config: ClusterConfig, memberModule: URL = ownMember): Promise<number> {
   const startedAtMs = realClock.now();
   const { dataDir } = config;
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
@@ -39,7 +42,7 @@ export async function runLocalCluster(config: ClusterConfig): Promise<number> {
     const token = readOrMakeToken(join(dataDir, "token"));
     const cluster = config.strategy === "local.memory"
       ? await (await import("./local_memory.ts")).startMemoryCluster(config, token)
-      : await startProcesses(config, stopRequests.fail);
+      : await startProcesses(config, memberModule, stopRequests.fail);
     const places: ReadyPlaces = {
       folder: runtimeFolder({ env: process.env, temporaryDir: tmpdir() }),
       ...(config.readyFile === undefined ? {} : { readyFile: config.readyFile }),
@@ -90,7 +93,7 @@ async function lockCluster(dataDir: string) {
 }
 
 /** Door and supervisor: the parts are processes of their own, and are started again when they die. */
-async function startProcesses(config: ClusterConfig, fail: () => void): Promise<RunningCluster> {
+async function startProcesses(config: ClusterConfig, memberModule: URL, fail: () => void): Promise<RunningCluster> {
   const { dataDir, host } = config;
   const log = stderrLog("door");
   const doors: Door[] = [];
@@ -98,7 +101,7 @@ async function startProcesses(config: ClusterConfig, fail: () => void): Promise<
   const start = (name: string, member: Member, door?: Door): void => {
     supervisor.start({
       name,
-      module: new URL(import.meta.url.endsWith(".ts") ? "./member_main.ts" : "./member_main.js", import.meta.url),
+      module: memberModule,
       args: [JSON.stringify(member)],
       env: process.env,
       channel: door !== undefined,

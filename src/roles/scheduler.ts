@@ -1,10 +1,8 @@
-import { join } from "node:path";
 import { createScheduler, type Scheduler } from "../actors/scheduler_actor.ts";
 import { Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock, sleep } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
-import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import type { AcceptOptions, Connection } from "../transport/transport.ts";
 import { defer, diskSpace, helloOf } from "./machine.ts";
@@ -29,14 +27,12 @@ export interface SchedulerRole {
 }
 
 /**
- * A scheduler over the states in `<dataDir>/states`, ready to accept connections.
+ * A scheduler over its states, ready to accept connections.
  *
- * @param options.states instead of the ones on disk: for a cluster in memory.
- * @throws {Fault} what opening the states throws: `STORE_LOCKED`, `STORE_NEWER`, `STORE_CORRUPT`.
+ * @param options.states belong to the role from now on: its stop closes them.
  */
-export async function startScheduler(options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states?: States }): Promise<SchedulerRole> {
-  const { dataDir, token, log } = options;
-  const states = options.states ?? await localStates({ dir: join(dataDir, "states"), clock: realClock });
+export async function startScheduler(options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states: States }): Promise<SchedulerRole> {
+  const { dataDir, token, log, states } = options;
   const scheduler = createScheduler({
     states,
     clock: realClock,

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import type { Server as HttpServer } from "node:http";
 import type { Socket } from "node:net";
 import process from "node:process";
 import type { Clock } from "../runtime/clock.ts";
@@ -6,7 +7,7 @@ import { magic } from "../transport/frame.ts";
 
 /** Who takes a connection, by the language that its peer speaks. The socket has not been read from, or so it seems. */
 export interface Takers {
-  /** HTTP/1: for `server.emit("connection", socket)`. */
+  /** HTTP/1: for {@link feedHttpServer}. */
   readonly onHttp: (socket: Socket) => void;
   /** Our own protocol: what was read, and the socket with the rest. */
   readonly onCbor: (socket: Socket, firstBytes: Uint8Array) => void;
@@ -63,6 +64,22 @@ function languageOf(first: Buffer): "cbor" | "http2" | "http" | "undecided" {
     if (first.compare(expected, 0, length, 0, length) === 0) return length < expected.length ? "undecided" : name;
   }
   return "http";
+}
+
+/**
+ * What gives sockets to an HTTP server that does not listen itself: `onHttp`. They are then treated as those it would
+ * have accepted.
+ */
+export function feedHttpServer(server: HttpServer): (socket: Socket) => void {
+  // Deno closes each connection after its first answer, in the belief that a server which does not listen is closing.
+  Object.defineProperty(server, "listening", { value: true });
+  // Starts the watch over clients that do not finish their requests (headersTimeout, requestTimeout).
+  server.emit("listening");
+  return (socket) => {
+    // A client may end its side once it has asked, and still wants the answer.
+    socket.allowHalfOpen = true;
+    server.emit("connection", socket);
+  };
 }
 
 /** The messages between a door and the process that takes its sockets. */

@@ -11,6 +11,7 @@ import { localBlobs } from "../snapshots/blobs/local.ts";
 import { readThrough } from "../snapshots/blobs/read_through.ts";
 import { threadPool } from "../snapshots/pool/pool.ts";
 import { lmdbRefs } from "../snapshots/refs/lmdb.ts";
+import { localStates } from "../snapshots/states/local.ts";
 import { tcpTransport } from "../transport/tcp.ts";
 import type { DoorConfig, GatewayConfig, NetworkAddress, SchedulerConfig, WorkerConfig } from "./config.ts";
 import { openDoor } from "./door.ts";
@@ -39,7 +40,8 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 export async function runScheduler(config: SchedulerConfig): Promise<number> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const token = readOrMakeToken(config.tokenFile);
-  const role = await startScheduler({ dataDir: config.dataDir, token, log: stderrLog("scheduler") });
+  const states = await localStates({ dir: join(config.dataDir, "states"), clock: realClock });
+  const role = await startScheduler({ dataDir: config.dataDir, token, log: stderrLog("scheduler"), states });
   try {
     const listener = await tcpTransport({ clock: realClock }).listen({ ...config.listen, ...role.accepting });
     say(`Scheduler ready at ${listener.address}, durable in ${config.dataDir}; workers and gateways need the token in ${config.tokenFile}`);

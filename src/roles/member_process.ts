@@ -1,0 +1,114 @@
+import { join } from "node:path";
+import process from "node:process";
+import { asFault } from "../domain/fault.ts";
+import { processRunner } from "../runner/process.ts";
+import { realClock } from "../runtime/clock.ts";
+import { localBlobs } from "../snapshots/blobs/local.ts";
+import { threadPool } from "../snapshots/pool/pool.ts";
+import { lmdbRefs } from "../snapshots/refs/lmdb.ts";
+import { localStates } from "../snapshots/states/local.ts";
+import type { States } from "../snapshots/states/states.ts";
+import { tcpTransport } from "../transport/tcp.ts";
+import { startGateway } from "./gateway.ts";
+import { readOrMakeToken, stderrLog } from "./machine.ts";
+import { type DrainMessage, drainedMessage, type Member } from "./member.ts";
+import { onParentLost } from "./process_supervisor.ts";
+import { startScheduler } from "./scheduler.ts";
+import { receiveSockets } from "./sniff.ts";
+import { startWorker } from "./worker.ts";
+
+/** Threads for large files, in each process that meets them. */
+const poolThreads = 2;
+
+const places = (dataDir: string) => ({ token: join(dataDir, "token"), blobs: join(dataDir, "blobs"), names: join(dataDir, "names") });
+
+/** What a test of recovery puts around the states, to die at a chosen moment. */
+export interface MemberSeams {
+  readonly aroundStates?: (states: States) => States;
+}
+
+async function begin(member: Member, seams: MemberSeams): Promise<(why: string) => Promise<void> | void> {
+  const { dataDir } = member;
+  const at = places(dataDir);
+  const token = readOrMakeToken(member.role === "gateway" ? member.tokenFile : at.token);
+  const tcp = tcpTransport({ clock: realClock });
+  switch (member.role) {
+    case "scheduler": {
+      const states = await localStates({ dir: join(dataDir, "states"), clock: realClock });
+      const role = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states: seams.aroundStates?.(states) ?? states });
+      process.on("message", (message) => {
+        const drain = message as DrainMessage;
+        if (drain.type === "drain") void role.drain(drain.why, drain.waitMs).then(() => process.send?.(drainedMessage));
+      });
+      const refuse = (socket: { destroy(): void }): void => socket.destroy();
+      receiveSockets({
+        onCbor: (socket, firstBytes) => tcp.acceptSocket(socket, firstBytes, role.accepting),
+        onHttp: refuse,
+        onHttp2: refuse,
+        clock: realClock,
+      });
+      return () => role.stop();
+    }
+    case "gateway": {
+      const pool = threadPool({ threads: poolThreads });
+      const role = startGateway({
+        dataDir,
+        token,
+        log: stderrLog("gateway"),
+        blobs: localBlobs({ dir: at.blobs, clock: realClock, pool }),
+        names: lmdbRefs({ dir: at.names }),
+        hosts: member.hosts,
+        dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
+        acceptCbor: tcp.acceptSocket,
+      });
+      receiveSockets({ ...role.takers, clock: realClock });
+      return () => role.stop();
+    }
+    case "worker": {
+      const pool = threadPool({ threads: poolThreads });
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock, pool });
+      const dir = join(dataDir, "workers", member.workerId);
+      const role = await startWorker({
+        dir,
+        workerId: member.workerId,
+        slots: member.slots,
+        platform: {},
+        token,
+        log: stderrLog(member.workerId),
+        blobs,
+        putFile: (path) => blobs.putFile(path),
+        runner: processRunner({ dir: join(dir, "running"), clock: realClock }),
+        dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
+        dialGateway: (hello, signal) => tcp.dial(member.gatewayAddress, { hello, signal }),
+      });
+      return (why) => role.leave(why);
+    }
+  }
+}
+
+/** A member's whole life. It stops in good order, once; a stop that hangs is ended by the supervisor. */
+export async function runMember(seams: MemberSeams = {}): Promise<void> {
+  const member = JSON.parse(process.argv[2] ?? "null") as Member;
+  const log = stderrLog(member.role);
+  let isStopping = false;
+  let stop: ((why: string) => Promise<void> | void) | undefined;
+  const end = async (why: string): Promise<void> => {
+    if (isStopping) return;
+    isStopping = true;
+    try {
+      await stop?.(why);
+    } catch (thrown) {
+      log.error("Cannot stop in good order", { error: asFault(thrown) });
+    }
+    process.exit(0);
+  };
+  process.on("SIGTERM", () => void end("the cluster is stopping"));
+  process.on("SIGINT", () => {}); // the door decides
+  onParentLost(() => void end("the cluster's door is gone"));
+  try {
+    stop = await begin(member, seams);
+  } catch (thrown) {
+    log.error(`Cannot start this ${member.role}`, { error: asFault(thrown) });
+    process.exit(1);
+  }
+}
