@@ -1,7 +1,7 @@
-import { Encoder } from "cbor-x";
 import { Fault } from "../../domain/fault.ts";
 import type { Address } from "../../domain/ids.ts";
 import { invariant } from "../../domain/invariant.ts";
+import { decodePlain, encodePlain } from "./plain_cbor.ts";
 import type { Entry } from "./states.ts";
 
 /** Longest address that a store takes, in bytes; addresses are printable ASCII. */
@@ -9,24 +9,24 @@ export const addressBytesMax = 255;
 
 const addressPattern = /^[\x20-\x7e]{1,255}$/;
 
-/** Plain maps and no tags, so that any CBOR reader can read what is kept. */
-const cbor = new Encoder({ useRecords: false, variableMapSize: true, tagUint8Array: false });
+/** All fields of an entry but its address, in one order: the same entry is the same bytes. */
+function fieldsOf({ seq, atMs, epoch, machine, version, state, cause, said, reason }: Entry): Record<string, unknown> {
+  return reason === undefined
+    ? { seq, atMs, epoch, machine, version, state, cause, said }
+    : { seq, atMs, epoch, machine, version, state, cause, said, reason };
+}
+
+/** One entry as a plain map, for CBOR that stands alone. */
+export const entryMap = (entry: Entry): Record<string, unknown> => ({ address: entry.address, ...fieldsOf(entry) });
 
 /**
  * One entry as CBOR, without its address: every place that keeps entries keeps the address beside them, where it can
  * be read without decoding. The bytes are the caller's until it lets go of them.
  */
-export function encodeEntry(entry: Entry): Uint8Array {
-  const { seq, atMs, epoch, machine, version, state, cause, said, reason } = entry;
-  return cbor.encode(
-    reason === undefined
-      ? { seq, atMs, epoch, machine, version, state, cause, said }
-      : { seq, atMs, epoch, machine, version, state, cause, said, reason },
-  );
-}
+export const encodeEntry = (entry: Entry): Uint8Array => encodePlain(fieldsOf(entry));
 
 export const decodeEntry = (address: string, bytes: Uint8Array): Entry => ({
-  ...(cbor.decode(bytes) as Omit<Entry, "address">),
+  ...(decodePlain(bytes) as Omit<Entry, "address">),
   address: address as Address,
 });
 

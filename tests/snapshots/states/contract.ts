@@ -138,7 +138,13 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       const full = entry(2, "task/a/0", {
         epoch: 7,
         version: 3,
-        state: { value: { on: "idle" }, list: [1, "two", null, true, 2.5, -1], none: {}, long: 2 ** 40 },
+        state: {
+          value: { on: "idle" },
+          list: [1, "two", null, true, 2.5, -1],
+          none: {},
+          long: 2 ** 40,
+          bytes: Uint8Array.of(1, 2, 255),
+        },
         cause: { id: "1.0", from: "job/a" as Address, event: { type: "task.queue", atMs: 12 } },
         said: [said(2, 0, "job/a"), said(2, 1, "member/w1")],
         reason: "it is first",
