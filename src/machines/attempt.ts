@@ -42,8 +42,21 @@ export type AttemptEvent =
 /** Named work that the host has done; keyed by task and attempt. */
 export type AttemptEffect =
   | { readonly type: "effect.run"; readonly to: Address; readonly attempt: AttemptInput }
-  | { readonly type: "effect.stop"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly reason: string }
-  | { readonly type: "effect.capture"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly command: Digest; readonly ending: Outcome }
+  | {
+    readonly type: "effect.stop";
+    readonly to: Address;
+    readonly taskId: TaskId;
+    readonly attempt: number;
+    readonly reason: string;
+  }
+  | {
+    readonly type: "effect.capture";
+    readonly to: Address;
+    readonly taskId: TaskId;
+    readonly attempt: number;
+    readonly command: Digest;
+    readonly ending: Outcome;
+  }
   | { readonly type: "effect.clean"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number };
 
 export type AttemptMessage =
@@ -55,10 +68,19 @@ export const effectsAddress = "effects" as Address;
 export const schedulerMember = memberAddress("scheduler");
 
 const withLeavings = (ending: Outcome, leavings: Leavings, fault: FaultData | undefined): Outcome =>
-  ending.kind === "skipped" ? ending : fault === undefined ? { ...ending, ...leavings } : { kind: "failed", fault, ...leavings };
+  ending.kind === "skipped"
+    ? ending
+    : fault === undefined
+    ? { ...ending, ...leavings }
+    : { kind: "failed", fault, ...leavings };
 
 export const attemptMachine = setup({
-  types: { input: {} as AttemptInput, context: {} as AttemptContext, events: {} as AttemptEvent, emitted: {} as AttemptMessage },
+  types: {
+    input: {} as AttemptInput,
+    context: {} as AttemptContext,
+    events: {} as AttemptEvent,
+    emitted: {} as AttemptMessage,
+  },
   guards: { isFirstDrop: ({ context }) => context.dropReason === undefined },
   actions: {
     doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, atMs } }) => ({
@@ -81,8 +103,18 @@ export const attemptMachine = setup({
       command: context.command,
       ending: context.ending!,
     })),
-    doClean: emit(({ context }) => ({ type: "effect.clean" as const, to: effectsAddress, taskId: context.taskId, attempt: context.attempt })),
-    sayChanged: emit(({ context }) => ({ type: "attempt.changed" as const, to: schedulerMember, taskId: context.taskId, attempt: context.attempt })),
+    doClean: emit(({ context }) => ({
+      type: "effect.clean" as const,
+      to: effectsAddress,
+      taskId: context.taskId,
+      attempt: context.attempt,
+    })),
+    sayChanged: emit(({ context }) => ({
+      type: "attempt.changed" as const,
+      to: schedulerMember,
+      taskId: context.taskId,
+      attempt: context.attempt,
+    })),
     noteStart: assign(({ event }) => event.type === "attempt.started" ? { startedAtMs: event.atMs } : {}),
     noteEnding: assign(({ event }) => event.type === "attempt.finished" ? { ending: event.ending } : {}),
     noteDrop: assign(({ event }) => event.type === "attempt.drop" ? { dropReason: event.reason } : {}),

@@ -42,17 +42,26 @@ export function taskState(state: State): TaskState {
 }
 
 /** @param outlook what the queue knows of it, for a task that is queued now. */
-export function explainTask(state: State, outlook?: { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] }): string {
+export function explainTask(
+  state: State,
+  outlook?: { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] },
+): string {
   const task = state.context as TaskContext;
   const last = task.attempts.at(-1);
   switch (taskState(state)) {
     case "waiting":
-      return `Waits for task ${task.source.kind === "task" ? task.source.index : ""} of its job, whose output is its input.`;
+      return `Waits for task ${
+        task.source.kind === "task" ? task.source.index : ""
+      } of its job, whose output is its input.`;
     case "queued": {
-      const again = last?.ended === undefined ? "" : ` Attempt ${last.attempt} on ${last.workerId} ended: ${last.ended}.`;
+      const again = last?.ended === undefined
+        ? ""
+        : ` Attempt ${last.attempt} on ${last.workerId} ended: ${last.ended}.`;
       if (outlook === undefined) return `Queued.${again}`;
       if (!outlook.fits) {
-        const what = outlook.unmet.length > 0 ? `no worker has ${outlook.unmet.join(", ")}` : "no worker is connected that could run it";
+        const what = outlook.unmet.length > 0
+          ? `no worker has ${outlook.unmet.join(", ")}`
+          : "no worker is connected that could run it";
         return `Queued: ${what}.${again}`;
       }
       return `Queued: every slot that it could use is busy; ${outlook.ahead} of its requestor's and more urgent tasks go ahead.${again}`;

@@ -1,6 +1,6 @@
 import { assign, enqueueActions, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
-import { type Address, type JobId, taskAddress, taskId, type TaskId } from "../domain/ids.ts";
+import { type Address, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
 import type { TaskInput } from "./task.ts";
 
 /**
@@ -53,7 +53,12 @@ export interface JobContext {
 }
 
 export type JobEvent =
-  | { readonly type: "job.taskSettled"; readonly taskId: TaskId; readonly result: "succeeded" | "failed" | "skipped" | "killed"; readonly atMs: number }
+  | {
+    readonly type: "job.taskSettled";
+    readonly taskId: TaskId;
+    readonly result: "succeeded" | "failed" | "skipped" | "killed";
+    readonly atMs: number;
+  }
   | { readonly type: "job.kill"; readonly reason: string; readonly atMs: number };
 
 export type JobMessage =
@@ -69,7 +74,8 @@ export const jobMachine = setup({
     allSettledCancelled: ({ context }) => context.cancelled && settled(context) === context.total,
     allSettled: ({ context }) => settled(context) === context.total,
     endsEarly: ({ context, event }) =>
-      event.type === "job.taskSettled" && event.result === "failed" && context.failFast && settled(context) + 1 < context.total,
+      event.type === "job.taskSettled" && event.result === "failed" && context.failFast &&
+      settled(context) + 1 < context.total,
   },
   actions: {
     sayTasks: enqueueActions(({ context, event, enqueue }) => {
@@ -85,14 +91,26 @@ export const jobMachine = setup({
     }),
     count: assign(({ context, event }) =>
       event.type === "job.taskSettled"
-        ? { [event.result]: context[event.result] + 1, ...(settled(context) + 1 === context.total ? { endedAtMs: event.atMs } : {}) }
+        ? {
+          [event.result]: context[event.result] + 1,
+          ...(settled(context) + 1 === context.total ? { endedAtMs: event.atMs } : {}),
+        }
         : {}
     ),
     noteKill: assign(({ event }) => event.type === "job.kill" ? { endReason: event.reason, cancelled: true } : {}),
-    noteFailFast: assign(({ event }) => event.type === "job.taskSettled" ? { endReason: `Its task ${event.taskId} failed, and it asked to fail fast` } : {}),
+    noteFailFast: assign(({ event }) =>
+      event.type === "job.taskSettled"
+        ? { endReason: `Its task ${event.taskId} failed, and it asked to fail fast` }
+        : {}
+    ),
     sayKill: enqueueActions(({ context, event, enqueue }) => {
       for (let index = 0; index < context.total; index++) {
-        enqueue.emit({ type: "task.kill", to: taskAddress(taskId(context.jobId, index)), reason: context.endReason ?? "", atMs: event.atMs });
+        enqueue.emit({
+          type: "task.kill",
+          to: taskAddress(taskId(context.jobId, index)),
+          reason: context.endReason ?? "",
+          atMs: event.atMs,
+        });
       }
     }),
   },

@@ -30,8 +30,9 @@ const scope = {
   emit: (message: Message) => void said.push(message),
   stopChild: () => {},
   system: { _sendInspectionEvent: () => {} },
-  actionExecutor: (action: { exec?: ((info: unknown, params: unknown) => void) | undefined; info: unknown; params: unknown }) =>
-    action.exec?.(action.info, action.params),
+  actionExecutor: (
+    action: { exec?: ((info: unknown, params: unknown) => void) | undefined; info: unknown; params: unknown },
+  ) => action.exec?.(action.info, action.params),
 };
 // deno-lint-ignore no-explicit-any -- XState's scope type asks for a live actor system, which a pure step has not
 const pureScope = scope as any;
@@ -58,8 +59,11 @@ export const born = (machine: AnyStateMachine, input: unknown): readonly [Live, 
  *
  * @throws what a guard or an action of the machine throws: a mistake of ours.
  */
-export const step = (machine: AnyStateMachine, live: Live, event: { readonly type: string }): readonly [Live, readonly Message[]] =>
-  collect(() => machine.transition(live, event, pureScope) as Live);
+export const step = (
+  machine: AnyStateMachine,
+  live: Live,
+  event: { readonly type: string },
+): readonly [Live, readonly Message[]] => collect(() => machine.transition(live, event, pureScope) as Live);
 
 export const stateOf = (live: Live): State => ({ value: live.value, context: live.context });
 

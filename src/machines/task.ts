@@ -2,8 +2,8 @@ import { assign, emit, enqueueActions, setup } from "xstate";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
 import {
   type Address,
-  type JobId,
   jobAddress,
+  type JobId,
   jobOfTask,
   memberAddress,
   taskAddress,
@@ -70,13 +70,36 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
 
 /** What a task may hear. Whatever a clock decided arrives with its own time. */
 export type TaskEvent =
-  | { readonly type: "task.inputSettled"; readonly from: TaskId; readonly output?: Digest; readonly failed?: string; readonly atMs: number }
+  | {
+    readonly type: "task.inputSettled";
+    readonly from: TaskId;
+    readonly output?: Digest;
+    readonly failed?: string;
+    readonly atMs: number;
+  }
   | { readonly type: "task.placed"; readonly workerId: WorkerId; readonly why: string; readonly atMs: number }
-  | { readonly type: "task.started"; readonly workerId: WorkerId; readonly attempt: number; readonly startedAtMs: number }
-  | { readonly type: "task.ended"; readonly workerId: WorkerId; readonly attempt: number; readonly outcome: Outcome; readonly atMs: number }
+  | {
+    readonly type: "task.started";
+    readonly workerId: WorkerId;
+    readonly attempt: number;
+    readonly startedAtMs: number;
+  }
+  | {
+    readonly type: "task.ended";
+    readonly workerId: WorkerId;
+    readonly attempt: number;
+    readonly outcome: Outcome;
+    readonly atMs: number;
+  }
   /** The worker holds that attempt, though we had given it up: it goes on there. */
   | { readonly type: "task.held"; readonly workerId: WorkerId; readonly attempt: number; readonly startedAtMs?: number }
-  | { readonly type: "task.attemptLost"; readonly workerId: WorkerId; readonly attempt: number; readonly why: string; readonly atMs: number }
+  | {
+    readonly type: "task.attemptLost";
+    readonly workerId: WorkerId;
+    readonly attempt: number;
+    readonly why: string;
+    readonly atMs: number;
+  }
   /** The attempt is given back unfinished, by a worker or a scheduler that stops. */
   | { readonly type: "task.putBack"; readonly attempt: number; readonly why: string; readonly atMs: number }
   | { readonly type: "task.kill"; readonly reason: string; readonly atMs: number }
@@ -84,11 +107,38 @@ export type TaskEvent =
 
 /** What a task says. `to` is where the host delivers it. */
 export type TaskMessage =
-  | { readonly type: "attempt.hold"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly command: Digest; readonly inputRoot: Digest; readonly timeoutMs: number }
-  | { readonly type: "attempt.drop"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number; readonly reason: string }
+  | {
+    readonly type: "attempt.hold";
+    readonly to: Address;
+    readonly taskId: TaskId;
+    readonly attempt: number;
+    readonly command: Digest;
+    readonly inputRoot: Digest;
+    readonly timeoutMs: number;
+  }
+  | {
+    readonly type: "attempt.drop";
+    readonly to: Address;
+    readonly taskId: TaskId;
+    readonly attempt: number;
+    readonly reason: string;
+  }
   | { readonly type: "attempt.acknowledged"; readonly to: Address; readonly taskId: TaskId; readonly attempt: number }
-  | { readonly type: "task.inputSettled"; readonly to: Address; readonly from: TaskId; readonly output?: Digest; readonly failed?: string; readonly atMs: number }
-  | { readonly type: "job.taskSettled"; readonly to: Address; readonly taskId: TaskId; readonly result: "succeeded" | "failed" | "skipped" | "killed"; readonly atMs: number };
+  | {
+    readonly type: "task.inputSettled";
+    readonly to: Address;
+    readonly from: TaskId;
+    readonly output?: Digest;
+    readonly failed?: string;
+    readonly atMs: number;
+  }
+  | {
+    readonly type: "job.taskSettled";
+    readonly to: Address;
+    readonly taskId: TaskId;
+    readonly result: "succeeded" | "failed" | "skipped" | "killed";
+    readonly atMs: number;
+  };
 
 const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly Attempt[] => {
   const last = attempts.at(-1);
@@ -97,7 +147,13 @@ const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly A
 const workerOf = (context: TaskContext): WorkerId | undefined => context.attempts.at(-1)?.workerId;
 
 const resultOf = (outcome: Outcome) =>
-  outcome.kind === "skipped" ? "skipped" : outcome.kind === "killed" ? "killed" : isSuccess(outcome) ? "succeeded" : "failed";
+  outcome.kind === "skipped"
+    ? "skipped"
+    : outcome.kind === "killed"
+    ? "killed"
+    : isSuccess(outcome)
+    ? "succeeded"
+    : "failed";
 
 /** Of what dependents are told, so that a long chain of skipped tasks does not repeat itself ever longer. */
 const failureTextMax = 500;
@@ -118,10 +174,15 @@ export function describeOutcome(outcome: Outcome): string {
   }
 }
 
-const hasFailed = (outcome: Outcome): boolean => outcome.kind === "timedOut" || (outcome.kind === "exited" && outcome.exitCode !== 0);
+const hasFailed = (outcome: Outcome): boolean =>
+  outcome.kind === "timedOut" || (outcome.kind === "exited" && outcome.exitCode !== 0);
 
 type Of<Type extends TaskEvent["type"]> = Extract<TaskEvent, { type: Type }>;
 const as = <Type extends TaskEvent["type"]>(event: TaskEvent, _type: Type): Of<Type> => event as Of<Type>;
+
+const isLateResult = (context: TaskContext, { outcome, attempt, workerId }: Of<"task.ended">): boolean =>
+  (outcome.kind === "exited" || outcome.kind === "timedOut") &&
+  context.attempts.some((one) => one.attempt === attempt && one.givenUp === true && one.workerId === workerId);
 
 export const taskMachine = setup({
   types: { input: {} as TaskInput, context: {} as TaskContext, events: {} as TaskEvent, emitted: {} as TaskMessage },
@@ -129,21 +190,30 @@ export const taskMachine = setup({
     needsNoTask: ({ context }) => context.source.kind !== "task",
     isCurrentAttempt: ({ context, event }) => "attempt" in event && event.attempt === context.attempt,
     isCurrentOnItsWorker: ({ context, event }) =>
-      "attempt" in event && "workerId" in event && event.attempt === context.attempt && event.workerId === workerOf(context),
+      "attempt" in event && "workerId" in event && event.attempt === context.attempt &&
+      event.workerId === workerOf(context),
     inputFailed: ({ event }) => as(event, "task.inputSettled").failed !== undefined,
     mayRetry: ({ context, event }) => {
       const ended = as(event, "task.ended");
       return ended.attempt === context.attempt && hasFailed(ended.outcome) && context.failures < context.retries;
     },
+    /** It was given up because its worker was away. One that was put back is not taken back: it was told to stop. */
+    wasLostOnItsWorker: ({ context, event }) => {
+      const held = as(event, "task.held");
+      return held.attempt === context.attempt && held.workerId === workerOf(context) &&
+        context.nextReason === "workerLost";
+    },
     hasLossesLeft: ({ context, event }) =>
       "attempt" in event && event.attempt === context.attempt && context.losses < lossesMax,
     /** An attempt that we gave up for lost, while nothing newer has settled the task. */
-    wasGivenUp: ({ context, event }) => {
+    wasGivenUp: ({ context, event }) => isLateResult(context, as(event, "task.ended")),
+    /** The same, and it failed while retries are left: the attempt that is to come, or runs, is the retry. */
+    wasGivenUpAndMayRetry: ({ context, event }) => {
       const ended = as(event, "task.ended");
-      return (ended.outcome.kind === "exited" || ended.outcome.kind === "timedOut") &&
-        context.attempts.some((one) => one.attempt === ended.attempt && one.givenUp === true && one.workerId === ended.workerId);
+      return isLateResult(context, ended) && hasFailed(ended.outcome) && context.failures < context.retries;
     },
-    isDue: ({ context, event }) => context.wakeAtMs !== undefined && as(event, "clock.reached").atMs >= context.wakeAtMs,
+    isDue: ({ context, event }) =>
+      context.wakeAtMs !== undefined && as(event, "clock.reached").atMs >= context.wakeAtMs,
   },
   actions: {
     place: assign(({ context, event }) => {
@@ -172,7 +242,13 @@ export const taskMachine = setup({
     sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
       const worker = workerOf(context);
       if (worker === undefined) return;
-      enqueue.emit({ type: "attempt.drop", to: memberAddress(worker), taskId: context.taskId, attempt: context.attempt, reason: params.reason });
+      enqueue.emit({
+        type: "attempt.drop",
+        to: memberAddress(worker),
+        taskId: context.taskId,
+        attempt: context.attempt,
+        reason: params.reason,
+      });
     }),
     sayAcknowledged: emit(({ context, event }) => ({
       type: "attempt.acknowledged" as const,
@@ -182,7 +258,10 @@ export const taskMachine = setup({
     })),
     start: assign(({ context, event }) => {
       const startedAtMs = (event as Of<"task.started">).startedAtMs;
-      return { attempts: now(context.attempts, { startedAtMs }), wakeAtMs: startedAtMs + context.timeoutMs + overtimeMs };
+      return {
+        attempts: now(context.attempts, { startedAtMs }),
+        wakeAtMs: startedAtMs + context.timeoutMs + overtimeMs,
+      };
     }),
     takeOutcome: assign(({ context, event }) => {
       const { attempt, outcome, atMs } = as(event, "task.ended");
@@ -213,7 +292,13 @@ export const taskMachine = setup({
           ...(failed === undefined ? { output } : { failed }),
         });
       }
-      enqueue.emit({ type: "job.taskSettled", to: jobAddress(job as JobId), taskId: context.taskId, result: resultOf(outcome), atMs });
+      enqueue.emit({
+        type: "job.taskSettled",
+        to: jobAddress(job as JobId),
+        taskId: context.taskId,
+        result: resultOf(outcome),
+        atMs,
+      });
     }),
     noteRetry: assign(({ context, event }) => ({
       attempts: now(context.attempts, { ended: `It ${describeOutcome(as(event, "task.ended").outcome)}` }),
@@ -222,6 +307,18 @@ export const taskMachine = setup({
       queuedAtMs: as(event, "task.ended").atMs,
       wakeAtMs: undefined,
     })),
+    /** Once: the attempt is then no longer one that was given up, so that its result said again counts for nothing. */
+    noteLateFailure: assign(({ context, event }) => {
+      const { attempt, outcome } = as(event, "task.ended");
+      return {
+        attempts: context.attempts.map((one): Attempt => {
+          if (one.attempt !== attempt) return one;
+          const { givenUp: _givenUp, ...rest } = one;
+          return { ...rest, ended: `It ${describeOutcome(outcome)}` };
+        }),
+        failures: context.failures + 1,
+      };
+    }),
     noteLoss: assign(({ context, event }) => ({
       attempts: now(context.attempts, { ended: as(event, "task.attemptLost").why, givenUp: true }),
       losses: context.losses + 1,
@@ -241,7 +338,9 @@ export const taskMachine = setup({
         kind: "failed" as const,
         fault: {
           code: "WORKER_LOST" as const,
-          message: `Cannot finish ${context.name} as its worker was lost ${context.losses + 1} times; the last: ${as(event, "task.attemptLost").why}`,
+          message: `Cannot finish ${context.name} as its worker was lost ${context.losses + 1} times; the last: ${
+            as(event, "task.attemptLost").why
+          }`,
         },
       },
       settledAtMs: as(event, "task.attemptLost").atMs,
@@ -252,9 +351,9 @@ export const taskMachine = setup({
         kind: "failed" as const,
         fault: {
           code: "WORKER_LOST" as const,
-          message: `Cannot finish ${context.name} as its worker ${workerOf(context)} said nothing of it for its time limit and ${
-            overtimeMs / 60_000
-          } minutes more`,
+          message: `Cannot finish ${context.name} as its worker ${
+            workerOf(context)
+          } said nothing of it for its time limit and ${overtimeMs / 60_000} minutes more`,
         },
       },
       settledAtMs: as(event, "clock.reached").atMs,
@@ -267,7 +366,9 @@ export const taskMachine = setup({
     })),
     noteStop: assign(({ event }) => ({ stopReason: as(event, "task.kill").reason })),
     settleStopped: assign(({ context, event }) => ({
-      attempts: now(context.attempts, { ended: "why" in event ? event.why : "It was stopped" }),
+      attempts: now(context.attempts, {
+        ended: "why" in event ? event.why : "Its worker was to kill it, and said nothing of it for too long",
+      }),
       outcome: { kind: "killed" as const, reason: context.stopReason ?? "" },
       settledAtMs: (event as Of<"task.attemptLost">).atMs,
       wakeAtMs: undefined,
@@ -287,7 +388,10 @@ export const taskMachine = setup({
       const held = as(event, "task.held");
       const { ended: _ended, givenUp: _givenUp, ...last } = context.attempts.at(-1)!;
       return {
-        attempts: [...context.attempts.slice(0, -1), held.startedAtMs === undefined ? last : { ...last, startedAtMs: held.startedAtMs }],
+        attempts: [
+          ...context.attempts.slice(0, -1),
+          held.startedAtMs === undefined ? last : { ...last, startedAtMs: held.startedAtMs },
+        ],
         wakeAtMs: (held.startedAtMs ?? last.placedAtMs) + context.timeoutMs + overtimeMs,
       };
     }),
@@ -296,7 +400,11 @@ export const taskMachine = setup({
   id: "task",
   context: ({ input }) => {
     const { atMs, ...rest } = input;
-    const inputRoot = input.source.kind === "snapshot" ? input.source.snapshot : input.source.kind === "empty" ? emptyDigest : undefined;
+    const inputRoot = input.source.kind === "snapshot"
+      ? input.source.snapshot
+      : input.source.kind === "empty"
+      ? emptyDigest
+      : undefined;
     return {
       ...rest,
       ...(inputRoot === undefined ? {} : { inputRoot }),
@@ -326,8 +434,9 @@ export const taskMachine = setup({
       on: {
         "task.placed": { target: "active", actions: ["place", "sayHold"] },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
-        "task.held": { target: "active.running", guard: "isCurrentOnItsWorker", actions: "takeBack" },
+        "task.held": { target: "active.running", guard: "wasLostOnItsWorker", actions: "takeBack" },
         "task.ended": [
+          { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
           { target: "settled", guard: "wasGivenUp", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
           { actions: "sayAcknowledged" },
         ],
@@ -347,6 +456,7 @@ export const taskMachine = setup({
         "task.ended": [
           { target: "queued", guard: "mayRetry", actions: ["noteRetry", "sayAcknowledged"] },
           { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
           {
             target: "settled",
             guard: "wasGivenUp",
@@ -384,18 +494,28 @@ export const taskMachine = setup({
       },
     },
     stopping: {
-      description: "It is to be killed; its worker has not yet said that it ended.",
+      description: "It is to be killed; its worker has not yet said that it ended. The host wakes it at wakeAtMs.",
       on: {
-        "task.ended": { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+        "task.ended": {
+          target: "settled",
+          guard: "isCurrentAttempt",
+          actions: ["takeOutcome", "saySettled", "sayAcknowledged"],
+        },
         "task.attemptLost": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
         "task.putBack": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
+        "clock.reached": { target: "settled", guard: "isDue", actions: ["settleStopped", "saySettled"] },
         "task.kill": {},
       },
     },
     settled: {
       description: "Over, with an outcome. Late news is acknowledged and changes nothing.",
-      on: { "task.kill": {}, "clock.reached": {}, "task.attemptLost": {}, "task.putBack": {}, "task.ended": { actions: "sayAcknowledged" } },
+      on: {
+        "task.kill": {},
+        "clock.reached": {},
+        "task.attemptLost": {},
+        "task.putBack": {},
+        "task.ended": { actions: "sayAcknowledged" },
+      },
     },
   },
 });
-

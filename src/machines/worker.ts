@@ -30,6 +30,8 @@ export interface WorkerContext extends WorkerDescription {
 export type WorkerEvent =
   | { readonly type: "worker.joined"; readonly worker: WorkerDescription; readonly atMs: number }
   | { readonly type: "worker.disconnected"; readonly atMs: number }
+  /** Its scheduler has started anew, and nobody is connected yet: from now on it has its time to come back. */
+  | { readonly type: "worker.awaited"; readonly atMs: number }
   /** It said goodbye: nothing of it will come back by itself. */
   | { readonly type: "worker.left"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
@@ -37,10 +39,13 @@ export type WorkerEvent =
 export const workerMachine = setup({
   types: { input: {} as WorkerInput, context: {} as WorkerContext, events: {} as WorkerEvent },
   guards: {
-    isDue: ({ context, event }) => event.type === "clock.reached" && context.wakeAtMs !== undefined && event.atMs >= context.wakeAtMs,
+    isDue: ({ context, event }) =>
+      event.type === "clock.reached" && context.wakeAtMs !== undefined && event.atMs >= context.wakeAtMs,
   },
   actions: {
-    join: assign(({ event }) => event.type === "worker.joined" ? { ...event.worker, sinceMs: event.atMs, wakeAtMs: undefined } : {}),
+    join: assign(({ event }) =>
+      event.type === "worker.joined" ? { ...event.worker, sinceMs: event.atMs, wakeAtMs: undefined } : {}
+    ),
     awaitReturn: assign(({ context, event }) => ({ sinceMs: event.atMs, wakeAtMs: event.atMs + context.lostAfterMs })),
     giveUp: assign(({ event }) => ({ sinceMs: event.atMs, wakeAtMs: undefined })),
   },
@@ -54,6 +59,7 @@ export const workerMachine = setup({
       description: "It is connected, and is given tasks.",
       on: {
         "worker.disconnected": { target: "absent", actions: "awaitReturn" },
+        "worker.awaited": { target: "absent", actions: "awaitReturn" },
         "worker.left": { target: "lost", actions: "giveUp" },
       },
     },
@@ -61,9 +67,12 @@ export const workerMachine = setup({
       description: "Its connection is away; what it runs goes on. At wakeAtMs it is given up.",
       on: {
         "clock.reached": { target: "lost", guard: "isDue", actions: "giveUp" },
+        "worker.awaited": { actions: "awaitReturn" },
         "worker.left": { target: "lost", actions: "giveUp" },
       },
     },
-    lost: { description: "Given up: its attempts are made again elsewhere. If it comes back with results, they count." },
+    lost: {
+      description: "Given up: its attempts are made again elsewhere. If it comes back with results, they count.",
+    },
   },
 });

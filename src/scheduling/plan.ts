@@ -4,9 +4,9 @@ import type { TaskId, WorkerId } from "../domain/ids.ts";
  * Whose turn it is, and where: the decision of the scheduler, without IO, clock or chance (architecture, idea 5).
  *
  * A view is kept up to date by what changes, so that a decision costs what it decides, not what is queued. Order: rank
- * (lower first), then the requestor with the fewest running tasks, then who waits longest. Placement: a worker that has
- * every property that the task asks for and a free slot; of those one that last ran the same input, else the one with
- * the most free slots, else the first by name.
+ * (lower first), then the requestor with the fewest running tasks, then who was put back, then who waits longest.
+ * Placement: a worker that has every property that the task asks for and a free slot; of those the ones that last ran
+ * the same input, then the one with the most free slots, then the first by name.
  */
 export interface QueuedTask {
   readonly taskId: TaskId;
@@ -76,17 +76,42 @@ export interface SchedulingView {
   readonly slots: number;
   readonly workers: number;
   busyOn(workerId: WorkerId): number;
-  /** How many tasks go ahead of this one at most, and whether any present worker could run it. */
-  outlook(taskId: TaskId): { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] } | undefined;
+  /**
+   * How many tasks of its kind and of lower rank go ahead of this one at most (some may have left from the middle of
+   * their queue), and whether any present worker could run it.
+   */
+  outlook(
+    taskId: TaskId,
+  ): { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] } | undefined;
 }
 
-const groupKey = (task: QueuedTask): string =>
-  `${task.rank}\n${task.requestor}\n${Object.entries(task.platform).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => `${name}=${value}`).join("\n")}`;
+/** As JSON, because names and values may hold any character. */
+const groupKey = ({ rank, requestor, platform }: QueuedTask): string =>
+  JSON.stringify([rank, requestor, Object.entries(platform).sort(([a], [b]) => (a < b ? -1 : 1))]);
 
 export const meets = (worker: PlacingWorker, platform: Readonly<Record<string, string>>): boolean => {
   for (const name in platform) if (worker.platform[name] !== platform[name]) return false;
   return true;
 };
+
+const isBetter = (a: Slots, b: Slots, input: string): boolean => {
+  const isSame = a.lastInput === input;
+  if (isSame !== (b.lastInput === input)) return isSame;
+  const more = (a.slots - a.busy) - (b.slots - b.busy);
+  return more === 0 ? a.workerId < b.workerId : more > 0;
+};
+
+/** How many of those that came in order came before: those that have gone since count as well. */
+function countBefore(entries: readonly Waiting[], head: number, order: number): number {
+  let low = head;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (entries[middle]!.order < order) low = middle + 1;
+    else high = middle;
+  }
+  return low - head;
+}
 
 export function schedulingView(): SchedulingView {
   const waiting = new Map<TaskId, Waiting & { group: Group }>();
@@ -116,17 +141,21 @@ export function schedulingView(): SchedulingView {
     const runningA = running.get(a.requestor) ?? 0;
     const runningB = running.get(b.requestor) ?? 0;
     if (runningA !== runningB) return runningA < runningB;
-    return headOf(a)!.order < headOf(b)!.order;
+    const headA = headOf(a)!;
+    const headB = headOf(b)!;
+    return headA.task.again === headB.task.again ? headA.order < headB.order : headA.task.again;
+  };
+  const hasFreeSlot = (): boolean => {
+    for (const worker of workers.values()) if (worker.busy < worker.slots) return true;
+    return false;
   };
   const workerFor = (group: Group, input: string): { worker: Slots; same: boolean } | undefined => {
     let best: Slots | undefined;
     for (const worker of workers.values()) {
-      const free = worker.slots - worker.busy;
-      if (free <= 0 || !meets(worker, group.platform)) continue;
-      if (worker.lastInput === input) return { worker, same: true };
-      if (best === undefined || free > best.slots - best.busy) best = worker;
+      if (worker.busy >= worker.slots || !meets(worker, group.platform)) continue;
+      if (best === undefined || isBetter(worker, best, input)) best = worker;
     }
-    return best === undefined ? undefined : { worker: best, same: false };
+    return best === undefined ? undefined : { worker: best, same: best.lastInput === input };
   };
 
   const view: SchedulingView = {
@@ -135,7 +164,17 @@ export function schedulingView(): SchedulingView {
       const key = groupKey(task);
       let group = groups.get(key);
       if (group === undefined) {
-        group = { key, rank: task.rank, requestor: task.requestor, platform: task.platform, again: [], first: [], againHead: 0, firstHead: 0, size: 0 };
+        group = {
+          key,
+          rank: task.rank,
+          requestor: task.requestor,
+          platform: task.platform,
+          again: [],
+          first: [],
+          againHead: 0,
+          firstHead: 0,
+          size: 0,
+        };
         groups.set(key, group);
       }
       const entry = { task, order: order++, gone: false, group };
@@ -173,14 +212,18 @@ export function schedulingView(): SchedulingView {
     setWorker(worker) {
       const known = workers.get(worker.workerId);
       slots += worker.slots - (known?.slots ?? 0);
-      workers.set(worker.workerId, { ...worker, busy: occupied.get(worker.workerId) ?? 0, lastInput: known?.lastInput });
+      workers.set(worker.workerId, {
+        ...worker,
+        busy: occupied.get(worker.workerId) ?? 0,
+        lastInput: known?.lastInput,
+      });
     },
     removeWorker(workerId) {
       slots -= workers.get(workerId)?.slots ?? 0;
       workers.delete(workerId);
     },
     next() {
-      if (groups.size === 0 || busy >= slots + (occupiedElsewhere())) return undefined;
+      if (groups.size === 0 || !hasFreeSlot()) return undefined;
       const candidates = [...groups.values()];
       while (candidates.length > 0) {
         let at = 0;
@@ -218,23 +261,17 @@ export function schedulingView(): SchedulingView {
     outlook(taskId) {
       const entry = waiting.get(taskId);
       if (entry === undefined) return undefined;
-      let ahead = 0;
-      for (const group of groups.values()) {
-        if (group.rank < entry.group.rank) ahead += group.size;
-        else if (group === entry.group) for (const other of group.first) ahead += !other.gone && other.order < entry.order ? 1 : 0;
-      }
+      const { again, againHead, first, firstHead, rank } = entry.group;
+      let ahead = entry.task.again
+        ? countBefore(again, againHead, entry.order)
+        : again.length - againHead + countBefore(first, firstHead, entry.order);
+      for (const group of groups.values()) if (group.rank < rank) ahead += group.size;
       const fits = [...workers.values()].some((worker) => meets(worker, entry.task.platform));
       const unmet = fits ? [] : Object.entries(entry.task.platform)
         .filter(([name, value]) => ![...workers.values()].some((worker) => worker.platform[name] === value))
         .map(([name, value]) => `${name}=${value}`);
       return { ahead, fits, unmet };
     },
-  };
-  /** Tasks counted as busy on workers that are not in the view now. */
-  const occupiedElsewhere = (): number => {
-    let elsewhere = 0;
-    for (const [workerId, count] of occupied) if (!workers.has(workerId)) elsewhere += count;
-    return elsewhere;
   };
   return view;
 }
