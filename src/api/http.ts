@@ -42,6 +42,9 @@ const firstRequestMs = 10_000;
 const nextRequestMs = 65_000;
 /** Between two chunks of a body. */
 const bodySilenceMs = 30_000;
+/** Of a body that is refused. */
+const discardBytesMax = 32 * 1024 * 1024;
+const discardMs = 1_000;
 const keepAliveMs = 15_000;
 const healthMs = 2_000;
 const digestsMax = 100_000;
@@ -423,12 +426,38 @@ function routes({ gateway, blobs, names, token, clock, log, hosts }: HttpOptions
     log.error("Cannot answer a request over HTTP", { error: fault });
     return { code: "INTERNAL", message: "Cannot answer: see the gateway's log" };
   };
-  const refuse = (c: Ctx, thrown: unknown): Response => {
+  const refuse = async (c: Ctx, thrown: unknown): Promise<Response> => {
     const fault = asFault(thrown);
-    // What of the body was not read would be taken for the next request.
-    if (!c.env.incoming.complete) c.header("Connection", "close");
+    await discardBody(c.env.incoming);
     if (fault.meaning.retry === "later") c.header("Retry-After", "1");
     return c.json(told(thrown), fault.meaning.http as ContentfulStatusCode);
+  };
+
+  /**
+   * Throws away what has not been read of a body, for a while: who sends before listening would otherwise find the
+   * connection closed, and not our answer.
+   */
+  const discardBody = (incoming: IncomingMessage): Promise<void> => {
+    const { "content-length": length, "transfer-encoding": coding } = incoming.headers;
+    if (incoming.readableEnded || incoming.destroyed || (coding === undefined && Number(length ?? 0) === 0)) {
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      let bytes = 0;
+      const hear = (chunk: Uint8Array): void => {
+        bytes += chunk.length;
+        if (bytes > discardBytesMax) done();
+      };
+      const done = (): void => {
+        cancel();
+        incoming.off("data", hear);
+        resolve();
+      };
+      const cancel = clock.at(clock.now() + discardMs, done);
+      incoming.on("data", hear);
+      incoming.once("end", done);
+      incoming.once("close", done);
+    });
   };
 
   /** A request's body, chunk by chunk; one that stops coming is given up. */
@@ -443,7 +472,7 @@ function routes({ gateway, blobs, names, token, clock, log, hosts }: HttpOptions
       );
     let cancel = clock.at(clock.now() + bodySilenceMs, late);
     try {
-      for await (const chunk of incoming) {
+      for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
         cancel();
         yield chunk as Uint8Array;
         cancel = clock.at(clock.now() + bodySilenceMs, late);

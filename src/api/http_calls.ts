@@ -96,6 +96,8 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
         if (signal?.aborted) stop();
         signal?.addEventListener("abort", stop, { once: true });
       }
+      let isAnswered = false;
+      let goOn = (): void => {};
       outgoing.on("error", (error) => {
         settle();
         reject(error);
@@ -103,19 +105,23 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
       outgoing.on("response", (incoming) => {
         incoming.once("close", settle);
         incoming.on("error", () => {}); // whoever reads hears of it
+        isAnswered = true;
+        // A body that was refused before its end is sent no further, and so its connection is of no more use.
+        incoming.once("end", () => {
+          if (!outgoing.writableEnded) outgoing.destroy();
+        });
+        goOn();
         resolve(incoming);
       });
       if (body === undefined) return void outgoing.end();
       told.sent();
       if (body instanceof Uint8Array) return void outgoing.end(body);
-      let goOn = (): void => {};
       outgoing.on("drain", () => goOn());
       outgoing.on("close", () => goOn());
       void (async () => {
         try {
           for await (const chunk of body) {
-            // An answer may come before the end of the body, and then end the sending of it.
-            if (outgoing.destroyed || outgoing.writableEnded) return;
+            if (isAnswered || outgoing.destroyed) return;
             if (!outgoing.write(chunk)) {
               await new Promise<void>((go) => goOn = go);
             }

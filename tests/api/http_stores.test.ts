@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { digestOfHash } from "../../src/domain/digest.ts";
 import { connectClient } from "../../src/api/client.ts";
 import type { Blobs } from "../../src/snapshots/blobs/blobs.ts";
 import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
@@ -86,6 +87,19 @@ test("a blob that is read over a restart of the gateway goes on where it broke",
     await restart();
   }
   expect(Buffer.compare(Buffer.concat(parts), bytes)).toBe(0);
+});
+
+test("a large stream is refused as NO_SPACE without sending all of it", async () => {
+  rig.setSpace(false);
+  const bytes = Buffer.alloc(1024 * 1024);
+  let given = 0;
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    for (;; given += bytes.length) yield await Promise.resolve(bytes);
+  }
+  const digest = digestOfHash("ab".repeat(32), 4 * 1024 ** 3);
+  await expect(rig.client.blobs.put(digest, endless())).rejects.toMatchObject({ code: "NO_SPACE" });
+  rig.setSpace(true);
+  expect(given).toBeLessThan(256 * 1024 * 1024);
 });
 
 test("a client of an address where nobody listens fails when its time is over", async () => {
