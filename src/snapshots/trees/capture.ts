@@ -343,7 +343,10 @@ class Run {
   async visitWanted(path: string, name: string, wanted: Wanted, missing: string[], depth: number): Promise<Node[]> {
     const exact = { rule: "exact", repository: undefined, base: "", rules: [] } as const;
     refuseDepth(depth, name);
-    if (wanted.isWhole) return await this.visit({ ...exact, path, name, depth }) ?? [];
+    if (wanted.isWhole) {
+      this.#noteMissing(path, name, wanted, missing);
+      return await this.visit({ ...exact, path, name, depth }) ?? [];
+    }
     const nodes: Node[] = [];
     for (const [segment, below] of wanted.children) {
       const childPath = `${path}/${segment}`;
@@ -354,17 +357,12 @@ class Run {
         nodes.push({ kind: "directory", name: segment, digest: this.add(inside) });
         continue;
       }
-      if (below.children.size > 0 && stat?.isSymbolicLink()) {
-        throw new Fault(
-          "PATH_INVALID",
-          `Cannot capture the outputs in "${childName}" as it must be a folder: current value is a symlink`,
-        );
-      }
-      if (below.children.size > 0 || stat === undefined) missing.push(...endsOf(childName, below));
-      else if (stat.isSymbolicLink()) {
+      refuseThrough(childName, below, stat);
+      missing.push(...missingEnds(childName, below, stat));
+      if (!below.isWhole) continue;
+      if (stat?.isSymbolicLink()) {
         nodes.push({ kind: "symlink", name: segment, target: linkTarget(childPath, childName) });
-      } else if (!stat.isFile()) missing.push(childName);
-      else {
+      } else if (stat?.isFile()) {
         const read = stat.size > wholeBytesMax
           ? await this.#readLarge(childPath, childName)
           : this.#read(childPath, childName, stat);
@@ -374,6 +372,17 @@ class Run {
       }
     }
     return nodes;
+  }
+
+  /** Finds what is declared inside of a folder that is captured whole, and not there. */
+  #noteMissing(path: string, name: string, { children }: Wanted, missing: string[]): void {
+    for (const [segment, below] of children) {
+      const childName = name + segment;
+      const stat = lstatSync(`${path}/${segment}`, { throwIfNoEntry: false });
+      refuseThrough(childName, below, stat);
+      if (stat?.isDirectory()) this.#noteMissing(`${path}/${segment}`, `${childName}/`, below, missing);
+      else missing.push(...missingEnds(childName, below, stat));
+    }
   }
 
   /** A folder that has a `.git`: another repository begins here, or undefined when it is not to be captured. */
@@ -456,8 +465,8 @@ class Run {
   }
 
   /**
-   * Reads a file in chunks, twice if the store lacks it; undefined when it is gone. A file that only grows is captured
-   * as it was at its first look.
+   * Reads a file in chunks, twice if the store lacks it; undefined when it is gone. Of a file that never stops growing,
+   * the beginning is captured as it was at one look.
    */
   async #readLarge(path: string, name: string): Promise<Reading | undefined> {
     const { signal } = this.#options;
@@ -468,8 +477,11 @@ class Run {
         const digest = await hashFile(path);
         const after = lstatSync(path);
         const isStill = isSameStat(before, after);
-        if (!isStill) this.changed.add(name);
         signal?.throwIfAborted();
+        if (!isStill) {
+          this.changed.add(name);
+          if (reading < readingsMax) continue;
+        }
         await this.outbox.sendLarge(digest, path, isStill);
         this.filesRead++;
         return { digest, stat: after, isStill };
@@ -505,9 +517,18 @@ class Run {
   }
 }
 
-function* endsOf(name: string, { isWhole, children }: Wanted): Generator<string> {
-  if (isWhole) yield name;
-  for (const [segment, below] of children) yield* endsOf(`${name}/${segment}`, below);
+/** The declared outputs that are not there, at and below a path where no folder is. */
+function* missingEnds(name: string, { isWhole, children }: Wanted, stat: Stats | undefined): Generator<string> {
+  if (isWhole && !stat?.isFile() && !stat?.isSymbolicLink()) yield name;
+  for (const [segment, below] of children) yield* missingEnds(`${name}/${segment}`, below, undefined);
+}
+
+function refuseThrough(name: string, { children }: Wanted, stat: Stats | undefined): void {
+  if (children.size === 0 || !stat?.isSymbolicLink()) return;
+  throw new Fault(
+    "PATH_INVALID",
+    `Cannot capture the outputs in "${name}" as it must be a folder: current value is a symlink`,
+  );
 }
 
 function realFolder(dir: string): string {
@@ -541,8 +562,8 @@ const unreadable = (name: string, error: unknown): Fault =>
 /** Stands for what is not UTF-8 in a name that a runtime made text of. */
 const replacement = "\ufffd";
 
-const notUtf8 = (name: string, bytes?: Uint8Array): Fault => {
-  const shown = bytes === undefined ? name : Buffer.from(bytes).toString("latin1").replace(
+const notUtf8 = (name: Buffer): Fault => {
+  const shown = name.toString("latin1").replace(
     /[^\x20-\x7e]/g,
     (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
@@ -563,47 +584,31 @@ function listFolder(path: string, folderName: string): string[] {
 
 /** Tells names that truly have a U+FFFD from those that were made to have one. */
 function refuseMangled(path: string, folderName: string, names: readonly string[]): void {
-  const raw = rawNames(path);
-  for (const name of raw ?? []) {
-    if (Buffer.from(name.toString("utf8")).equals(name)) continue;
-    throw notUtf8("", Buffer.concat([Buffer.from(folderName), name]));
+  for (const name of readdirSync(path, { encoding: "buffer" })) {
+    if (!Buffer.from(name.toString("utf8")).equals(name)) throw notUtf8(Buffer.concat([Buffer.from(folderName), name]));
   }
-  if (raw !== undefined) return;
-  // This runtime tells no bytes. A mangled name is of no file, or of one that is listed beside it.
+  // Deno tells no bytes, even then. A mangled name is of no file, or of one that is listed beside it.
   for (const name of names) {
     if (!name.includes(replacement)) continue;
     const isThere = lstatSync(`${path}/${name}`, { throwIfNoEntry: false }) !== undefined;
-    if (!isThere || names.indexOf(name) !== names.lastIndexOf(name)) throw notUtf8(folderName + name);
-  }
-}
-
-function rawNames(path: string): Buffer[] | undefined {
-  try {
-    const names: unknown[] = readdirSync(path, { encoding: "buffer" });
-    return names.every((name) => name instanceof Uint8Array) ? names.map((name) => Buffer.from(name)) : undefined;
-  } catch {
-    return undefined;
+    if (!isThere || names.indexOf(name) !== names.lastIndexOf(name)) throw notUtf8(Buffer.from(folderName + name));
   }
 }
 
 /** Where a symlink leads, as it says. */
 function linkTarget(path: string, name: string): string {
-  let target: string;
   try {
-    target = readlinkSync(path);
+    const target = readlinkSync(path);
+    if (!target.includes(replacement)) return target;
+    const raw: unknown = readlinkSync(path, { encoding: "buffer" });
+    // Deno gives text here, too; but it has thrown by now if that were not what the link says.
+    if (!(raw instanceof Uint8Array) || Buffer.from(target).equals(raw)) return target;
   } catch (error) {
-    throw unreadable(name, error);
+    // Deno throws an error without a code for a target that is no UTF-8.
+    if ((error as NodeJS.ErrnoException).code !== undefined) throw unreadable(name, error);
   }
-  if (!target.includes(replacement)) return target;
-  let raw: unknown;
-  try {
-    raw = readlinkSync(path, { encoding: "buffer" });
-  } catch {
-    // this runtime tells no bytes
-  }
-  if (raw instanceof Uint8Array && Buffer.from(target).equals(raw)) return target;
   throw new Fault(
     "NAME_NOT_UTF8",
-    `Cannot capture the symlink "${name}" as its target must be UTF-8: current value is "${target}"`,
+    `Cannot capture the symlink "${name}" as its target must be UTF-8: current value is not`,
   );
 }

@@ -20,10 +20,14 @@ export interface OutboxOptions {
 }
 
 interface Parcel {
-  readonly bytes?: Uint8Array;
-  /** Of the file that holds the bytes, when they are not at hand. */
-  readonly path?: string;
+  readonly bytes: Uint8Array;
   readonly isFile: boolean;
+}
+
+/** Blobs that should be there, and in the same order the files that hold their bytes. */
+class Known {
+  readonly digests = new Set<Digest>();
+  readonly paths: string[] = [];
 }
 
 /** One question to the store is about at most so many blobs. */
@@ -44,7 +48,7 @@ export class Outbox {
   #offered = new Set<Digest>();
   #batch = new Map<Digest, Parcel>();
   #batchBytes = 0;
-  #known = new Map<Digest, Parcel>();
+  #known = new Known();
   #sending = new Set<Promise<void>>();
   #waitingBytes = 0;
   #failure: { readonly error: unknown } | undefined;
@@ -65,10 +69,11 @@ export class Outbox {
 
   /** Takes the name of bytes that a file should hold; it is read only if the store lacks them. */
   offerKnown(digest: Digest, path: string): void {
-    if (this.#offered.has(digest)) return;
-    this.#offered.add(digest);
-    this.#known.set(digest, { path, isFile: true });
-    if (this.#known.size >= knownBlobsMax) this.#sendKnown();
+    const { digests, paths } = this.#known;
+    digests.add(digest);
+    if (digests.size === paths.length) return; // it was there
+    paths.push(path);
+    if (paths.length >= knownBlobsMax) this.#sendKnown();
   }
 
   /**
@@ -126,20 +131,19 @@ export class Outbox {
 
   #sendBatch(): void {
     if (this.#batch.size === 0) return;
-    const bytes = this.#batchBytes;
-    this.#send(this.#batch, bytes);
+    this.#send(this.#deliver(this.#batch), this.#batchBytes);
     this.#batch = new Map();
     this.#batchBytes = 0;
   }
 
   #sendKnown(): void {
-    if (this.#known.size === 0) return;
-    this.#send(this.#known, 0);
-    this.#known = new Map();
+    if (this.#known.paths.length === 0) return;
+    this.#send(this.#deliverKnown(this.#known), 0);
+    this.#known = new Known();
   }
 
-  #send(parcels: ReadonlyMap<Digest, Parcel>, bytes: number): void {
-    const sent = this.#deliver(parcels).catch((error: unknown) => {
+  #send(delivery: Promise<void>, bytes: number): void {
+    const sent = delivery.catch((error: unknown) => {
       this.#failure ??= { error };
     }).finally(() => {
       this.#waitingBytes -= bytes;
@@ -150,29 +154,31 @@ export class Outbox {
 
   async #deliver(parcels: ReadonlyMap<Digest, Parcel>): Promise<void> {
     const { blobs, signal } = this.#options;
-    const missing = await blobs.missing(new Set(parcels.keys()));
     const puts: Promise<void>[] = [];
-    const byPath: [Digest, string][] = [];
-    for (const digest of missing) {
-      const { bytes, path, isFile } = parcels.get(digest)!;
-      if (bytes === undefined) {
-        byPath.push([digest, path!]);
-        continue;
-      }
+    for (const digest of await blobs.missing(new Set(parcels.keys()))) {
+      const { bytes, isFile } = parcels.get(digest)!;
       puts.push(blobs.put(digest, bytes, signal === undefined ? {} : { signal }));
       this.#count(digest, isFile);
     }
     await allOrFirstFailure(puts);
-    for (const [digest, path] of byPath) await this.#deliverKnown(digest, path);
+  }
+
+  async #deliverKnown({ digests, paths }: Known): Promise<void> {
+    const missing = await this.#options.blobs.missing(digests);
+    if (missing.size === 0) return;
+    let place = 0;
+    for (const digest of digests) {
+      const path = paths[place++]!;
+      if (missing.has(digest) && !this.#offered.has(digest)) await this.#deliverFile(digest, path);
+    }
   }
 
   /** One at a time: this is for the rare blobs that a store has lost, or that another store has. */
-  async #deliverKnown(digest: Digest, path: string): Promise<void> {
+  async #deliverFile(digest: Digest, path: string): Promise<void> {
     const { blobs, signal } = this.#options;
     signal?.throwIfAborted();
     try {
       if (sizeOf(digest) > wholeBytesMax) {
-        this.#offered.delete(digest);
         return await this.sendLarge(digest, path, true);
       }
       const bytes = await readFile(path);

@@ -1,0 +1,523 @@
+import { execFileSync } from "node:child_process";
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type Digest, emptyDigest, sizeOf } from "../../../src/domain/digest.ts";
+import { realClock } from "../../../src/runtime/clock.ts";
+import { type Blobs, digestOf, readBlob } from "../../../src/snapshots/blobs/blobs.ts";
+import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
+import { capture, type CaptureOptions, captureOutputs } from "../../../src/snapshots/trees/capture.ts";
+import { lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
+import { git, temporaryFolder, writeTree } from "./git_repositories.ts";
+
+let dir: string;
+let remove: () => void;
+let blobs: Blobs;
+beforeEach(() => {
+  ({ dir, remove } = temporaryFolder());
+  blobs = memoryBlobs();
+});
+afterEach(() => remove());
+
+const captured = (options: Partial<CaptureOptions> = {}) => capture({ dir, blobs, clock: realClock, ...options });
+
+async function pathsOf(snapshot: Digest, from = blobs): Promise<string[]> {
+  const paths: string[] = [];
+  for await (const { path, node } of walk(from, snapshot)) paths.push(node.kind === "directory" ? `${path}/` : path);
+  return paths.sort();
+}
+const textAt = async (snapshot: Digest, path: string): Promise<string> => {
+  const node = await lookup(blobs, snapshot, path);
+  if (node.kind !== "file") throw new Error(`${path} is a ${node.kind}`);
+  return Buffer.from(await readBlob(blobs, node.digest, 1e9)).toString();
+};
+
+/** Files whose times are long past, so that the stat cache may trust them. */
+function age(...paths: string[]): void {
+  for (const path of paths) utimesSync(join(dir, path), 1e9, 1e9);
+}
+/** The stat cache trusts a file only when its ctime, too, is past; a clock that is ahead makes it so. */
+const laterClock = { ...realClock, now: () => realClock.now() + 10_000 };
+
+function counted(inner: Blobs): { readonly blobs: Blobs; readonly puts: Digest[]; readonly asked: Digest[] } {
+  const puts: Digest[] = [];
+  const asked: Digest[] = [];
+  return {
+    puts,
+    asked,
+    blobs: {
+      ...inner,
+      put(digest, bytes, options) {
+        puts.push(digest);
+        return inner.put(digest, bytes, options);
+      },
+      missing(digests) {
+        asked.push(...digests);
+        return inner.missing(digests);
+      },
+    },
+  };
+}
+
+describe("capture()", () => {
+  test("keeps contents, execute bits, symlinks as they are, and empty folders", async () => {
+    writeTree(dir, { "src/a.txt": "hello", "src/run.sh": "#!/bin/sh\n", "é/😀": "" });
+    chmodSync(join(dir, "src/run.sh"), 0o700);
+    mkdirSync(join(dir, "empty/inner"), { recursive: true });
+    symlinkSync("../nowhere", join(dir, "src/dangling"));
+    symlinkSync("\ufffd", join(dir, "src/replaced"));
+    symlinkSync("src", join(dir, "folder"));
+
+    const report = await captured();
+
+    expect(await pathsOf(report.snapshot)).toEqual(
+      [
+        "empty/",
+        "empty/inner/",
+        "folder",
+        "src/",
+        "src/a.txt",
+        "src/dangling",
+        "src/replaced",
+        "src/run.sh",
+        "é/",
+        "é/😀",
+      ].sort(),
+    );
+    expect(await textAt(report.snapshot, "src/a.txt")).toBe("hello");
+    expect(await lookup(blobs, report.snapshot, "src/run.sh")).toMatchObject({ kind: "file", executable: true });
+    expect(await lookup(blobs, report.snapshot, "src/a.txt")).toMatchObject({ executable: false });
+    expect(await lookup(blobs, report.snapshot, "src/dangling")).toMatchObject({ target: "../nowhere" });
+    expect(await lookup(blobs, report.snapshot, "folder")).toMatchObject({ kind: "symlink", target: "src" });
+    expect(await lookup(blobs, report.snapshot, "é/😀")).toMatchObject({ digest: emptyDigest });
+    expect(report).toMatchObject({ files: 3, bytes: 15, leftOut: [], changedWhileRead: [] });
+  });
+
+  test("of an empty folder is the empty digest", async () => {
+    expect((await captured()).snapshot).toBe(emptyDigest);
+  });
+
+  test("gives one digest for equal folders, whatever their times and where they are", async () => {
+    writeTree(dir, { "one/a/b": "1", "one/c": "2", "two/c": "2", "two/a/b": "1" });
+    age("one/c");
+    const one = await captured({ dir: join(dir, "one") });
+    const two = await captured({ dir: join(dir, "two") });
+    expect(two.snapshot).toBe(one.snapshot);
+    expect(two).toMatchObject({ files: 2, sentFiles: 0, sentBytes: 0 });
+    expect(one).toMatchObject({ sentFiles: 2 });
+  });
+
+  test("leaves out .git, and .env files even if they are tracked, and says so", async () => {
+    git(dir, ["init", "-q"]);
+    writeTree(dir, { ".env": "SECRET", "a/.env.local": "SECRET", "a/b": "", ".envrc": "SECRET", "env": "" });
+    git(dir, ["add", "-f", ".env"]);
+    const report = await captured();
+    expect(await pathsOf(report.snapshot)).toEqual(["a/", "a/b", "env"]);
+    expect(report.leftOut.toSorted()).toEqual([".env", ".envrc", ".git", "a/.env.local"]);
+    expect(report.leftOutCount).toBe(4);
+  });
+
+  test("captures what is included by name, whatever the rules say, and nothing else with it", async () => {
+    git(dir, ["init", "-q"]);
+    writeTree(dir, {
+      ".gitignore": "dist\n*.log\n",
+      ".env": "1",
+      "dist/app/main.js": "",
+      "dist/app/.env": "1",
+      "dist/other.js": "",
+      "deep/.env.d/one": "",
+      "deep/.env.d/two": "",
+      "x.log": "",
+    });
+    const report = await captured({ include: ["dist/app", "./deep/.env.d/one", ".env"] });
+    expect(await pathsOf(report.snapshot)).toEqual([
+      ".env",
+      ".gitignore",
+      "deep/",
+      "deep/.env.d/",
+      "deep/.env.d/one",
+      "dist/",
+      "dist/app/",
+      "dist/app/main.js",
+    ]);
+  });
+
+  test("refuses to include what is not there or outside", async () => {
+    await expect(captured({ include: ["nope"] })).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
+    await expect(captured({ include: ["../x"] })).rejects.toMatchObject({ code: "PATH_INVALID" });
+    await expect(captured({ dir: join(dir, "nope") })).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
+  });
+
+  test("without the ignore rules captures all but .git and .env files", async () => {
+    git(dir, ["init", "-q"]);
+    writeTree(dir, { ".gitignore": "*", "a.log": "", ".env": "" });
+    expect(await pathsOf((await captured({ ignoreRules: false })).snapshot)).toEqual([".gitignore", "a.log"]);
+  });
+
+  test("keeps an empty folder, and leaves out one in which everything is left out", async () => {
+    writeTree(dir, { ".gitignore": "*.log\n", "logs/a.log": "", "deep/er/b.log": "" });
+    mkdirSync(join(dir, "empty"));
+    expect(await pathsOf((await captured()).snapshot)).toEqual([".gitignore", "empty/"]);
+  });
+
+  test("leaves out sockets and pipes, without waiting for them, and says so", async () => {
+    writeTree(dir, { "a": "" });
+    execFileSync("mkfifo", [join(dir, "pipe")]);
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(join(dir, "socket"), resolve));
+    const report = await captured();
+    await new Promise((resolve) => server.close(resolve));
+    expect(await pathsOf(report.snapshot)).toEqual(["a"]);
+    expect(report.leftOut).toEqual(["pipe", "socket"]);
+  });
+
+  test("refuses a name that is not UTF-8 by its bytes, and takes one that has a U+FFFD", async () => {
+    writeTree(dir, { "ok/\ufffd": "" });
+    expect(await pathsOf((await captured()).snapshot)).toEqual(["ok/", "ok/\ufffd"]);
+    execFileSync("sh", ["-c", `touch "$(printf 'sub\\351')"`], { cwd: dir });
+    await expect(captured()).rejects.toMatchObject({
+      code: "NAME_NOT_UTF8",
+      message: expect.stringMatching(/sub\\x(e9|ef\\xbf\\xbd)/),
+    });
+  });
+
+  test("refuses a symlink whose target is not UTF-8", async () => {
+    execFileSync("sh", ["-c", `ln -s "$(printf 'sub\\351')" link`], { cwd: dir });
+    await expect(captured()).rejects.toMatchObject({
+      code: "NAME_NOT_UTF8",
+      message: expect.stringContaining('"link"'),
+    });
+  });
+
+  test("names a file that it cannot read", async () => {
+    if (process.getuid?.() === 0) {
+      // Root reads everything; a folder that loops is unreadable for anyone.
+      writeTree(dir, { "a": "" });
+      const failing: Blobs = { ...blobs, missing: () => Promise.reject(new Error("store away")) };
+      await expect(captured({ blobs: failing })).rejects.toThrow("store away");
+      return;
+    }
+    writeTree(dir, { "locked/secret.txt": "x" });
+    chmodSync(join(dir, "locked/secret.txt"), 0);
+    await expect(captured()).rejects.toMatchObject({
+      code: "CAPTURE_FAILED",
+      message: expect.stringContaining('"locked/secret.txt"'),
+    });
+  });
+
+  test("passes on what the store throws, after all that was under way has ended", async () => {
+    for (let i = 0; i < 700; i++) writeTree(dir, { [`f${i}`]: `${i}` });
+    let under = 0;
+    const full: Blobs = {
+      ...blobs,
+      async put() {
+        under++;
+        await new Promise((resolve) => setImmediate(resolve));
+        under--;
+        throw new Error("disk full");
+      },
+    };
+    await expect(captured({ blobs: full })).rejects.toThrow("disk full");
+    expect(under).toBe(0);
+  });
+
+  test("ends with the signal's reason when it is aborted", async () => {
+    for (let i = 0; i < 200; i++) writeTree(dir, { [`f${i}`]: `${i}` });
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    await expect(captured({ signal: controller.signal, onProgress: () => controller.abort(reason) })).rejects.toBe(
+      reason,
+    );
+  });
+
+  test("tells its progress and ends it with the totals", async () => {
+    for (let i = 0; i < 200; i++) writeTree(dir, { [`f${i}`]: `${i}` });
+    const seen: number[] = [];
+    const report = await captured({ onProgress: ({ files }) => seen.push(files) });
+    expect(seen.length).toBeGreaterThan(2);
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+    expect(seen.at(-1)).toBe(report.files);
+  });
+
+  test("sends each content once, asks in groups, and sends nothing that the store has", async () => {
+    for (let i = 0; i < 1200; i++) writeTree(dir, { [`d${i % 3}/f${i}`]: `${i % 600}` });
+    const first = counted(blobs);
+    await captured({ blobs: first.blobs });
+    expect(first.puts).toHaveLength(new Set(first.puts).size);
+    expect(first.puts).toHaveLength(600 + 4);
+    const second = counted(blobs);
+    await captured({ blobs: second.blobs });
+    expect(second.puts).toEqual([]);
+    expect(second.asked.length).toBe(604);
+  });
+});
+
+describe("capture() of a file that changes while it is read", () => {
+  /** Calls `change` whenever the large file has been hashed. */
+  const hashedThen = (change: (time: number) => void) => {
+    let times = 0;
+    return (path: string): Promise<Digest> => {
+      const digest = digestOf(readFileSync(path));
+      change(++times);
+      return Promise.resolve(digest);
+    };
+  };
+  const large = "x".repeat(5 * 1024 * 1024);
+
+  test("reads it again, captures the last reading and names the file", async () => {
+    writeTree(dir, { "big": large });
+    const report = await captured({
+      hashFile: hashedThen((time) => {
+        if (time <= 2) writeFileSync(join(dir, "big"), `${large}${time}`);
+      }),
+    });
+    expect(report.changedWhileRead).toEqual(["big"]);
+    expect((await textAt(report.snapshot, "big")).slice(large.length)).toBe("2");
+    expect(report.bytes).toBe(large.length + 1);
+  });
+
+  test("captures a file that never stops growing as it was at one look", async () => {
+    writeTree(dir, { "log": large });
+    const report = await captured({ hashFile: hashedThen(() => appendFileSync(join(dir, "log"), "more")) });
+    expect(report.changedWhileRead).toEqual(["log"]);
+    expect(await textAt(report.snapshot, "log")).toMatch(/^x+(more)*$/);
+  });
+
+  test("gives up on one that is rewritten again and again, naming it", async () => {
+    writeTree(dir, { "big": large });
+    const rewritten = hashedThen((time) => writeFileSync(join(dir, "big"), `${time}${large}`));
+    await expect(captured({ hashFile: rewritten })).rejects.toMatchObject({
+      code: "CAPTURE_FAILED",
+      message: expect.stringContaining('"big"'),
+    });
+  });
+
+  test("leaves out one that is gone before it is read, and names it", async () => {
+    writeTree(dir, { "big": large, "small": "" });
+    const report = await captured({
+      hashFile: (path) => {
+        rmSync(path);
+        return Promise.resolve(digestOf(readFileSync(path)));
+      },
+    });
+    expect(await pathsOf(report.snapshot)).toEqual(["small"]);
+    expect(report.changedWhileRead).toEqual(["big"]);
+  });
+});
+
+describe("capture() of a large file", () => {
+  test("passes it through in chunks", async () => {
+    const size = 24 * 1024 * 1024;
+    writeFileSync(join(dir, "big"), Buffer.alloc(size, 7));
+    let largestChunk = 0;
+    const streaming: Blobs = {
+      ...blobs,
+      async put(digest, bytes) {
+        if (bytes instanceof Uint8Array) return;
+        let length = 0;
+        for await (const chunk of bytes) {
+          largestChunk = Math.max(largestChunk, chunk.length);
+          length += chunk.length;
+        }
+        expect(length).toBe(sizeOf(digest));
+      },
+    };
+    const report = await captured({ blobs: streaming });
+    expect(report).toMatchObject({ bytes: size, sentFiles: 1 });
+    expect(largestChunk).toBeLessThanOrEqual(1024 * 1024);
+  });
+
+  test("uses the store's own way to take a file, if there is one", async () => {
+    writeFileSync(join(dir, "big"), Buffer.alloc(5 * 1024 * 1024, 1));
+    const taken: string[] = [];
+    const report = await captured({
+      putFile: async (path, { expected }) => {
+        taken.push(path);
+        await blobs.put(expected, readFileSync(path));
+        return expected;
+      },
+    });
+    expect(taken).toEqual([join(dir, "big")]);
+    expect(report.sentFiles).toBe(1);
+  });
+});
+
+describe("capture() with an index of what was read before", () => {
+  const indexPath = () => join(dir, "../", `${dir.split("/").at(-1)}.index`);
+  const warm = (options: Partial<CaptureOptions> = {}) =>
+    captured({ indexPath: indexPath(), clock: laterClock, ...options });
+  afterEach(() => rmSync(indexPath(), { force: true }));
+
+  test("reads only what has changed, and captures the same as without", async () => {
+    writeTree(dir, { "a/one": "1", "a/two": "2", "b/three": "3", "c": "4" });
+    await warm();
+    writeTree(dir, { "a/two": "changed", "b/new": "5" });
+    rmSync(join(dir, "c"));
+    const report = await warm();
+    expect(report).toMatchObject({ files: 4, sentFiles: 2 });
+    expect(report.snapshot).toBe((await captured()).snapshot);
+    expect(await textAt(report.snapshot, "a/two")).toBe("changed");
+  });
+
+  test("does not read unchanged files at all", async () => {
+    const large = Buffer.alloc(5 * 1024 * 1024, 1);
+    writeFileSync(join(dir, "big"), large);
+    writeTree(dir, { "after": "" });
+    let hashed = 0;
+    const hashFile = (path: string): Promise<Digest> => {
+      hashed++;
+      return Promise.resolve(digestOf(readFileSync(path)));
+    };
+    const first = await warm({ hashFile });
+    const second = await warm({ hashFile });
+    expect(hashed).toBe(1);
+    expect(second.snapshot).toBe(first.snapshot);
+  });
+
+  test("notices a change that keeps size and time of change", async () => {
+    writeTree(dir, { "a": "one" });
+    age("a");
+    await warm();
+    // The clock here is ahead, so wait for what it pretends: another time of the last change than before.
+    const { ctimeMs } = lstatSync(join(dir, "a"));
+    await vi.waitFor(() => {
+      writeTree(dir, { "a": "two" });
+      age("a");
+      expect(lstatSync(join(dir, "a")).ctimeMs).not.toBe(ctimeMs);
+    }, { timeout: 5000, interval: 20 });
+    expect(await textAt((await warm()).snapshot, "a")).toBe("two");
+  });
+
+  test("does not trust what changed just before it was read", async () => {
+    writeTree(dir, { "a": "one" });
+    await warm({ clock: realClock });
+    let asked = 0;
+    const report = await warm({
+      clock: realClock,
+      blobs: {
+        ...blobs,
+        missing(digests) {
+          asked += digests.size;
+          return blobs.missing(digests);
+        },
+      },
+    });
+    expect(asked).toBe(2);
+    expect(report.files).toBe(1);
+  });
+
+  test("sends everything again to a store that has lost it, or that is another", async () => {
+    writeTree(dir, { "a/one": "1", "two": "2" });
+    const before = await warm();
+    const other = memoryBlobs();
+    const report = await warm({ blobs: other });
+    expect(report).toMatchObject({ snapshot: before.snapshot, sentFiles: 2 });
+    expect(await pathsOf(report.snapshot, other)).toEqual(["a/", "a/one", "two"]);
+  });
+
+  test("starts afresh from an index that is damaged or of another folder", async () => {
+    writeTree(dir, { "a/one": "1", "two": "2" });
+    const before = await warm();
+    const bytes = readFileSync(indexPath());
+    for (const damaged of [bytes.subarray(0, 10), Buffer.alloc(100), Buffer.concat([bytes, bytes])]) {
+      writeFileSync(indexPath(), damaged);
+      expect((await warm()).snapshot).toBe(before.snapshot);
+    }
+    const flipped = Buffer.from(bytes);
+    flipped[flipped.length >> 1]! ^= 1;
+    writeFileSync(indexPath(), flipped);
+    expect((await warm()).snapshot).toBe(before.snapshot);
+    writeTree(dir, { "a/two": "of the inner folder" });
+    expect((await warm({ dir: join(dir, "a") })).files).toBe(2);
+  });
+
+  test("is not believed when a file holds something else than it says", async () => {
+    writeTree(dir, { "a": "one" });
+    await warm();
+    // Another store asks for the bytes; the file changes between the look and the reading.
+    const other = memoryBlobs();
+    let isFirst = true;
+    const report = await warm({
+      blobs: {
+        ...other,
+        missing(digests) {
+          if (isFirst) writeTree(dir, { "a": "new" });
+          isFirst = false;
+          return other.missing(digests);
+        },
+      },
+    });
+    const node = await lookup(other, report.snapshot, "a");
+    expect(node).toMatchObject({ digest: digestOf(Buffer.from("new")) });
+  });
+});
+
+describe("captureOutputs()", () => {
+  const outputs = (...paths: string[]) => captureOutputs({ dir, paths, blobs, clock: realClock });
+
+  test("has the declared paths at their places and nothing else", async () => {
+    writeTree(dir, { "out/a": "1", "out/deep/b": "2", "out/.env": "3", "src/c": "4", "report.xml": "5", "x": "" });
+    symlinkSync("nowhere", join(dir, "out/link"));
+    mkdirSync(join(dir, "out/empty"));
+    expect(await pathsOf(await outputs("out", "report.xml", "out/deep/b"))).toEqual(
+      ["out/", "out/.env", "out/a", "out/deep/", "out/deep/b", "out/empty/", "out/link", "report.xml"].sort(),
+    );
+    expect(await pathsOf(await outputs("out/deep/b", "./src//c/"))).toEqual([
+      "out/",
+      "out/deep/",
+      "out/deep/b",
+      "src/",
+      "src/c",
+    ]);
+    expect(await pathsOf(await outputs("out/link"))).toEqual(["out/", "out/link"]);
+  });
+
+  test("of the folder itself is all of it, and of nothing is the empty tree", async () => {
+    writeTree(dir, { "a": "1", ".git/config": "" });
+    expect(await pathsOf(await outputs(""))).toEqual([".git/", ".git/config", "a"]);
+    expect(await outputs()).toBe(emptyDigest);
+  });
+
+  test("names every path where nothing is", async () => {
+    writeTree(dir, { "a": "1" });
+    await expect(outputs("a", "out/b", "c", "a/d")).rejects.toMatchObject({
+      code: "OUTPUT_MISSING",
+      message: expect.stringMatching(/"a\/d", "out\/b", "c" are not there/),
+    });
+    await expect(outputs("c")).rejects.toThrow('"c" is not there');
+  });
+
+  test.each(["../a", "/etc/passwd", "out/../../a", "out/..", "a\0"])("refuses the path %j", async (path) => {
+    await expect(outputs(path)).rejects.toMatchObject({ code: "PATH_INVALID" });
+  });
+
+  test("never goes through a symlink", async () => {
+    writeTree(dir, { "real/a": "1" });
+    symlinkSync("/etc", join(dir, "etc"));
+    symlinkSync("real", join(dir, "link"));
+    await expect(outputs("etc/passwd")).rejects.toMatchObject({
+      code: "PATH_INVALID",
+      message: expect.stringContaining('"etc"'),
+    });
+    await expect(outputs("link/a")).rejects.toMatchObject({ code: "PATH_INVALID" });
+  });
+
+  test("leaves nothing behind in the folder", async () => {
+    writeTree(dir, { "a": "1" });
+    await outputs("a");
+    expect(existsSync(join(dir, "a"))).toBe(true);
+    expect(await pathsOf(await outputs(""))).toEqual(["a"]);
+  });
+});
