@@ -41,7 +41,7 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
   /** In the order of their arrival, and so of their deadlines. */
   const held: { readonly socket: Socket; readonly untilMs: number }[] = [];
   let taker: ChildProcess | undefined;
-  /** Given to a channel that has not yet said that it is written. */
+  /** On its way: the taker has not yet said that it has it. */
   let leaving: { readonly socket: Socket; readonly to: ChildProcess } | undefined;
   let cancelExpiry: (() => void) | undefined;
 
@@ -55,20 +55,19 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
     if (cancelExpiry === undefined && held[0] !== undefined) cancelExpiry = clock.at(held[0].untilMs, expire);
   }
 
-  /** One at a time, as a channel passes them on in any case: what waits here is not lost with a taker. */
+  /**
+   * One at a time. A channel passes them on like that in any case, and what it queues meanwhile would be lost with the
+   * taker: worse, Deno would leak it.
+   */
   function handOver(): void {
     if (taker === undefined || leaving !== undefined) return;
     const socket = held.shift()?.socket;
     if (socket === undefined) return;
-    const passage = { socket, to: taker };
-    leaving = passage;
+    leaving = { socket, to: taker };
     const message: DoorMessage = { type: "socket" };
-    taker.send(message, socket, {}, (error) => {
-      if (leaving !== passage) return;
-      leaving = undefined;
-      if (error) socket.destroy();
-      handOver();
-    });
+    // Kept open, and closed here once it is written: the message holds the descriptor from then on, until it is read or
+    // its reader is gone. A runtime that is to close it waits for a receipt instead: Node for ever when the reader dies.
+    taker.send(message, socket, { keepOpen: true }, () => socket.destroy());
   }
 
   const server = createServer({ pauseOnConnect: true }, (socket) => {
@@ -95,25 +94,23 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
       const leave = (): void => {
         if (taker === child) taker = undefined;
         if (leaving?.to !== child) return;
-        // Perhaps it has read from it, perhaps not: nobody may read on.
+        // Perhaps it was handed over and read from, perhaps not: nobody may read on.
         leaving.socket.destroy();
         leaving = undefined;
         handOver();
-      };
-      const onExit = (): void => {
-        leave();
-        // The runtime keeps the last descriptor until its receipt is confirmed, and does not let go by itself.
-        if (child.connected) child.disconnect();
       };
       child.on("message", (message: unknown) => {
         if (isDoorMessage(message, "sockets.take")) {
           taker = child;
           handOver();
-        } else if (isDoorMessage(message, "sockets.hold") && taker === child) {
-          taker = undefined;
+        } else if (isDoorMessage(message, "sockets.hold")) {
+          if (taker === child) taker = undefined;
+        } else if (isDoorMessage(message, "socket.taken") && leaving?.to === child) {
+          leaving = undefined;
+          handOver();
         }
       });
-      child.on("disconnect", leave).on("exit", onExit);
+      child.on("disconnect", leave).on("exit", leave);
     },
     close() {
       cancelExpiry?.();

@@ -97,10 +97,11 @@ export function superviseProcesses(options: SupervisorOptions): ProcessSuperviso
         if (clock.now() - startedAtMs >= longLifeMs) nextDelayMs = 0;
         restartLater(why);
       };
-      started.on(
-        "exit",
-        (code, signal) => onEnd(signal === null ? `it exited with ${code}` : `it was killed by ${signal}`),
-      );
+      started.on("exit", (code, signal) => {
+        // Deno does not notice by itself that nobody is at the other end of the channel.
+        if (started.connected) started.disconnect();
+        onEnd(signal === null ? `it exited with ${code}` : `it was killed by ${signal}`);
+      });
       started.on("error", (error) => {
         // Also says that a message could not be sent to a child that is dying; then the exit follows.
         if (started.pid === undefined) onEnd(`it could not be started: ${error.message}`);

@@ -88,8 +88,10 @@ export type DoorMessage =
   | { readonly type: "sockets.take" }
   /** To the door: keep them; this process is about to stop. */
   | { readonly type: "sockets.hold" }
-  /** From the door, with a socket. */
-  | { readonly type: "socket" };
+  /** From the door, with a socket; the next one comes when this one is taken. */
+  | { readonly type: "socket" }
+  /** To the door: the socket has arrived. */
+  | { readonly type: "socket.taken" };
 
 export const isDoorMessage = (message: unknown, type: DoorMessage["type"]): boolean =>
   typeof message === "object" && message !== null && "type" in message && message.type === type;
@@ -104,8 +106,10 @@ export function receiveSockets(options: Takers & { readonly clock: Clock }): () 
     if (process.connected) process.send?.(message);
   };
   process.on("message", (message: unknown, socket: unknown) => {
+    if (!isDoorMessage(message, "socket")) return;
+    say({ type: "socket.taken" });
     // Without a socket: its peer had gone before it could be passed on.
-    if (isDoorMessage(message, "socket") && socket) sniffSocket(socket as Socket, options, options.clock);
+    if (socket) sniffSocket(socket as Socket, options, options.clock);
   });
   say({ type: "sockets.take" });
   return () => say({ type: "sockets.hold" });
