@@ -33,6 +33,8 @@ const sealFormat = 1;
 const leafActors = 24;
 /** A leaf is ended by the entry that makes it longer than this. */
 const leafBytes = 1024 * 1024;
+/** A story of so many entries is held in memory. */
+const shortEntries = 100;
 const leafBytesMax = 32 * 1024 * 1024;
 const manifestBytesMax = 64 * 1024 * 1024;
 
@@ -79,36 +81,39 @@ export interface SealOptions {
 /** Stores the leaves and the manifest. @returns the root: the digest of the manifest. */
 export async function sealTree({ states, addresses, blobs, digests }: SealOptions): Promise<Digest> {
   const { firstSeq, lastSeq } = await states.bounds();
+  const actors = await actorsUnder(states, addresses, firstSeq, lastSeq);
   const leaves: Digest[] = [];
-  let actors = 0;
   let entries = 0;
-  let leaf: Record<string, unknown>[] = [];
-  let bytes = 0;
-  let actorsOfLeaf = 0;
-  const endLeaf = async (): Promise<void> => {
-    if (leaf.length > 0) leaves.push(await writeBlob(blobs, encodePlain(leaf)));
-    leaf = [];
-    bytes = 0;
-    actorsOfLeaf = 0;
-  };
-  for (const [actor, isOlder] of await actorsUnder(states, addresses, firstSeq, lastSeq)) {
-    for await (const entry of storyOf(states, actor, isOlder, firstSeq, lastSeq)) {
-      const map = entryMap(entry);
-      leaf.push(map);
-      entries++;
-      bytes += encodePlain(map).length;
-      if (bytes > leafBytes) await endLeaf();
+  for (let from = 0; from < actors.length; from += leafActors) {
+    // Short stories are read side by side, so that they wait for the disk together.
+    const stories = await Promise.all(
+      actors.slice(from, from + leafActors).map((actor) => {
+        const story = storyOf(states, actor, firstSeq, lastSeq);
+        return actor.entries <= shortEntries ? collect(story) : story;
+      }),
+    );
+    let leaf: Uint8Array[] = [];
+    let bytes = 0;
+    for (const story of stories) {
+      for await (const entry of story) {
+        const encoded = encodePlain(entryMap(entry));
+        leaf.push(encoded);
+        bytes += encoded.length;
+        entries++;
+        if (bytes <= leafBytes) continue;
+        leaves.push(await writeBlob(blobs, arrayOf(leaf)));
+        leaf = [];
+        bytes = 0;
+      }
     }
-    actors++;
-    actorsOfLeaf++;
-    if (actorsOfLeaf >= leafActors) await endLeaf();
+    if (leaf.length > 0) leaves.push(await writeBlob(blobs, arrayOf(leaf)));
+    await setImmediate();
   }
-  await endLeaf();
   const absent = await blobs.missing(digests);
   const manifest: SealedManifest = {
     format: sealFormat,
     addresses: [...addresses].sort(),
-    actors,
+    actors: actors.length,
     entries,
     leaves,
     blobs: [...digests].filter((one) => !absent.has(one)).sort(),
@@ -117,37 +122,68 @@ export async function sealTree({ states, addresses, blobs, digests }: SealOption
   return await writeBlob(blobs, encodePlain(manifest));
 }
 
-/** The actors in byte order, with whether the history still needs the entry before it. */
+/** A CBOR array of items that are encoded (RFC 8949, major type 4, shortest form). */
+function arrayOf(items: readonly Uint8Array[]): Uint8Array {
+  const { length } = items;
+  const head = length < 24
+    ? Buffer.of(0x80 + length)
+    : length < 2 ** 8
+    ? Buffer.of(0x98, length)
+    : length < 2 ** 16
+    ? Buffer.of(0x99, length >> 8, length & 0xff)
+    : Buffer.of(0x9a, length >>> 24, (length >> 16) & 0xff, (length >> 8) & 0xff, length & 0xff);
+  return Buffer.concat([head, ...items]);
+}
+
+interface SealedActor {
+  readonly address: string;
+  /** In the kept history. */
+  entries: number;
+  /** Whether the entry before the kept history belongs to it. */
+  isOlder: boolean;
+}
+
+/** The actors in byte order. */
 async function actorsUnder(
   states: States,
   addresses: readonly string[],
   firstSeq: number,
   lastSeq: number,
-): Promise<[string, boolean][]> {
-  const found = new Map<string, boolean>();
+): Promise<SealedActor[]> {
+  const found = new Map<string, SealedActor>();
+  const actorAt = (address: string): SealedActor => {
+    const actor = found.get(address) ?? { address, entries: 0, isOlder: false };
+    found.set(address, actor);
+    return actor;
+  };
   for (const prefix of addresses) {
-    for await (const entry of states.history(prefix, { toSeq: lastSeq })) found.set(entry.address, false);
+    for await (const entry of states.history(prefix, { toSeq: lastSeq })) actorAt(entry.address).entries++;
     if (firstSeq === 1) continue;
     for await (const entry of states.cut(firstSeq, prefix)) {
       const isAsked = prefix.endsWith("/") || entry.address === prefix;
-      if (isAsked && entry.seq < firstSeq) found.set(entry.address, true);
+      if (isAsked && entry.seq < firstSeq) actorAt(entry.address).isOlder = true;
     }
   }
-  return [...found].sort(([a], [b]) => (a < b ? -1 : 1));
+  return [...found.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+}
+
+async function collect(story: AsyncIterable<Entry>): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for await (const entry of story) entries.push(entry);
+  return entries;
 }
 
 /** All that is kept of one actor, oldest first: where the kept history begins, then every step. */
 async function* storyOf(
   states: States,
-  actor: string,
-  isOlder: boolean,
+  { address, isOlder }: SealedActor,
   firstSeq: number,
   lastSeq: number,
 ): AsyncGenerator<Entry> {
   if (isOlder) {
-    for await (const entry of states.cut(firstSeq, actor)) if (entry.address === actor) yield entry;
+    for await (const entry of states.cut(firstSeq, address)) if (entry.address === address) yield entry;
   }
-  yield* states.history(actor, { afterSeq: firstSeq - 1, toSeq: lastSeq });
+  yield* states.history(address, { afterSeq: firstSeq - 1, toSeq: lastSeq });
 }
 
 /** A sealed tree as it lies in a store. */
@@ -179,11 +215,24 @@ const magic = Buffer.from("scootjob", "latin1");
 const kinds = { manifest: 1, leaf: 2, blob: 3, end: 255 } as const;
 type Kind = typeof kinds[keyof typeof kinds];
 const partHeaderBytes = 41;
+/** What a small part costs, as if it were so many bytes: fflate makes tables for each. */
+const partCostBytes = 16 * 1024;
 const frameBytesMax = 64 * 1024;
 /** fflate turns so many bytes into at most 1032 times as many, at once. */
 const inflateStepBytes = 1024;
 /** Bytes deflated or inflated between two looks at the event loop: about 10 ms. */
-const turnBytes = 512 * 1024;
+const turnBytes = 256 * 1024;
+
+/** Gives others their turn between large amounts of work. */
+function turns(): (bytes: number) => Promise<void> | undefined {
+  let bytesDone = 0;
+  return (bytes) => {
+    bytesDone += bytes;
+    if (bytesDone < turnBytes) return undefined;
+    bytesDone = 0;
+    return setImmediate();
+  };
+}
 
 /**
  * The file of a sealed tree, in chunks. Holds the manifest and one chunk of one blob.
@@ -198,13 +247,19 @@ export async function* exportTree(
   magic.copy(head);
   head.writeUInt32LE(sealFormat, 8);
   yield head;
-  yield* part(blobs, kinds.manifest, root);
-  for (const leaf of manifest.leaves) yield* part(blobs, kinds.leaf, leaf);
-  for (const blob of manifest.blobs) yield* part(blobs, kinds.blob, blob);
+  const turn = turns();
+  yield* part(blobs, kinds.manifest, root, turn);
+  for (const leaf of manifest.leaves) yield* part(blobs, kinds.leaf, leaf, turn);
+  for (const blob of manifest.blobs) yield* part(blobs, kinds.blob, blob, turn);
   yield Buffer.concat([Buffer.of(kinds.end), Buffer.from(hashOf(root), "hex")]);
 }
 
-async function* part(blobs: Blobs, kind: Kind, blob: Digest): AsyncGenerator<Uint8Array> {
+async function* part(
+  blobs: Blobs,
+  kind: Kind,
+  blob: Digest,
+  turn: ReturnType<typeof turns>,
+): AsyncGenerator<Uint8Array> {
   const header = Buffer.alloc(partHeaderBytes);
   header[0] = kind;
   header.write(hashOf(blob), 1, "hex");
@@ -223,20 +278,17 @@ async function* part(blobs: Blobs, kind: Kind, blob: Digest): AsyncGenerator<Uin
       }
     }
   };
-  let sinceTurn = 0;
   for await (const chunk of blobs.get(blob)) {
     for (let at = 0; at < chunk.length; at += frameBytesMax) {
       // fflate keeps what it is given until it has been through it; stores may use their chunks again.
       deflate.push(Uint8Array.from(chunk.subarray(at, at + frameBytesMax)));
       yield* frames();
-      sinceTurn += frameBytesMax;
-      if (sinceTurn < turnBytes) continue;
-      sinceTurn = 0;
-      await setImmediate();
+      await turn(frameBytesMax);
     }
   }
   deflate.push(new Uint8Array(0), true);
   yield* frames();
+  await turn(partCostBytes);
   yield u32(0);
 }
 
@@ -301,15 +353,16 @@ async function openParts(stream: AsyncIterable<Uint8Array>) {
   const head = await source.take(magic.length + 4);
   if (!head.subarray(0, magic.length).equals(magic)) throw unreadable("it must begin with scootjob");
   checkFormat(head.readUInt32LE(magic.length));
-  const first = await openPart(source, kinds.manifest, undefined, manifestBytesMax);
+  const first = await openPart(source, kinds.manifest, undefined, manifestBytesMax, turns());
   const root = first.digest;
   const manifestBytes = await whole(first);
   const manifest = parseManifest(manifestBytes);
+  const turn = turns();
   let leavesRead = 0;
 
   async function* leaves(): AsyncGenerator<{ readonly digest: Digest; readonly bytes: Uint8Array }> {
     while (leavesRead < manifest.leaves.length) {
-      const leaf = await openPart(source, kinds.leaf, manifest.leaves[leavesRead], leafBytesMax);
+      const leaf = await openPart(source, kinds.leaf, manifest.leaves[leavesRead], leafBytesMax, turn);
       const bytes = await whole(leaf);
       leavesRead++;
       yield { digest: leaf.digest, bytes };
@@ -319,7 +372,7 @@ async function openParts(stream: AsyncIterable<Uint8Array>) {
     // Leaves that nobody read lie before the blobs.
     for await (const { bytes } of leaves()) parseLeaf(bytes);
     for (const name of manifest.blobs) {
-      const blob = await openPart(source, kinds.blob, name, Infinity);
+      const blob = await openPart(source, kinds.blob, name, Infinity, turn);
       yield blob;
       for await (const _ of blob.bytes);
     }
@@ -337,7 +390,13 @@ interface Part {
 }
 
 /** The next part, which must be of that kind and, if it is known, that digest. */
-async function openPart(source: Source, kind: Kind, expected: Digest | undefined, bytesMax: number): Promise<Part> {
+async function openPart(
+  source: Source,
+  kind: Kind,
+  expected: Digest | undefined,
+  bytesMax: number,
+  turn: ReturnType<typeof turns>,
+): Promise<Part> {
   const header = await source.take(partHeaderBytes);
   const size = header.readDoubleLE(33);
   if (header[0] !== kind) throw unreadable(`a part of kind ${kind} must come next: current value is ${header[0]}`);
@@ -348,11 +407,15 @@ async function openPart(source: Source, kind: Kind, expected: Digest | undefined
   if (expected !== undefined && named !== expected) {
     throw unreadable(`${expected} must come next: current value is ${named}`);
   }
-  const chunks = inflateFrames(source, named);
+  const chunks = inflateFrames(source, named, turn);
   return { digest: named, bytes: { [Symbol.asyncIterator]: () => ({ next: () => chunks.next() }) } };
 }
 
-async function* inflateFrames(source: Source, named: Digest): AsyncGenerator<Uint8Array> {
+async function* inflateFrames(
+  source: Source,
+  named: Digest,
+  turn: ReturnType<typeof turns>,
+): AsyncGenerator<Uint8Array> {
   const hash = createHash("sha256");
   let left = sizeOf(named);
   let out: Uint8Array[] = [];
@@ -372,7 +435,6 @@ async function* inflateFrames(source: Source, named: Digest): AsyncGenerator<Uin
     }
     return ready;
   };
-  let sinceTurn = 0;
   for (;;) {
     const length = (await source.take(4)).readUInt32LE();
     if (length > frameBytesMax) throw unreadable(`a frame must have at most ${frameBytesMax} bytes: it has ${length}`);
@@ -381,13 +443,11 @@ async function* inflateFrames(source: Source, named: Digest): AsyncGenerator<Uin
     for (let at = 0; at < length; at += inflateStepBytes) {
       for (const chunk of step(frame.subarray(at, at + inflateStepBytes), false)) {
         yield chunk;
-        sinceTurn += chunk.length;
+        await turn(chunk.length);
       }
     }
-    if (sinceTurn < turnBytes) continue;
-    sinceTurn = 0;
-    await setImmediate();
   }
+  await turn(partCostBytes);
   yield* step(new Uint8Array(0), true);
   if (left > 0) throw unreadable(`${named} must match its bytes: ${left} are missing`);
   if (hash.digest("hex") !== hashOf(named)) throw unreadable(`${named} must match its bytes: they differ`);

@@ -52,13 +52,21 @@ export interface States {
    * @throws {Fault} `NO_SPACE` when the disk is full: nothing of this call or any later one is kept until `commit` succeeds again.
    */
   commit(entries: readonly Entry[]): Promise<void>;
-  /** What a host needs to go on. @param isInternal whether an address is an actor of this store's own host. */
+  /**
+   * What a host needs to go on. From the first call on a store only remembers who may still have said something to
+   * such an address, so the host asks once, before it commits, and always means the same actors.
+   *
+   * @param isInternal whether an address is an actor of this store's own host.
+   */
   tail(isInternal: (to: Address) => boolean): Promise<Tail>;
   /** The newest entry of that actor, or undefined when there is none or it is gone. */
   get(address: Address): Promise<Entry | undefined>;
   /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
   current(prefix?: string): AsyncIterable<Entry>;
-  /** Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. */
+  /**
+   * Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. It begins with
+   * `firstSeq` (see {@link bounds}); what an actor was before is in the cut there.
+   */
   history(
     address: string,
     range?: { readonly afterSeq?: number; readonly toSeq?: number; readonly limit?: number },

@@ -369,6 +369,31 @@ describe("one process writes", () => {
     await expect(reader.prune({ beforeMs: 0, bytesMax: 0 })).rejects.toMatchObject({ code: "REQUEST_INVALID" });
   });
 
+  test("others read consistent cuts while another process writes and prunes", async () => {
+    const dir = temporaryFolder();
+    const child = startChild(new URL("./writer_child.ts", import.meta.url), dir);
+    await child.lines.next();
+    const reader = await readOnly(dir);
+    for (let cuts = 0; cuts < 20;) {
+      const { firstSeq, lastSeq } = await reader.bounds();
+      if (lastSeq - firstSeq < 200) {
+        // The writer has not indexed so much yet.
+        await child.lines.next();
+        continue;
+      }
+      const cut = await collect(reader.cut(lastSeq)).catch((error) => error);
+      // Pruned past it meanwhile: that is said.
+      if (cut instanceof Error) expect(cut).toMatchObject({ code: "REQUEST_INVALID" });
+      else {expect(cut.map(({ seq }: Entry) => seq).sort((a: number, b: number) => a - b)).toEqual(
+          upTo(lastSeq).slice(-97),
+        );}
+      cuts++;
+      await child.lines.next();
+    }
+    child.process.kill("SIGKILL");
+    for await (const _ of child.lines);
+  }, 60_000);
+
   test("a folder that is no store cannot be read", async () => {
     const dir = temporaryFolder();
     await expect(readOnly(dir)).rejects.toMatchObject({ code: "REQUEST_INVALID" });
