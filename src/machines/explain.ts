@@ -77,8 +77,9 @@ export function explainTask(
       const took = "startedAtMs" in outcome && outcome.startedAtMs !== undefined && outcome.endedAtMs !== undefined
         ? ` after ${seconds(outcome.endedAtMs - outcome.startedAtMs)}`
         : "";
-      const tries = task.attempts.length > 1 ? ` It took ${task.attempts.length} attempts.` : "";
-      return `It ${describeOutcome(outcome)}${took}.${tries}`;
+      const earlier = task.attempts.filter((attempt) => attempt.ended !== undefined).slice(-3)
+        .map(({ attempt, workerId, ended }) => ` Attempt ${attempt} on ${workerId} had ended: ${ended}.`).join("");
+      return `It ${describeOutcome(outcome)}${took}.${earlier}`;
     }
   }
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { connectClient } from "../api/client.ts";
@@ -74,7 +74,8 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     server.once("error", (cause) => reject(new Fault("PORT_BUSY", `Cannot listen at ${urlOf("tcp", config.listen)}: ${cause.message}`, { cause })));
     server.listen(config.listen, resolve);
   });
-  say(`Gateway ready at ${urlOf("http", config.listen)}, blobs in ${config.dataDir}; scheduler at ${urlOf("tcp", config.scheduler)}`);
+  const { port } = server.address() as AddressInfo;
+  say(`Gateway ready at ${urlOf("http", { ...config.listen, port })}, blobs in ${config.dataDir}; scheduler at ${urlOf("tcp", config.scheduler)}`);
   await asked();
   server.close();
   role.stop();
