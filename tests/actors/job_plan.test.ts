@@ -1,0 +1,109 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { planJob } from "../../src/actors/job_plan.ts";
+import { digestOfHash } from "../../src/domain/digest.ts";
+import { isFault } from "../../src/domain/fault.ts";
+import type { EncodedJob } from "../../src/protocol/client_messages.ts";
+
+type Task = EncodedJob["tasks"][number];
+const task = (name: string, input: Task["input"] = { kind: "empty" }): Task => ({
+  name,
+  input,
+  command: digestOfHash("c".repeat(64), 1),
+  timeoutMs: 1_000,
+  retries: 2,
+  platform: { os: "linux" },
+});
+const after = (name: string): Task["input"] => ({ kind: "task", task: name });
+const job = (...tasks: Task[]): EncodedJob => ({
+  key: "k",
+  requestor: "ada",
+  tag: "t",
+  priority: 2,
+  failFast: true,
+  tasks,
+});
+
+function refusal(...tasks: Task[]): string {
+  try {
+    planJob(job(...tasks));
+  } catch (thrown) {
+    if (isFault(thrown, "JOB_INVALID")) return thrown.message;
+    throw thrown;
+  }
+  return "accepted";
+}
+
+describe("planJob()", () => {
+  test("makes places of names, in any order, and tells each task who waits for it", () => {
+    const plan = planJob(job(task("test", after("build")), task("build"), task("pack", after("build"))));
+    expect(plan.tasks.map(({ source, dependents }) => [source, dependents])).toEqual([
+      [{ kind: "task", index: 1 }, []],
+      [{ kind: "empty" }, [0, 2]],
+      [{ kind: "task", index: 1 }, []],
+    ]);
+  });
+
+  test("keeps all else as it was asked for", () => {
+    const snapshot = { kind: "snapshot", snapshot: digestOfHash("a".repeat(64), 3) } as const;
+    const plan = planJob(job(task("build", snapshot)));
+    expect(plan).toMatchObject({ key: "k", requestor: "ada", tag: "t", priority: 2, failFast: true });
+    expect(plan.tasks[0]).toMatchObject({
+      name: "build",
+      source: snapshot,
+      timeoutMs: 1_000,
+      retries: 2,
+      platform: { os: "linux" },
+    });
+  });
+
+  test("refuses two tasks of one name, an input that is no task of the job, and a task that waits for itself", () => {
+    expect(refusal(task("a"), task("a"))).toContain('two of its tasks are called "a"');
+    expect(refusal(task("a", after("b")))).toContain('"b", which is no task of the job');
+    expect(refusal(task("a", after("a")))).toContain("a → a");
+  });
+
+  test("names the cycle, from wherever it is entered", () => {
+    expect(refusal(task("x", after("a")), task("a", after("c")), task("b", after("a")), task("c", after("b"))))
+      .toContain("a → c → b → a");
+  });
+
+  test("plans 100,000 tasks in a chain, of names that mean something else to JavaScript", () => {
+    const names = [
+      "__proto__",
+      "constructor",
+      "toString",
+      ...Array.from({ length: 99_997 }, (_, index) => `t${index}`),
+    ];
+    const plan = planJob(
+      job(...names.map((name, index) => index === 0 ? task(name) : task(name, after(names[index - 1]!)))),
+    );
+    expect(plan.tasks.at(-1)!.source).toEqual({ kind: "task", index: 99_998 });
+    expect(plan.tasks[0]!.dependents).toEqual([1]);
+  });
+
+  test("accepts exactly the graphs without a cycle, and its dependents are the inverse of its sources", () => {
+    const inputs = fc.array(fc.option(fc.nat(9), { nil: undefined }), { minLength: 1, maxLength: 10 });
+    fc.assert(fc.property(inputs, (list) => {
+      const tasks = list.map((of, index) =>
+        task(`t${index}`, of === undefined ? { kind: "empty" } : after(`t${of % list.length}`))
+      );
+      const isAcyclic = list.every((_, start) => {
+        let at: number | undefined = start;
+        for (let steps = 0; at !== undefined && steps <= list.length; steps++) {
+          const of: number | undefined = list[at];
+          at = of === undefined ? undefined : of % list.length;
+        }
+        return at === undefined;
+      });
+      expect(refusal(...tasks) === "accepted").toBe(isAcyclic);
+      if (!isAcyclic) return;
+      const plan = planJob(job(...tasks));
+      for (const [index, { source }] of plan.tasks.entries()) {
+        for (const [other, { dependents }] of plan.tasks.entries()) {
+          expect(dependents.includes(index)).toBe(source.kind === "task" && source.index === other);
+        }
+      }
+    }));
+  });
+});

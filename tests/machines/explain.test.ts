@@ -1,0 +1,143 @@
+import { describe, expect, test } from "vitest";
+import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
+import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
+import {
+  explainJob,
+  explainTask,
+  jobState,
+  jobView,
+  taskState,
+  taskView,
+  workerView,
+} from "../../src/machines/explain.ts";
+import { type JobContext, type JobEvent, jobMachine } from "../../src/machines/job.ts";
+import { type TaskContext, type TaskEvent, taskMachine } from "../../src/machines/task.ts";
+import { workerMachine } from "../../src/machines/worker.ts";
+import {
+  jobView as jobSchema,
+  taskView as taskSchema,
+  workerView as workerSchema,
+} from "../../src/protocol/client_messages.ts";
+import { parse } from "../../src/protocol/schema.ts";
+import { running } from "./running.ts";
+
+const job = jobId("j0123456789-000000");
+const command = digestOfHash("c".repeat(64), 9);
+const newTask = (source: unknown = { kind: "empty" }) =>
+  running<TaskContext, TaskEvent>(taskMachine, {
+    taskId: taskId(job, 1),
+    name: "build",
+    requestor: "ada",
+    priority: 0,
+    command,
+    source,
+    dependents: [],
+    timeoutMs: 1_000,
+    retries: 1,
+    platform: { gpu: "a100" },
+    atMs: 10,
+  });
+const w1 = workerId("w1");
+const placed: TaskEvent = { type: "task.placed", workerId: w1, why: "w1 is the only worker", atMs: 20 };
+const started: TaskEvent = { type: "task.started", workerId: w1, attempt: 1, startedAtMs: 25 };
+const exited: TaskEvent = {
+  type: "task.ended",
+  workerId: w1,
+  attempt: 1,
+  outcome: { kind: "exited", exitCode: 1, startedAtMs: 25, endedAtMs: 1_525 },
+  atMs: 1_600,
+};
+
+describe("a task's state as a sentence", () => {
+  test.each<[string, unknown, readonly TaskEvent[], string]>([
+    ["waiting", { kind: "task", index: 0 }, [], "Waits for task 0 of its job, whose output is its input."],
+    ["queued", { kind: "empty" }, [], "Queued."],
+    ["placed", { kind: "empty" }, [placed], "Given to w1 as attempt 1: w1 is the only worker. It has not started."],
+    ["running", { kind: "empty" }, [placed, started], "Runs on w1 as attempt 1: w1 is the only worker."],
+    [
+      "stopping",
+      { kind: "empty" },
+      [placed, started, { type: "task.kill", reason: "unwanted", atMs: 30 }],
+      "Is being killed on w1: unwanted.",
+    ],
+    ["queued", { kind: "empty" }, [placed, exited], "Queued. Attempt 1 on w1 ended: It exited with 1."],
+    [
+      "settled",
+      { kind: "empty" },
+      [placed, exited, { ...placed, atMs: 2_000 }, { ...exited, attempt: 2 } as TaskEvent],
+      "It exited with 1 after 1.50 s. It took 2 attempts.",
+    ],
+  ])("%s", (state, source, events, sentence) => {
+    const task = newTask(source).hear(...events);
+    expect(taskState(task.state)).toBe(state);
+    expect(explainTask(task.state)).toBe(sentence);
+    expect(() => parse(taskSchema, "a task's view", taskView(task.state))).not.toThrow();
+  });
+
+  test("queued, with what the queue knows", () => {
+    const { state } = newTask();
+    expect(explainTask(state, { ahead: 0, fits: false, unmet: ["gpu=a100"] })).toBe("Queued: no worker has gpu=a100.");
+    expect(explainTask(state, { ahead: 0, fits: false, unmet: [] })).toBe(
+      "Queued: no worker is connected that could run it.",
+    );
+    expect(explainTask(state, { ahead: 7, fits: true, unmet: [] })).toContain("7 of its requestor's");
+  });
+});
+
+describe("a job's state as a sentence", () => {
+  const newJob = (failFast = false) =>
+    running<JobContext, JobEvent>(jobMachine, {
+      jobId: job,
+      key: "k",
+      requestor: "ada",
+      tag: "",
+      priority: 0,
+      failFast,
+      tasks: [1, 2].map((n) => ({
+        name: `t${n}`,
+        command,
+        source: { kind: "empty" },
+        dependents: [],
+        timeoutMs: 1,
+        retries: 0,
+        platform: {},
+      })),
+      atMs: 10,
+    });
+  const settled = (index: number, result: "succeeded" | "failed" | "killed"): JobEvent => ({
+    type: "job.taskSettled",
+    taskId: taskId(job, index),
+    result,
+    atMs: 20,
+  });
+  const kill: JobEvent = { type: "job.kill", reason: "unwanted", atMs: 15 };
+
+  test.each<[string, readonly JobEvent[], string]>([
+    ["running", [settled(0, "succeeded")], "1 of 2 tasks settled (1 exited with 0)."],
+    ["running", [kill], "Ending: unwanted. 0 of 2 tasks settled."],
+    ["succeeded", [settled(0, "succeeded"), settled(1, "succeeded")], "All 2 tasks exited with 0."],
+    ["failed", [settled(0, "succeeded"), settled(1, "failed")], "2 of 2 tasks settled (1 exited with 0, 1 failed)."],
+    [
+      "cancelled",
+      [kill, settled(0, "killed"), settled(1, "killed")],
+      "Killed: unwanted. 2 of 2 tasks settled (2 killed).",
+    ],
+  ])("%s", (state, events, sentence) => {
+    const actor = newJob().hear(...events);
+    expect(jobState(actor.state)).toBe(state);
+    expect(explainJob(actor.state)).toBe(sentence);
+    expect(() => parse(jobSchema, "a job's view", jobView(actor.state))).not.toThrow();
+  });
+});
+
+test("a worker's view passes the schema of the wire", () => {
+  const worker = { workerId: w1, incarnation: "1", slots: 2, platform: { os: "linux" }, isolation: "none" };
+  const { state } = running(workerMachine, { worker, lostAfterMs: 1_000, atMs: 10 });
+  const view = workerView(state, 1);
+  expect(view).toMatchObject({ state: "present", busy: 1, slots: 2 });
+  expect(() => parse(workerSchema, "a worker's view", view)).not.toThrow();
+});
+
+test("a task's view names the empty snapshot as its input when it has no files", () => {
+  expect(taskView(newTask().state).inputRoot).toBe(emptyDigest);
+});

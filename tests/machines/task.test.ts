@@ -1,0 +1,449 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type Digest, digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
+import { jobId, type TaskId, taskId, workerId } from "../../src/domain/ids.ts";
+import type { Outcome } from "../../src/domain/job.ts";
+import {
+  lossesMax,
+  overtimeMs,
+  type TaskContext,
+  type TaskEvent,
+  type TaskInput,
+  taskMachine,
+} from "../../src/machines/task.ts";
+import { type Running, running, typesOf } from "./running.ts";
+
+const job = jobId("j0123456789-000000");
+const id = taskId(job, 1);
+const w1 = workerId("w1");
+const w2 = workerId("w2");
+const snapshot: Digest = digestOfHash("a".repeat(64), 3);
+const output: Digest = digestOfHash("b".repeat(64), 7);
+
+const input = (changes: Partial<TaskInput> = {}): TaskInput => ({
+  taskId: id,
+  name: "build",
+  requestor: "ada",
+  priority: 0,
+  command: digestOfHash("c".repeat(64), 9),
+  source: { kind: "snapshot", snapshot },
+  dependents: [],
+  timeoutMs: 1_000,
+  retries: 0,
+  platform: {},
+  atMs: 10,
+  ...changes,
+});
+type Task = Running<TaskContext, TaskEvent>;
+const newTask = (changes: Partial<TaskInput> = {}): Task => running(taskMachine, input(changes));
+
+const exited = (exitCode: number): Outcome => ({ kind: "exited", exitCode, startedAtMs: 25, endedAtMs: 30 });
+const placed = (worker = w1, atMs = 20): TaskEvent => ({
+  type: "task.placed",
+  workerId: worker,
+  why: "it is free",
+  atMs,
+});
+const started = (attempt = 1, worker = w1): TaskEvent => ({
+  type: "task.started",
+  workerId: worker,
+  attempt,
+  startedAtMs: 25,
+});
+const ended = (outcome: Outcome, attempt = 1, worker = w1): TaskEvent => ({
+  type: "task.ended",
+  workerId: worker,
+  attempt,
+  outcome,
+  atMs: 40,
+});
+const lost = (attempt = 1, worker = w1): TaskEvent => ({
+  type: "task.attemptLost",
+  workerId: worker,
+  attempt,
+  why: `its worker ${worker} was lost`,
+  atMs: 50,
+});
+const putBack = (attempt = 1): TaskEvent => ({ type: "task.putBack", attempt, why: "the worker stops", atMs: 45 });
+const held = (attempt = 1, worker = w1): TaskEvent => ({
+  type: "task.held",
+  workerId: worker,
+  attempt,
+  startedAtMs: 25,
+});
+const kill: TaskEvent = { type: "task.kill", reason: "no longer wanted", atMs: 60 };
+
+describe("a task", () => {
+  test("with a snapshot is queued at birth, and one without files runs in the empty snapshot", () => {
+    expect(newTask().path).toBe("queued");
+    expect(newTask().context.inputRoot).toBe(snapshot);
+    expect(newTask({ source: { kind: "empty" } }).context.inputRoot).toBe(emptyDigest);
+  });
+
+  test("that is placed asks its worker to hold attempt 1, with the reason and the time by which it must be heard of", () => {
+    const task = newTask().hear(placed());
+    expect(task.path).toBe("active.placed");
+    expect(task.said).toEqual([{
+      type: "attempt.hold",
+      to: "member/w1",
+      taskId: id,
+      attempt: 1,
+      command: input().command,
+      inputRoot: snapshot,
+      timeoutMs: 1_000,
+    }]);
+    expect(task.context.attempts).toEqual([
+      { attempt: 1, reason: "first", workerId: w1, placedAtMs: 20, why: "it is free" },
+    ]);
+    expect(task.context.wakeAtMs).toBe(20 + 1_000 + overtimeMs);
+  });
+
+  test("counts its overtime from its start", () => {
+    const task = newTask().hear(placed(), started());
+    expect(task.path).toBe("active.running");
+    expect(task.context.wakeAtMs).toBe(25 + 1_000 + overtimeMs);
+  });
+
+  test("settles with a result, tells its dependents and its job, and acknowledges, in that order", () => {
+    const task = newTask({ dependents: [2, 5] }).hear(placed(), started(), ended({ ...exited(0), output } as Outcome));
+    expect(task.path).toBe("settled");
+    expect(task.context).toMatchObject({ outcome: { kind: "exited", exitCode: 0, output }, settledAtMs: 40 });
+    expect(task.context.wakeAtMs).toBeUndefined();
+    expect(task.said).toEqual([
+      { type: "task.inputSettled", to: `task/${job}/2`, from: id, output, atMs: 40 },
+      { type: "task.inputSettled", to: `task/${job}/5`, from: id, output, atMs: 40 },
+      { type: "job.taskSettled", to: `job/${job}`, taskId: id, result: "succeeded", atMs: 40 },
+      { type: "attempt.acknowledged", to: "member/w1", taskId: id, attempt: 1 },
+    ]);
+  });
+
+  test("settles from placed too: a report that it started may be lost", () => {
+    const task = newTask().hear(placed(), ended(exited(0)));
+    expect(task.path).toBe("settled");
+    expect(task.context.attempts[0]).toMatchObject({ attempt: 1, startedAtMs: 25 });
+  });
+
+  test("without declared output gives its dependents the empty snapshot", () => {
+    const task = newTask({ dependents: [2] }).hear(placed(), ended(exited(0)));
+    expect(task.said[0]).toMatchObject({ type: "task.inputSettled", output: emptyDigest });
+  });
+
+  test.each<[string, Outcome, string]>([
+    ["exited with 1", exited(1), "failed"],
+    ["timed out", { kind: "timedOut", timeoutMs: 1_000 }, "failed"],
+    ["could not be run", { kind: "failed", fault: { code: "CHECKOUT_FAILED", message: "no such blob" } }, "failed"],
+    ["was killed", { kind: "killed", reason: "oom" }, "killed"],
+  ])("that %s tells its dependents that they have no input, and its job the result", (_, outcome, result) => {
+    const task = newTask({ dependents: [2] }).hear(placed(), ended(outcome));
+    expect(task.said[0]).toMatchObject({ type: "task.inputSettled", failed: expect.any(String) });
+    expect(task.said[0]).not.toHaveProperty("output");
+    expect(task.said[1]).toMatchObject({ type: "job.taskSettled", result });
+  });
+
+  test("settled acknowledges every late result, and changes no more", () => {
+    const task = newTask().hear(placed(), ended(exited(0)));
+    const settled = task.state;
+    for (const event of [ended(exited(1)), ended(exited(1), 7, w2)]) {
+      task.hear(event);
+      expect(task.isUnchanged).toBe(true);
+      expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+    }
+    task.hear(kill, lost(), putBack(), held(), placed(), started(), { type: "clock.reached", atMs: 1e12 });
+    expect(task.state).toEqual(settled);
+  });
+});
+
+describe("a task whose input is another task", () => {
+  const dependent = () => newTask({ source: { kind: "task", index: 0 }, dependents: [3] });
+  const from: TaskId = taskId(job, 0);
+
+  test("waits, and is queued with that task's output", () => {
+    const task = dependent();
+    expect(task.path).toBe("waiting");
+    task.hear({ type: "task.inputSettled", from, output, atMs: 70 });
+    expect(task.path).toBe("queued");
+    expect(task.context).toMatchObject({ inputRoot: output, queuedAtMs: 70 });
+  });
+
+  test("is skipped when that task did not exit with 0, and passes that on", () => {
+    const task = dependent().hear({ type: "task.inputSettled", from, failed: "exited with 2", atMs: 70 });
+    expect(task.context.outcome).toEqual({ kind: "skipped", because: from, reason: `its input ${from} exited with 2` });
+    expect(typesOf(task.said)).toEqual(["task.inputSettled", "job.taskSettled"]);
+    expect(task.said[1]).toMatchObject({ result: "skipped" });
+  });
+
+  test("is not placed before it has its input", () => {
+    const task = dependent().hear(placed());
+    expect(task.path).toBe("waiting");
+    expect(task.isUnchanged).toBe(true);
+  });
+});
+
+describe("a task with retries", () => {
+  test("is queued again after a failure, tells nobody but the worker, and says why the next attempt is made", () => {
+    const task = newTask({ retries: 1, dependents: [2] }).hear(placed(), started(), ended(exited(3)));
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+    expect(task.context.attempts[0]).toMatchObject({ ended: "It exited with 3" });
+    task.hear(placed(w2));
+    expect(task.context.attempts[1]).toMatchObject({ attempt: 2, reason: "retry", workerId: w2 });
+  });
+
+  test("settles with its last failure when none are left", () => {
+    const task = newTask({ retries: 1 }).hear(placed(), ended(exited(3)), placed(w2), ended(exited(4), 2, w2));
+    expect(task.context.outcome).toMatchObject({ exitCode: 4 });
+  });
+
+  test("is not retried after it was killed, or when it could not be run", () => {
+    expect(newTask({ retries: 5 }).hear(placed(), ended({ kind: "killed", reason: "x" })).path).toBe("settled");
+    const fault = { code: "CHECKOUT_FAILED", message: "x" } as const;
+    expect(newTask({ retries: 5 }).hear(placed(), ended({ kind: "failed", fault })).path).toBe("settled");
+  });
+
+  test("ignores the news of an attempt that was retried", () => {
+    const task = newTask({ retries: 2 }).hear(placed(), ended(exited(3)));
+    task.hear(held());
+    expect(task.path).toBe("queued");
+    task.hear(ended(exited(0)));
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+  });
+});
+
+describe("a task whose worker is lost", () => {
+  test("is queued again, and the next attempt names the reason", () => {
+    const task = newTask().hear(placed(), started(), lost());
+    expect(task.path).toBe("queued");
+    expect(task.context.wakeAtMs).toBeUndefined();
+    expect(task.context.attempts[0]).toMatchObject({ givenUp: true, ended: "its worker w1 was lost" });
+    expect(task.hear(placed(w2)).context.attempts[1]).toMatchObject({ attempt: 2, reason: "workerLost" });
+  });
+
+  test("takes its result all the same, when it comes before the next attempt", () => {
+    const task = newTask().hear(placed(), lost(), ended(exited(0)));
+    expect(task.path).toBe("settled");
+    expect(task.context.attempts).toEqual([
+      { attempt: 1, reason: "first", workerId: w1, placedAtMs: 20, why: "it is free", startedAtMs: 25 },
+    ]);
+  });
+
+  test("takes its result all the same while the next attempt runs, and drops that one", () => {
+    const task = newTask().hear(placed(), lost(), placed(w2), started(2, w2), ended(exited(0)));
+    expect(task.path).toBe("settled");
+    expect(task.said[0]).toEqual({
+      type: "attempt.drop",
+      to: "member/w2",
+      taskId: id,
+      attempt: 2,
+      reason: "An earlier attempt delivered its result after all",
+    });
+    expect(task.context.attempts.filter((attempt) => attempt.ended === undefined)).toHaveLength(1);
+  });
+
+  test("does not take a late result that is none: it was killed, or could not be run", () => {
+    const task = newTask().hear(placed(), lost(), ended({ kind: "killed", reason: "unwanted" }));
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+  });
+
+  test("counts a late failure as one of its retries, once however often it is said", () => {
+    const task = newTask({ retries: 1 }).hear(placed(), lost(), ended(exited(1)), ended(exited(1)));
+    expect(task.path).toBe("queued");
+    expect(task.context.failures).toBe(1);
+    task.hear(placed(w2), ended(exited(1)));
+    expect(task.path).toBe("active.placed");
+    task.hear(ended(exited(2), 2, w2));
+    expect(task.context).toMatchObject({ outcome: { exitCode: 2 } });
+  });
+
+  test("goes on there when the worker comes back with it before the next attempt", () => {
+    const task = newTask().hear(placed(), started(), lost(), held());
+    expect(task.path).toBe("active.running");
+    expect(task.context.attempts).toHaveLength(1);
+    expect(task.context.attempts[0]).not.toHaveProperty("givenUp");
+    expect(task.context.wakeAtMs).toBe(25 + 1_000 + overtimeMs);
+  });
+
+  test("stays with its next attempt when the worker comes back later", () => {
+    const task = newTask().hear(placed(), lost(), placed(w2), held(), started(1, w1));
+    expect(task.path).toBe("active.placed");
+    expect(task.context.attempt).toBe(2);
+  });
+
+  test(`fails with WORKER_LOST after ${lossesMax + 1} losses`, () => {
+    const task = newTask();
+    for (let attempt = 1; attempt <= lossesMax; attempt++) {
+      expect(task.hear(placed(), lost(attempt)).path).toBe("queued");
+    }
+    task.hear(placed(), lost(lossesMax + 1));
+    expect(task.context.outcome).toMatchObject({ kind: "failed", fault: { code: "WORKER_LOST" } });
+    expect(task.context.attempts).toHaveLength(lossesMax + 1);
+  });
+
+  test("ignores the loss of an earlier attempt", () => {
+    const task = newTask().hear(placed(), lost(), placed(w2), lost(1));
+    expect(task.path).toBe("active.placed");
+    expect(task.context.losses).toBe(1);
+  });
+});
+
+describe("a task that is put back", () => {
+  test("is queued again with that reason, and its worker is told to drop it", () => {
+    const task = newTask().hear(placed(), started(), putBack());
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.drop"]);
+    expect(task.hear(placed(w2)).context.attempts[1]).toMatchObject({ reason: "drained" });
+  });
+
+  test("is not taken back by a report that crossed the drop: the worker is about to kill it", () => {
+    const task = newTask().hear(placed(), putBack(), held(), ended({ kind: "killed", reason: "It was put back" }));
+    expect(task.path).toBe("queued");
+  });
+
+  test("takes a result that was there before the drop", () => {
+    expect(newTask().hear(placed(), putBack(), ended(exited(0))).context.outcome).toMatchObject({ exitCode: 0 });
+  });
+});
+
+describe("a kill", () => {
+  test("of a waiting or queued task settles it at once", () => {
+    for (const source of [{ kind: "task", index: 0 }, { kind: "empty" }] as const) {
+      const task = newTask({ source, dependents: [2] }).hear(kill);
+      expect(task.context.outcome).toEqual({ kind: "killed", reason: "no longer wanted" });
+      expect(typesOf(task.said)).toEqual(["task.inputSettled", "job.taskSettled"]);
+    }
+  });
+
+  test.each<[string, readonly TaskEvent[]]>([["placed", [placed()]], ["running", [placed(), started()]]])(
+    "of a %s task waits until its worker says how it ended",
+    (_, events) => {
+      const task = newTask().hear(...events, kill);
+      expect(task.path).toBe("stopping");
+      expect(typesOf(task.said)).toEqual(["attempt.drop"]);
+      task.hear(kill);
+      expect(task.isUnchanged).toBe(true);
+      task.hear(ended({ kind: "killed", reason: "It was killed" }));
+      expect(task.context.outcome).toMatchObject({ kind: "killed" });
+      expect(typesOf(task.said)).toEqual(["job.taskSettled", "attempt.acknowledged"]);
+    },
+  );
+
+  test("that comes too late leaves the result as it is", () => {
+    expect(newTask().hear(placed(), kill, ended(exited(0))).context.outcome).toMatchObject({ exitCode: 0 });
+  });
+
+  test.each<[string, TaskEvent]>([
+    ["its worker is lost", lost()],
+    ["its worker stops", putBack()],
+    ["nothing is heard of it", { type: "clock.reached", atMs: 20 + 1_000 + overtimeMs }],
+  ])("of a task is done when %s", (_, event) => {
+    const task = newTask({ retries: 3 }).hear(placed(), kill, event);
+    expect(task.context.outcome).toEqual({ kind: "killed", reason: "no longer wanted" });
+    expect(task.context.attempts[0]!.ended).toEqual(expect.any(String));
+    expect(task.context.wakeAtMs).toBeUndefined();
+  });
+});
+
+describe("an overdue task", () => {
+  test("fails, and its worker is told to drop it", () => {
+    const task = newTask().hear(placed());
+    task.hear({ type: "clock.reached", atMs: task.context.wakeAtMs! - 1 });
+    expect(task.path).toBe("active.placed");
+    task.hear({ type: "clock.reached", atMs: task.context.wakeAtMs! });
+    expect(task.context.outcome).toMatchObject({ kind: "failed", fault: { code: "WORKER_LOST" } });
+    expect(typesOf(task.said)).toEqual(["attempt.drop", "job.taskSettled"]);
+  });
+});
+
+describe("whatever a task hears, in whatever order", () => {
+  const worker = fc.constantFrom(w1, w2);
+  const attempt = fc.integer({ min: 1, max: 8 });
+  const atMs = fc.integer({ min: 0, max: 2_000_000 });
+  const outcome = fc.oneof(
+    fc.constantFrom(0, 1, 137).map(exited),
+    fc.constant<Outcome>({ kind: "timedOut", timeoutMs: 1_000 }),
+    fc.constant<Outcome>({ kind: "killed", reason: "x" }),
+    fc.constant<Outcome>({ kind: "failed", fault: { code: "CAPTURE_FAILED", message: "x" } }),
+  );
+  const event: fc.Arbitrary<TaskEvent> = fc.oneof(
+    {
+      arbitrary: fc.record({ workerId: worker, atMs }).map((e) => ({ type: "task.placed", why: "w", ...e })),
+      weight: 4,
+    },
+    fc.record({ workerId: worker, attempt, startedAtMs: atMs }).map((e) => ({ type: "task.started", ...e })),
+    fc.record({ workerId: worker, attempt, outcome, atMs }).map((e) => ({ type: "task.ended", ...e })),
+    fc.record({ workerId: worker, attempt, startedAtMs: atMs }).map((e) => ({ type: "task.held", ...e })),
+    {
+      arbitrary: fc.record({ workerId: worker, attempt, atMs }).map((e) => ({
+        type: "task.attemptLost",
+        why: "l",
+        ...e,
+      })),
+      weight: 2,
+    },
+    fc.record({ attempt, atMs }).map((e) => ({ type: "task.putBack", why: "p", ...e })),
+    { arbitrary: atMs.map((at) => ({ type: "task.kill", reason: "k", atMs: at })), weight: 1 },
+    atMs.map((at) => ({ type: "clock.reached", atMs: at })),
+    fc.record({ atMs, isGood: fc.boolean() }).map(({ atMs: at, isGood }) =>
+      isGood
+        ? { type: "task.inputSettled", from: taskId(job, 0), output, atMs: at }
+        : { type: "task.inputSettled", from: taskId(job, 0), failed: "exited with 1", atMs: at }
+    ),
+  ) as fc.Arbitrary<TaskEvent>;
+  const anyInput = fc.record({
+    retries: fc.integer({ min: 0, max: 3 }),
+    dependents: fc.constantFrom([], [2], [2, 3]),
+    source: fc.constantFrom<TaskInput["source"]>({ kind: "empty" }, { kind: "snapshot", snapshot }, {
+      kind: "task",
+      index: 0,
+    }),
+  });
+
+  test("its attempts are consecutive, it settles once and for good, and an attempt without an end is the last or the result's", () => {
+    fc.assert(
+      fc.property(anyInput, fc.array(event, { maxLength: 60 }), (changes, events) => {
+        const task = newTask(changes);
+        let settlements = 0;
+        let settled: unknown;
+        for (const one of events) {
+          const before = task.context;
+          task.hear(one);
+          const { attempts, attempt: current, failures, losses, outcome: result } = task.context;
+          expect(attempts.map((each) => each.attempt)).toEqual(attempts.map((_, index) => index + 1));
+          expect(current).toBe(attempts.length);
+          expect(failures).toBeLessThanOrEqual(changes.retries);
+          expect(losses).toBeLessThanOrEqual(lossesMax);
+          expect(attempts.filter((each) => each.ended === undefined).length).toBeLessThanOrEqual(1);
+          if (attempts.length > before.attempts.length) expect(one.type).toBe("task.placed");
+          for (const { reason, attempt: number } of attempts) expect(reason === "first").toBe(number === 1);
+
+          settlements += task.said.filter((message) => message.type === "job.taskSettled").length;
+          expect(settlements).toBe(result === undefined ? 0 : 1);
+          expect(task.path === "settled").toBe(result !== undefined);
+          if (settled !== undefined) expect(task.context).toEqual(settled);
+          if (result !== undefined) settled = task.context;
+
+          const isWithWorker = task.path.startsWith("active") || task.path === "stopping";
+          expect(task.context.wakeAtMs !== undefined).toBe(isWithWorker);
+          if (isWithWorker) expect(attempts.at(-1)!.ended).toBeUndefined();
+          if (one.type === "task.ended" && task.path !== "waiting" && task.path !== "stopping") {
+            expect(typesOf(task.said), "every result is acknowledged").toContain("attempt.acknowledged");
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("a task that nobody kills settles, when its worker always ends what it holds", () => {
+    fc.assert(fc.property(fc.array(event, { maxLength: 40 }), outcome, (events, last) => {
+      const task = newTask({ retries: 2 });
+      for (const one of events) task.hear(one);
+      for (let round = 0; round < 12 && task.path !== "settled"; round++) {
+        if (task.path === "queued") task.hear(placed(w2));
+        task.hear(ended(last, task.context.attempt, task.context.attempts.at(-1)!.workerId));
+      }
+      expect(task.path).toBe("settled");
+    }));
+  });
+});
