@@ -117,8 +117,8 @@ export async function bringBack(options: CheckoutOptions): Promise<CheckoutRepor
       if (!found.isSymbolicLink()) {
         throw new Fault("CHECKOUT_FAILED", `Cannot write into ${path} as it must be a folder: current value is a file`);
       }
-      const real = realpathSync(path);
-      if ((real === top || real.startsWith(`${top}/`)) && statSync(real).isDirectory()) return real;
+      const real = statSync(path, { throwIfNoEntry: false })?.isDirectory() ? realpathSync(path) : undefined;
+      if (real !== undefined && (real === top || real.startsWith(`${top}/`))) return real;
       throw new Fault(
         "PATH_INVALID",
         `Cannot write through ${path} as it must lead to a folder in ${top}: it does not`,

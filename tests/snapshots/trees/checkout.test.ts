@@ -1,0 +1,334 @@
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type Digest, digestOfHash, emptyDigest } from "../../../src/domain/digest.ts";
+import { Fault } from "../../../src/domain/fault.ts";
+import { encodeDirectory } from "../../../src/protocol/reapi/canonical.ts";
+import { realClock } from "../../../src/runtime/clock.ts";
+import { type Blobs, digestOf, writeBlob } from "../../../src/snapshots/blobs/blobs.ts";
+import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
+import { captureOutputs } from "../../../src/snapshots/trees/capture.ts";
+import { bringBack, checkout, checkoutMtimeSeconds } from "../../../src/snapshots/trees/checkout.ts";
+import { depthMax, lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
+import type { Node } from "../../../src/snapshots/trees/tree.ts";
+import { temporaryFolder, writeTree } from "./git_repositories.ts";
+
+let top: string;
+let dir: string;
+let remove: () => void;
+let blobs: Blobs;
+beforeEach(() => {
+  ({ dir: top, remove } = temporaryFolder());
+  dir = join(top, "out");
+  blobs = memoryBlobs();
+});
+afterEach(() => remove());
+
+const text = (content: string): Promise<Digest> => writeBlob(blobs, Buffer.from(content));
+const folder = (...nodes: Node[]): Promise<Digest> => writeBlob(blobs, encodeDirectory(nodes));
+const file = async (name: string, content: string, executable = false): Promise<Node> => (
+  { kind: "file", name, digest: await text(content), executable }
+);
+const link = (name: string, target: string): Node => ({ kind: "symlink", name, target });
+const within = async (name: string, ...nodes: Node[]): Promise<Node> => (
+  { kind: "directory", name, digest: await folder(...nodes) }
+);
+const modeOf = (path: string): number => lstatSync(join(dir, path)).mode & 0o777;
+/** A store that must be waited for. */
+const distant = (inner: Blobs): Blobs => {
+  const { peek: _, ...rest } = inner;
+  return rest;
+};
+
+describe("checkout()", () => {
+  test("writes files with their modes whatever the umask, symlinks as they are, empty folders and one fixed time", async () => {
+    const snapshot = await folder(
+      await file("plain", "hello"),
+      await file("run", "#!", true),
+      await file("nothing", ""),
+      link("dangling", "../../nowhere"),
+      link("rooted", "/etc/passwd"),
+      await within("empty"),
+      await within("src", await within("deep", await file("é", "1"))),
+    );
+    const before = process.umask(0o077);
+    try {
+      expect(await checkout({ snapshot, dir, blobs })).toEqual({ files: 4, bytes: 8 });
+    } finally {
+      process.umask(before);
+    }
+    expect(readFileSync(join(dir, "plain"), "utf8")).toBe("hello");
+    expect(readFileSync(join(dir, "src/deep/é"), "utf8")).toBe("1");
+    expect(readFileSync(join(dir, "nothing"), "utf8")).toBe("");
+    expect([modeOf("plain"), modeOf("run"), modeOf("empty"), modeOf("src/deep")]).toEqual([0o644, 0o755, 0o755, 0o755]);
+    expect(readlinkSync(join(dir, "dangling"))).toBe("../../nowhere");
+    expect(readlinkSync(join(dir, "rooted"))).toBe("/etc/passwd");
+    for (const path of ["", "plain", "run", "empty", "src", "src/deep", "src/deep/é"]) {
+      expect(statSync(join(dir, path)).mtimeMs).toBe(checkoutMtimeSeconds * 1000);
+    }
+  });
+
+  test("gives back by capture what it was given, whatever the tree", async () => {
+    const anyName = fc.constantFrom("a", "b", "c", "é", ".env", ".git", "A b", "😀", "\uffff");
+    const anyTree = fc.letrec<{ nodes: unknown[][]; node: unknown[] }>((tie) => ({
+      nodes: fc.uniqueArray(tie("node"), { selector: ([name]) => name, maxLength: 5 }),
+      node: fc.oneof(
+        { maxDepth: 4 },
+        fc.tuple(anyName, fc.constantFrom("link", "text", "program"), fc.constantFrom("x", "../y", "z".repeat(300))),
+        fc.tuple(anyName, fc.constant("folder"), tie("nodes")),
+      ),
+    })).nodes;
+    const build = async (nodes: unknown[][]): Promise<Digest> =>
+      folder(
+        ...await Promise.all(nodes.map(async ([name, kind, content]): Promise<Node> =>
+          kind === "folder"
+            ? { kind: "directory", name: name as string, digest: await build(content as unknown[][]) }
+            : kind === "link"
+            ? link(name as string, content as string)
+            : await file(name as string, content as string, kind === "program")
+        )),
+      );
+    let count = 0;
+    await fc.assert(
+      fc.asyncProperty(anyTree, fc.boolean(), async (nodes, isDistant) => {
+        const snapshot = await build(nodes);
+        const into = join(dir, `${++count}`);
+        await checkout({ snapshot, dir: into, blobs: isDistant ? distant(blobs) : blobs });
+        expect(await captureOutputs({ dir: into, paths: [""], blobs, clock: realClock })).toBe(snapshot);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test("streams large files from a store that must be waited for", async () => {
+    const content = "0123456789abcdef".repeat(200_000);
+    const snapshot = await folder(await file("big", content), await file("small", "s"));
+    expect(await checkout({ snapshot, dir, blobs: distant(blobs) })).toEqual({ files: 2, bytes: content.length + 1 });
+    expect(readFileSync(join(dir, "big"), "utf8") === content).toBe(true);
+  });
+
+  test("tells its progress, and ends with the signal's reason when it is aborted", async () => {
+    const nodes = await Promise.all(Array.from({ length: 300 }, (_, i) => file(`f${i}`, `${i}`)));
+    const snapshot = await folder(...nodes);
+    const seen: number[] = [];
+    await checkout({ snapshot, dir, blobs, onProgress: ({ files }) => seen.push(files) });
+    expect(seen.length).toBeGreaterThan(3);
+    expect(seen.at(-1)).toBe(300);
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const aborted = checkout({
+      snapshot,
+      dir: join(top, "again"),
+      blobs,
+      signal: controller.signal,
+      onProgress: () => controller.abort(reason),
+    });
+    await expect(aborted).rejects.toBe(reason);
+    expect(readdirSync(join(top, "again")).length).toBeLessThan(300);
+  });
+
+  test("refuses a folder that is not empty, and a path that is a file", async () => {
+    writeTree(top, { "out/there": "", "file": "" });
+    const snapshot = await folder();
+    await expect(checkout({ snapshot, dir, blobs })).rejects.toMatchObject({ code: "CHECKOUT_FAILED" });
+    await expect(checkout({ snapshot, dir: join(top, "file"), blobs })).rejects.toMatchObject({
+      code: "CHECKOUT_FAILED",
+    });
+  });
+
+  test("says which snapshot or blob the store lacks", async () => {
+    const absent = digestOfHash("ab".repeat(32), 5);
+    await expect(checkout({ snapshot: absent, dir, blobs })).rejects.toMatchObject({
+      code: "SNAPSHOT_UNKNOWN",
+      message: expect.stringContaining(absent),
+    });
+    for (const kind of ["file", "directory"] as const) {
+      const snapshot = await folder({ kind, name: "a", digest: absent, executable: false });
+      await expect(checkout({ snapshot, dir: join(top, kind), blobs })).rejects.toMatchObject({
+        code: "BLOB_MISSING",
+        message: expect.stringContaining(absent),
+      });
+    }
+  });
+
+  test("takes away no other fault of the store, and leaves nothing under way", async () => {
+    const nodes = await Promise.all(Array.from({ length: 40 }, (_, i) => file(`f${i}`, `${i}`)));
+    const snapshot = await folder(...nodes);
+    let under = 0;
+    const failing: Blobs = {
+      ...distant(blobs),
+      async *get(digest) {
+        if (digest === snapshot) return yield* blobs.get(digest);
+        under++;
+        await new Promise((resolve) => setImmediate(resolve));
+        under--;
+        throw new Fault("STORE_CORRUPT", "Cannot read it");
+      },
+    };
+    await expect(checkout({ snapshot, dir, blobs: failing })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+    expect(under).toBe(0);
+  });
+
+  test("refuses trees that are no trees, that are too deep, and that have too many entries", async () => {
+    const garbage = await text("no directory at all");
+    await expect(checkout({ snapshot: garbage, dir, blobs })).rejects.toMatchObject({ code: "TREE_INVALID" });
+
+    let deep = emptyDigest;
+    for (let i = 0; i <= depthMax; i++) deep = await folder({ kind: "directory", name: "d", digest: deep });
+    await expect(checkout({ snapshot: deep, dir: join(top, "deep"), blobs })).rejects.toMatchObject({
+      code: "TREE_INVALID",
+    });
+
+    // Thirty small blobs that name 2^30 folders.
+    let bomb = emptyDigest;
+    for (let i = 0; i < 30; i++) {
+      bomb = await folder(
+        { kind: "directory", name: "a", digest: bomb },
+        { kind: "directory", name: "b", digest: bomb },
+      );
+    }
+    await expect(checkout({ snapshot: bomb, dir: join(top, "bomb"), blobs, entriesMax: 500 })).rejects.toMatchObject({
+      code: "TREE_INVALID",
+      message: expect.stringContaining("500"),
+    });
+  });
+
+  test("refuses names that lead elsewhere, before it writes anything there", async () => {
+    // What encodeDirectory would not write: an honest name is replaced by one of the same length.
+    const honest = Buffer.from(encodeDirectory([await file("abcdefghij", "x")]));
+    for (const name of ["../escaped", "abc/../def", "/etc/hosts", "abcdefghi\0"]) {
+      const bytes = Buffer.from(honest);
+      bytes.write(name, bytes.indexOf("abcdefghij"));
+      const snapshot = await writeBlob(blobs, bytes);
+      await expect(checkout({ snapshot, dir, blobs })).rejects.toMatchObject({ code: "PATH_INVALID" });
+    }
+    expect(readdirSync(top)).toEqual(["out"]);
+    expect(readdirSync(dir)).toEqual([]);
+  });
+});
+
+describe("bringBack()", () => {
+  beforeEach(() => mkdirSync(dir));
+
+  test("replaces files in one step, joins folders and leaves everything else", async () => {
+    writeTree(dir, { "same": "old", "src/kept": "kept", "link-to-be": "old" });
+    chmodSync(join(dir, "same"), 0o600);
+    symlinkSync("/etc/passwd", join(dir, "was-link"));
+    const snapshot = await folder(
+      await file("same", "new", true),
+      await file("was-link", "now a file"),
+      link("link-to-be", "same"),
+      await within("src", await file("new", "1")),
+      await within("made", await within("deep")),
+    );
+    const opened = lstatSync(join(dir, "same")).ino;
+    expect(await bringBack({ snapshot, dir, blobs })).toEqual({ files: 3, bytes: 14 });
+    expect(readFileSync(join(dir, "same"), "utf8")).toBe("new");
+    expect(modeOf("same")).toBe(0o755);
+    expect(lstatSync(join(dir, "same")).ino).not.toBe(opened);
+    expect(lstatSync(join(dir, "was-link")).isFile()).toBe(true);
+    expect(readFileSync("/etc/passwd", "utf8")).not.toBe("now a file");
+    expect(readlinkSync(join(dir, "link-to-be"))).toBe("same");
+    expect(readdirSync(join(dir, "src")).sort()).toEqual(["kept", "new"]);
+    expect(readdirSync(dir).sort()).toEqual(["link-to-be", "made", "same", "src", "was-link"]);
+    expect(readdirSync(join(dir, "made"))).toEqual(["deep"]);
+  });
+
+  test("goes through a symlink to a folder inside, and refuses one that leads outside", async () => {
+    mkdirSync(join(dir, "real"));
+    mkdirSync(join(top, "elsewhere"));
+    symlinkSync("real", join(dir, "inside"));
+    symlinkSync("../elsewhere", join(dir, "outside"));
+    symlinkSync("nowhere", join(dir, "dangling"));
+    await bringBack({ snapshot: await folder(await within("inside", await file("a", "1"))), dir, blobs });
+    expect(readFileSync(join(dir, "real/a"), "utf8")).toBe("1");
+    for (const name of ["outside", "dangling"]) {
+      const snapshot = await folder(await within(name, await file("a", "1")));
+      await expect(bringBack({ snapshot, dir, blobs })).rejects.toMatchObject({ code: "PATH_INVALID" });
+    }
+    expect(readdirSync(join(top, "elsewhere"))).toEqual([]);
+  });
+
+  test("refuses to put a file where a folder is, or a folder where a file is", async () => {
+    writeTree(dir, { "folder/a": "1", "file": "2" });
+    for (const node of [await file("folder", "x"), link("folder", "x"), await within("file")]) {
+      await expect(bringBack({ snapshot: await folder(node), dir, blobs })).rejects.toMatchObject({
+        code: "CHECKOUT_FAILED",
+      });
+    }
+    expect(readFileSync(join(dir, "folder/a"), "utf8")).toBe("1");
+    expect(readFileSync(join(dir, "file"), "utf8")).toBe("2");
+  });
+
+  test("leaves the old file, and nothing beside it, when the store fails half-way", async () => {
+    writeFileSync(join(dir, "big"), "old");
+    const snapshot = await folder(await file("big", "x".repeat(3_000_000)));
+    const failing: Blobs = {
+      ...distant(blobs),
+      async *get(digest) {
+        for await (const chunk of blobs.get(digest)) {
+          yield chunk;
+          if (digest !== snapshot) throw new Fault("STORE_CORRUPT", "Cannot read on");
+        }
+      },
+    };
+    await expect(bringBack({ snapshot, dir, blobs: failing })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+    expect(readdirSync(dir)).toEqual(["big"]);
+    expect(readFileSync(join(dir, "big"), "utf8")).toBe("old");
+  });
+});
+
+describe("lookup() and walk()", () => {
+  const made = async (): Promise<Digest> =>
+    folder(
+      await file("b", "1"),
+      link("z", "b"),
+      await within("a", await file("x", "2"), await within("deeper", await file("y", "3"))),
+    );
+  const walked = async (snapshot: Digest, path?: string): Promise<string[]> => {
+    const seen: string[] = [];
+    for await (const { path: at, node } of walk(blobs, snapshot, path)) seen.push(`${node.kind} ${at}`);
+    return seen;
+  };
+
+  test("find what is at a path, and do not follow symlinks", async () => {
+    const snapshot = await made();
+    expect(await lookup(blobs, snapshot, "")).toEqual({ kind: "directory", name: "", digest: snapshot });
+    expect(await lookup(blobs, snapshot, "./a//deeper/y")).toMatchObject({
+      kind: "file",
+      digest: digestOf(Buffer.from("3")),
+    });
+    expect(await lookup(blobs, snapshot, "z")).toEqual({ kind: "symlink", name: "z", target: "b" });
+    await expect(lookup(blobs, snapshot, "a/none")).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
+    await expect(lookup(blobs, snapshot, "z/x")).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
+    await expect(lookup(blobs, snapshot, "a/../../b")).rejects.toMatchObject({ code: "PATH_INVALID" });
+    await expect(lookup(blobs, digestOf(Buffer.from("no")), "a")).rejects.toMatchObject({ code: "SNAPSHOT_UNKNOWN" });
+  });
+
+  test("walk parents before what is in them, from any path on", async () => {
+    const snapshot = await made();
+    expect(await walked(snapshot)).toEqual([
+      "file b",
+      "directory a",
+      "file a/x",
+      "directory a/deeper",
+      "file a/deeper/y",
+      "symlink z",
+    ]);
+    expect(await walked(snapshot, "a/deeper")).toEqual(["file a/deeper/y"]);
+    expect(await walked(snapshot, "b")).toEqual(["file b"]);
+    expect(await walked(emptyDigest)).toEqual([]);
+    await expect(walked(digestOf(Buffer.from("no")))).rejects.toMatchObject({ code: "SNAPSHOT_UNKNOWN" });
+  });
+});
