@@ -1,13 +1,13 @@
 import type { CaptureReport } from "../snapshots/trees/tree.ts";
-import { count, plain, size, span } from "./render.ts";
+import { count, plain, size, span, thousands } from "./render.ts";
 
 const namesMax = 6;
 
 /** The one line that says what was sent and left out, and one more when files changed under the reader. */
 export function captureLines(report: CaptureReport): string {
   const { files, bytes, sentFiles, sentBytes, tookMs } = report;
-  const sent = sentFiles === 0 && sentBytes === 0
-    ? "nothing of it new"
+  const sent = sentBytes === 0 ? "nothing of it new" : sentFiles === 0
+    ? "no file new" // but names, folders, execute bits
     : sentFiles === files
     ? "all of it new"
     : `${count(sentFiles, "file")} new (${size(sentBytes)})`;
@@ -29,5 +29,5 @@ const leftOut = (report: CaptureReport): string =>
 function names(some: readonly string[], total: number): string {
   const shown = some.slice(0, namesMax);
   const more = total - shown.length;
-  return shown.map(plain).join(", ") + (more > 0 ? ` and ${more.toLocaleString("en-US")} more` : "");
+  return shown.map(plain).join(", ") + (more > 0 ? ` and ${thousands(more)} more` : "");
 }

@@ -1,10 +1,16 @@
 import type { Client } from "../api/client.ts";
 import { asFault, Fault } from "../domain/fault.ts";
+import { sleep } from "../runtime/clock.ts";
 import { catalogue, type Entry } from "./catalogue.ts";
 import type { Command } from "./command.ts";
 import { exitCodeOf, exitCodes } from "./exit_codes.ts";
 import { didYouMean, parseLine, usage } from "./flags.ts";
 import { OutputClosed, type World } from "./world.ts";
+
+/** A cluster that does not answer for so long is worth a word. */
+const silenceMs = 2_000;
+/** Nobody waits longer for a connection to be put down. */
+const closingMs = 500;
 
 /**
  * The whole program: reads a command line, does what it says, and tells what went wrong in one sentence.
@@ -39,18 +45,30 @@ type Parsed = Omit<Parameters<Command["run"]>[0], "connect">;
 
 /** Closes the client when the command has ended, however it ended. */
 async function runConnected(command: Command, parsed: Parsed): Promise<number> {
-  const { flags, world } = parsed;
+  const { world } = parsed;
   let client: Promise<Client> | undefined;
-  const connect = async (): Promise<Client> => {
-    const { findCluster } = await import("./find_cluster.ts");
-    const named = flags as { cluster?: string; "token-file"?: string };
-    return await world.connect(findCluster({ cluster: named.cluster, tokenFile: named["token-file"] }, world));
-  };
   try {
-    return await command.run({ ...parsed, connect: () => client ??= connect() });
+    return await command.run({ ...parsed, connect: () => client ??= connect(parsed) });
   } finally {
-    await client?.then((connected) => connected.close()).catch(() => {}); // what counts was said or thrown before
+    const closed = client?.then((connected) => connected.close()).catch(() => {}); // what counts was said or thrown before
+    await Promise.race([closed, sleep(world.clock, closingMs)]);
   }
+}
+
+async function connect({ flags, world, isJson }: Parsed): Promise<Client> {
+  const { findCluster } = await import("./find_cluster.ts");
+  const named = flags as { cluster?: string; "token-file"?: string };
+  const target = findCluster({ cluster: named.cluster, tokenFile: named["token-file"] }, world);
+  const client = await world.connect(target);
+  const calm = world.clock.at(world.clock.now() + silenceMs, () => {
+    if (!world.stderr.isTerminal || isJson) return;
+    void world.stderr.write(`scoot-actors: waiting for the cluster at ${target.url}, which does not answer\n`).catch(
+      () => {},
+    );
+  });
+  // Asked at once, so that the way is open when the command needs it; whoever asks next hears what is wrong with it.
+  void client.cluster().catch(() => {}).finally(calm);
+  return client;
 }
 
 function find(line: readonly string[]): { readonly entry: Entry; readonly after: readonly string[] } {

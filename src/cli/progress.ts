@@ -1,4 +1,4 @@
-import { size, span } from "./render.ts";
+import { size, span, thousands } from "./render.ts";
 import type { TreeProgress, World } from "./world.ts";
 
 const everyMs = 100;
@@ -32,9 +32,9 @@ export function progressBar(world: Pick<World, "stderr" | "clock">, doing: strin
       if (!stderr.isTerminal || now - shownAtMs < everyMs) return;
       shownAtMs = now;
       isShown = true;
-      const done = `${doing} ${bar((now - startedAtMs) / everyMs)} ${files.toLocaleString("en-US")} files, ${
-        size(bytes)
-      }, ${span(now - startedAtMs)}`;
+      const done = `${doing} ${bar((now - startedAtMs) / everyMs)} ${thousands(files)} files, ${size(bytes)}, ${
+        span(now - startedAtMs)
+      }`;
       show(done.slice(0, stderr.columns - 1));
     },
     async clear() {

@@ -104,10 +104,22 @@ export function readReady(path: string): Ready | undefined {
   }
 }
 
-/** The cluster that started last and still runs; `gone` when it was killed and left its file. */
+/**
+ * The cluster that started last of those that run. When there are only such as were killed and left their files, the
+ * last of them, as `gone`.
+ */
 export function readNewest(folder: string): { readonly ready: Ready; readonly gone: boolean } | undefined {
-  const ready = readReady(join(folder, "ready.json"));
-  return ready === undefined ? undefined : { ready, gone: !isAlive(ready.pid) };
+  const newest = readReady(join(folder, "ready.json"));
+  if (newest !== undefined && isAlive(newest.pid)) return { ready: newest, gone: false };
+  const running = portsIn(folder)
+    .flatMap((port) => {
+      const path = join(folder, `${port}.json`);
+      const ready = readReady(path);
+      return ready !== undefined && isAlive(ready.pid) ? [{ ready, atMs: statSync(path).mtimeMs }] : [];
+    })
+    .sort((a, b) => b.atMs - a.atMs)[0];
+  if (running !== undefined) return { ready: running.ready, gone: false };
+  return newest === undefined ? undefined : { ready: newest, gone: true };
 }
 
 /**
@@ -199,12 +211,17 @@ function writeWhole(path: string, text: string): void {
 
 /** Removes what clusters left that were killed. */
 function sweep(folder: string): void {
-  for (const name of readdirSync(folder)) {
-    const port = /^(\d+)\.json$/.exec(name)?.[1];
-    if (port === undefined) continue;
-    const ready = readReady(join(folder, name));
+  for (const port of portsIn(folder)) {
+    const path = join(folder, `${port}.json`);
+    const ready = readReady(path);
     if (ready !== undefined && isAlive(ready.pid)) continue;
-    rmSync(join(folder, name), { force: true });
+    rmSync(path, { force: true });
     rmSync(join(folder, `${port}.token`), { force: true });
   }
+}
+
+/** Of the clusters that left word. */
+function portsIn(folder: string): string[] {
+  if (!isFolder(folder)) return [];
+  return readdirSync(folder).flatMap((name) => /^(\d+)\.json$/.exec(name)?.[1] ?? []);
 }

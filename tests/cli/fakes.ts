@@ -7,7 +7,7 @@ import { emptyDigest } from "../../src/domain/digest.ts";
 import { program } from "../../src/cli/program.ts";
 import { localTrees } from "../../src/cli/trees.ts";
 import { OutputClosed, type Sink, type Target, type World } from "../../src/cli/world.ts";
-import type { JobSpecInput, JobView, TaskView, WorkerView } from "../../src/protocol/client_messages.ts";
+import type { ClusterView, JobSpecInput, JobView, TaskView, WorkerView } from "../../src/protocol/client_messages.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
@@ -106,10 +106,25 @@ export interface FakeCluster {
   killsEnd: boolean;
   /** The next submit fails so. */
   refuse(code: FaultCode, message: string): void;
+  /** From now on it does not answer whoever connects. */
+  silence(): void;
+  speak(): void;
   task(change: Partial<TaskView>): void;
   readonly jobs: JobView[];
   readonly workers: WorkerView[];
 }
+
+const clusterView: ClusterView = {
+  version: "1.2.3",
+  epoch: 1,
+  state: "open",
+  startedAtMs: 0,
+  workers: 0,
+  slots: 0,
+  busy: 0,
+  queued: 0,
+  jobs: 0,
+};
 
 export function fakeCluster(): FakeCluster {
   const calls: string[] = [];
@@ -121,6 +136,8 @@ export function fakeCluster(): FakeCluster {
   const workers: WorkerView[] = [];
   let submitted: JobSpecInput | undefined;
   let refusal: Fault | undefined;
+  let answer: () => void = () => {};
+  let greeting: Promise<ClusterView> = Promise.resolve(clusterView);
   let seq = 0;
   let job: JobView = {
     jobId: fakeJobId,
@@ -151,6 +168,10 @@ export function fakeCluster(): FakeCluster {
     workers,
     killsEnd: true,
     submitted: () => submitted,
+    silence() {
+      greeting = new Promise((resolve) => answer = () => resolve(clusterView));
+    },
+    speak: () => answer(),
     refuse: (code, message) => void (refusal = new Fault(code, message)),
     write: (stream, bytes) => streams[stream].push(typeof bytes === "string" ? Buffer.from(bytes) : bytes),
     task(change) {
@@ -203,7 +224,7 @@ export function fakeCluster(): FakeCluster {
         yield* streams[stream].read(signal);
       },
       workers: () => Promise.resolve(workers),
-      cluster: () => Promise.reject(new Error("no command asks this")),
+      cluster: () => greeting,
       close() {
         calls.push("close");
         return Promise.resolve();

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { catalogue } from "../../src/cli/catalogue.ts";
-import { fakeCluster, fakeWorld, type } from "./fakes.ts";
+import { manualClock, settle } from "../transport/manual_clock.ts";
+import { fakeCluster, fakeJobId, fakeWorld, type } from "./fakes.ts";
 
 describe("program()", () => {
   test.each([
@@ -91,6 +92,25 @@ describe("program()", () => {
     world.stdout.close();
     expect(await type(world, "help")).toBe(141);
     expect(world.stderr.text()).toBe("");
+  });
+
+  test("says on a terminal that a cluster does not answer, once that takes a while", async () => {
+    const cluster = fakeCluster();
+    cluster.silence();
+    const clock = manualClock();
+    const world = fakeWorld({ cluster, clock, isTerminal: true });
+    const code = type(world, "job", "watch", fakeJobId);
+    await clock.advance(1_999);
+    while (clock.waiting() === 0) await settle();
+    await clock.advance(1_999);
+    expect(world.stderr.text()).toBe("");
+    await clock.advance(1);
+    expect(world.stderr.text()).toBe(
+      "scoot-actors: waiting for the cluster at http://127.0.0.1:9090, which does not answer\n",
+    );
+    cluster.speak();
+    cluster.settle({ kind: "exited", exitCode: 0 });
+    expect(await code).toBe(0);
   });
 
   test("closes the client whether or not the command went well", async () => {

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { captureOutputs } from "../../src/snapshots/trees/capture.ts";
@@ -225,6 +226,23 @@ describe("run", () => {
     expect(world.stderr.text()).toContain("scoot-actors: waiting: every slot is busy\n");
     cluster.settle(exited(0));
     expect(await code).toBe(0);
+  });
+
+  test("says why a command runs another time", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const code = type(world, "run", "--", "x");
+    await submitted(cluster);
+    const first = { attempt: 1, reason: "first", workerId: workerId("w1"), placedAtMs: 0, why: "" } as const;
+    cluster.task({ attempts: [first] });
+    cluster.task({ attempts: [first, { ...first, attempt: 2, reason: "workerLost", workerId: workerId("w2") }] });
+    cluster.task({ state: "running" });
+    cluster.settle(exited(0));
+    expect(await code).toBe(0);
+    expect(world.stderr.text().split("\n").slice(1)).toEqual([
+      "scoot-actors: attempt 2 on w2: its worker was lost",
+      "",
+    ]);
   });
 
   test("--json writes one object a line: what was captured, the job, what it writes, its end", async () => {

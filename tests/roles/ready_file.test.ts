@@ -141,6 +141,16 @@ describe("withdrawReady()", () => {
   });
 });
 
+test("when the newest cluster ends, the newest of those that still run is found", () => {
+  const at = places();
+  publishReady(at, readyAt(9090), "first");
+  publishReady(at, readyAt(9091), "second");
+  withdrawReady(at, readyAt(9091));
+  expect(readNewest(at.folder)).toEqual({ ready: readyAt(9090), gone: false });
+  publishReady(at, readyAt(9092, deadPid()), "third");
+  expect(readNewest(at.folder)).toEqual({ ready: readyAt(9090), gone: false });
+});
+
 describe("what a killed cluster left", () => {
   test("is told as gone, and its token is given to nobody", () => {
     const at = places();

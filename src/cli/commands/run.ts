@@ -112,7 +112,8 @@ async function show(
 ): Promise<void> {
   const { world, isJson } = call;
   let offset = 0;
-  for await (const chunk of client.follow(task, stream, { signal })) {
+  const onAttempt = (): void => void (offset = 0);
+  for await (const chunk of client.follow(task, stream, { signal, onAttempt })) {
     if (isJson) await world.stdout.write(jsonLine({ type: stream, offset, ...asJson(chunk) }));
     else await world[stream].write(chunk);
     offset += chunk.length;
@@ -144,6 +145,7 @@ async function outcomeOf(call: RunCall, client: Client, jobId: JobId, signal: Ab
   try {
     for await (const change of client.watch(jobId, { signal })) {
       if (change.kind !== "task") continue;
+      await tellAttempt(call, latest, change.task);
       latest = change.task;
       if (latest.outcome !== undefined && latest.state === "settled") return latest.outcome;
     }
@@ -155,6 +157,22 @@ async function outcomeOf(call: RunCall, client: Client, jobId: JobId, signal: Ab
   const outcome = tasks[0]?.outcome;
   if (outcome === undefined) throw new Error(`the job ${jobId} ended without an outcome of its task`);
   return outcome;
+}
+
+const attemptReasons = {
+  first: "it was placed",
+  retry: "it did not succeed before",
+  workerLost: "its worker was lost",
+  drained: "it was put back when the cluster stopped",
+} as const;
+
+/** That a command runs another time explains output that comes twice. */
+async function tellAttempt({ world, isJson }: RunCall, before: TaskView | undefined, now: TaskView): Promise<void> {
+  const attempt = now.attempts.at(-1);
+  if (attempt === undefined || attempt.attempt === 1 || now.attempts.length === before?.attempts.length) return;
+  const { reason, workerId } = attempt;
+  if (isJson) await world.stdout.write(jsonLine({ type: "attempt", attempt: attempt.attempt, reason, workerId }));
+  else await tell(world, `attempt ${attempt.attempt} on ${plain(workerId)}: ${attemptReasons[reason]}`);
 }
 
 async function bringOutputsBack(
