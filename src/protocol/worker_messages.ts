@@ -26,9 +26,18 @@ const description = v.strictObject({
 
 export const fromWorker = v.variant("type", [
   /** All that the worker holds. Sent on connecting and every few seconds. */
-  v.strictObject({ type: v.literal("worker.sync"), number: whole(1), worker: description, attempts: v.pipe(v.array(heldAttempt), v.maxLength(attemptsMax)) }),
+  v.strictObject({
+    type: v.literal("worker.sync"),
+    number: whole(1),
+    worker: description,
+    attempts: v.pipe(v.array(heldAttempt), v.maxLength(attemptsMax)),
+  }),
   /** What changed since. */
-  v.strictObject({ type: v.literal("worker.report"), number: whole(1), attempts: v.pipe(v.array(heldAttempt), v.maxLength(attemptsMax)) }),
+  v.strictObject({
+    type: v.literal("worker.report"),
+    number: whole(1),
+    attempts: v.pipe(v.array(heldAttempt), v.maxLength(attemptsMax)),
+  }),
 ]);
 
 const assignment = v.strictObject({
@@ -57,7 +66,14 @@ export const toWorker = v.strictObject({
 
 /** Between gateway and worker: the bytes of a running attempt's streams, which never pass the scheduler. */
 export const toWorkerFromGateway = v.variant("type", [
-  v.strictObject({ type: v.literal("output.follow"), follow: whole(1), taskId, attempt: whole(1), stream: v.picklist(["stdout", "stderr"]), offset: whole(0) }),
+  v.strictObject({
+    type: v.literal("output.follow"),
+    follow: whole(1),
+    taskId,
+    attempt: whole(1),
+    stream: v.picklist(["stdout", "stderr"]),
+    offset: whole(0),
+  }),
   v.strictObject({ type: v.literal("output.stop"), follow: whole(1) }),
 ]);
 export const fromWorkerToGateway = v.variant("type", [
@@ -75,5 +91,7 @@ export type FromWorkerToGateway = v.InferOutput<typeof fromWorkerToGateway>;
 
 export const parseFromWorker = (input: unknown): FromWorker => parse(fromWorker, "a worker's message", input);
 export const parseToWorker = (input: unknown): ToWorker => parse(toWorker, "a scheduler's message", input);
-export const parseToWorkerFromGateway = (input: unknown): ToWorkerFromGateway => parse(toWorkerFromGateway, "a gateway's message", input);
-export const parseFromWorkerToGateway = (input: unknown): FromWorkerToGateway => parse(fromWorkerToGateway, "a worker's message", input);
+export const parseToWorkerFromGateway = (input: unknown): ToWorkerFromGateway =>
+  parse(toWorkerFromGateway, "a gateway's message", input);
+export const parseFromWorkerToGateway = (input: unknown): FromWorkerToGateway =>
+  parse(fromWorkerToGateway, "a worker's message", input);
