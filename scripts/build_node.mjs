@@ -18,10 +18,13 @@ try {
 }
 
 // What is compiled names compiled files alone: Node 20 reads no TypeScript.
-const left = readdirSync(dist, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".js")).flatMap((path) =>
-  [...readFileSync(join(dist, path), "utf8").matchAll(/(?:\bfrom |\bimport\(|\bimport |new URL\()"(\.[^"\n]*\.ts)"/g)].map(
-    ([, specifier]) => `dist/${path} names ${specifier}`,
-  )
+const left = readdirSync(dist, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".js")).flatMap((
+  path,
+) =>
+  [...readFileSync(join(dist, path), "utf8").matchAll(/(?:\bfrom |\bimport\(|\bimport |new URL\()"(\.[^"\n]*\.ts)"/g)]
+    .map(
+      ([, specifier]) => `dist/${path} names ${specifier}`,
+    )
 );
 for (const problem of left) console.error(problem);
 if (left.length > 0) process.exit(1);

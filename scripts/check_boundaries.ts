@@ -38,7 +38,12 @@ const rooms: Readonly<Record<string, Room>> = {
   // HANDS
   runtime: { rooms: ["domain"], packages: ["deno-std"], node: "all", pure: false },
   observability: { rooms: ["domain", "runtime"], packages: [], node: "all", pure: false },
-  transport: { rooms: ["domain", ...served], packages: ["cbor-x", "valibot", "ws", "deno-std"], node: "all", pure: false },
+  transport: {
+    rooms: ["domain", ...served],
+    packages: ["cbor-x", "valibot", "ws", "deno-std"],
+    node: "all",
+    pure: false,
+  },
   snapshots: {
     rooms: ["domain", ...served],
     packages: ["cbor-x", "comlink", "fflate", "lmdb", "deno-std"],
@@ -50,7 +55,12 @@ const rooms: Readonly<Record<string, Room>> = {
   // LIFE
   actors: { rooms: [...thought, ...hands], packages: ["xstate", "deno-std"], node: [], pure: true },
   // DOORS
-  api: { rooms: [...words, ...hands], packages: ["hono", "@hono/node-server", "valibot", "ws", "deno-std"], node: "all", pure: false },
+  api: {
+    rooms: [...words, ...hands],
+    packages: ["hono", "@hono/node-server", "valibot", "ws", "deno-std"],
+    node: "all",
+    pure: false,
+  },
   reapi: { rooms: [...words, ...hands], packages: ["@grpc/grpc-js", "deno-std"], node: "all", pure: false },
   conformance: { rooms: words, packages: ["@grpc/grpc-js"], node: "all", pure: false },
   inspector: { rooms: [...thought, ...hands], packages: ["hono", "ws"], node: "all", pure: false },
@@ -78,21 +88,37 @@ const entrances = [
 
 /** What the table forbids and a file does all the same: the file, what it names, and why. One that is not needed is told. */
 const exceptions: readonly (readonly [file: string, name: string, why: string])[] = [
-  ["snapshots/trees/capture.ts", "protocol", "a snapshot is a canonical REAPI Directory, and there is one encoder of those"],
-  ["snapshots/trees/read_tree.ts", "protocol", "a snapshot is a canonical REAPI Directory, and there is one decoder of those"],
+  [
+    "snapshots/trees/capture.ts",
+    "protocol",
+    "a snapshot is a canonical REAPI Directory, and there is one encoder of those",
+  ],
+  [
+    "snapshots/trees/read_tree.ts",
+    "protocol",
+    "a snapshot is a canonical REAPI Directory, and there is one decoder of those",
+  ],
   ["actors/attempt_effects.ts", "node:fs", "the worker's real effects: what the simulation has another of"],
   ["actors/attempt_effects.ts", "node:path", "the worker's real effects: what the simulation has another of"],
   ["actors/attempt_effects.ts", "snapshots/blobs/object_file.ts", "streams are files, hashed where they lie"],
   ["actors/output_server.ts", "node:fs", "streams are files of the attempt, read from any offset while they grow"],
-  ["cli/trees.ts", "snapshots/pool/pool.ts", "the CLI is the whole of its own process, and captures with that machine's threads"],
+  [
+    "cli/trees.ts",
+    "snapshots/pool/pool.ts",
+    "the CLI is the whole of its own process, and captures with that machine's threads",
+  ],
   ["simulation/time.ts", "setImmediate", "lets settled promises run on between two happenings; no time passes by it"],
 ];
 
-const impure = /\b(Date\.now|Math\.random|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout|new Date\(\))/g;
+const impure =
+  /\b(Date\.now|Math\.random|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout|new Date\(\))/g;
 
 /** Without comments, so that prose about timers and modules counts for nothing. Line numbers stay. */
 const withoutComments = (text: string): string =>
-  text.replaceAll(/\/\*[\s\S]*?\*\//g, (comment) => comment.replaceAll(/[^\n]/g, "")).replaceAll(/(^|[\s;{}(,])\/\/[^\n]*/g, "$1");
+  text.replaceAll(/\/\*[\s\S]*?\*\//g, (comment) => comment.replaceAll(/[^\n]/g, "")).replaceAll(
+    /(^|[\s;{}(,])\/\/[^\n]*/g,
+    "$1",
+  );
 
 const specifiers = /(?:\bfrom\s*|\bimport\s*\(?\s*|\bnew URL\(\s*)"([^"\n]+)"/g;
 
@@ -162,7 +188,9 @@ export function checkBoundaries(files: readonly string[]): readonly string[] {
     }
   }
   for (const [at, [file, name]] of exceptions.entries()) {
-    if (!used.has(at)) problems.push(`the exception of src/${file} for ${name} is not needed: take it out of the table`);
+    if (!used.has(at)) {
+      problems.push(`the exception of src/${file} for ${name} is not needed: take it out of the table`);
+    }
   }
   return problems;
 }

@@ -21,7 +21,9 @@ const withoutCode = (text: string): string =>
 
 const anchors = (text: string): ReadonlySet<string> =>
   new Set(
-    [...text.replaceAll(/^(```|~~~)[\s\S]*?^\1/gm, "").matchAll(/^#{1,6} +(.*)$/gm)].map(([, heading]) => anchorOf(heading!)),
+    [...text.replaceAll(/^(```|~~~)[\s\S]*?^\1/gm, "").matchAll(/^#{1,6} +(.*)$/gm)].map(([, heading]) =>
+      anchorOf(heading!)
+    ),
   );
 
 /** @param files paths from the root. */
@@ -34,7 +36,9 @@ export function checkDocs(files: readonly string[]): readonly string[] {
     const text = readFileSync(join(root, path), "utf8");
     for (const [index, line] of text.split("\n").entries()) {
       const found = machinePath.exec(line);
-      if (found !== null && !isExample(line)) problems.push(`${path}:${index + 1} names a path of one machine: ${line.trim()}`);
+      if (found !== null && !isExample(line)) {
+        problems.push(`${path}:${index + 1} names a path of one machine: ${line.trim()}`);
+      }
     }
     if (!path.endsWith(".md")) continue;
     const prose = withoutCode(text);
@@ -45,7 +49,9 @@ export function checkDocs(files: readonly string[]): readonly string[] {
       const where = `${path}:${prose.slice(0, match.index).split("\n").length}`;
       const linked = target === "" ? path : normalize(join(dirname(path), target)).replace(/\/$/, "");
       if (!isThere(linked)) problems.push(`${where} links to ${link}, which is not there`);
-      else if (anchor !== undefined && linked.endsWith(".md") && !anchors(readFileSync(join(root, linked), "utf8")).has(anchor)) {
+      else if (
+        anchor !== undefined && linked.endsWith(".md") && !anchors(readFileSync(join(root, linked), "utf8")).has(anchor)
+      ) {
         problems.push(`${where} links to ${link}: ${linked} has no such heading`);
       }
     }
@@ -57,7 +63,10 @@ export function checkDocs(files: readonly string[]): readonly string[] {
 const isExample = (line: string): boolean => /\/home\/(user|me|ada|you)\b/.test(line);
 
 if (import.meta.main) {
-  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" })
+  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+    cwd: root,
+    encoding: "utf8",
+  })
     .split("\n").filter((path) => path !== "");
   const problems = checkDocs(files);
   for (const problem of problems) console.log(problem);

@@ -39,7 +39,9 @@ export function checkLocks(): readonly string[] {
     }
     // A version in deno.lock may be followed by those of its peers: "1.5.0_typescript@7.0.2".
     const inDeno = deno.specifiers[`npm:${name}@${version}`]?.split("_", 1)[0];
-    if (inDeno !== version) problems.push(`${name} is ${version} in package.json and ${inDeno ?? "absent"} in deno.lock`);
+    if (inDeno !== version) {
+      problems.push(`${name} is ${version} in package.json and ${inDeno ?? "absent"} in deno.lock`);
+    }
   }
   const known = new Set(wanted.map(([name, version]) => `npm:${name}@${version}`));
   for (const specifier of Object.keys(deno.specifiers)) {

@@ -102,7 +102,9 @@ function guarantee(id: string): string {
 
 function draw(machine: AnyStateMachine, version: number): string {
   const all = descendants(machine.root);
-  const states = all.map((node) => [code(pathOf(node)), node.description ?? "", node.entry.map(nameOf).map(code).join(", ")]);
+  const states = all.map((
+    node,
+  ) => [code(pathOf(node)), node.description ?? "", node.entry.map(nameOf).map(code).join(", ")]);
   const arrows = [machine.root, ...all].flatMap(arrowsOf).map(({ from, event, guard, to, does }) => [
     code(pathOf(from)) || "*any*",
     code(event) || "*at once*",
