@@ -22,7 +22,7 @@ try {
     for (let turn = 0; !isOver; turn++) {
       const tasks = Array.from({ length: tasksPerJob }, (_, index) => ({ name: `t${index}`, argv: ["true"] }));
       const { jobId } = await client.submit({ key: `${number}-${turn}`, requestor: `r${number % 5}`, tasks });
-      for await (const change of client.watch(jobId)) {
+      for await (const change of client.watch(jobId, { tasks: false })) {
         if (change.kind === "job" && change.job.state === "failed") throw new Error(change.job.why);
       }
       jobs++;

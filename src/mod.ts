@@ -11,7 +11,14 @@
  * await client.close();
  * ```
  */
-export { type Change, type Client, type ClientOptions, connectClient, type FollowOptions } from "./api/client.ts";
+export {
+  type Change,
+  type Client,
+  type ClientOptions,
+  connectClient,
+  type FollowOptions,
+  type WatchOptions,
+} from "./api/client.ts";
 export { type Digest, digestOfHash, emptyDigest, hashOf, parseDigest, sizeOf } from "./domain/digest.ts";
 export { Fault, type FaultCode, type FaultMeaning, faults, isFault } from "./domain/fault.ts";
 export {

@@ -91,8 +91,8 @@ interface Watch {
   readonly gateway: string;
   readonly id: number;
   readonly jobId: JobId;
-  /** Only this one's changes. */
-  readonly taskId?: TaskId;
+  /** Only this actor's changes: the job, or one of its tasks. */
+  readonly only?: Address;
   /** While past entries are being read: what came meanwhile. */
   waiting: Entry[] | undefined;
   lastSeq: number;
@@ -307,7 +307,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (watches.size > 0) {
         const job = kind === "job" ? nameOf(entry.address) as JobId : jobOfTask(nameOf(entry.address) as TaskId);
         for (const watch of watches.get(job) ?? []) {
-          if (watch.taskId !== undefined && entry.address !== taskAddress(watch.taskId)) continue;
+          if (watch.only !== undefined && entry.address !== watch.only) continue;
           if (watch.waiting === undefined) push(watch, entry);
           else watch.waiting.push(entry);
         }
@@ -504,24 +504,24 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     id: number,
     jobId: JobId,
     afterSeq: number,
-    taskId?: TaskId,
+    only?: Address,
   ): Promise<void> => {
     const watch: Watch = {
       gateway,
       id,
       jobId,
-      ...(taskId === undefined ? {} : { taskId }),
+      ...(only === undefined ? {} : { only }),
       waiting: [],
       lastSeq: afterSeq,
     };
     addWatch(watch);
     try {
       await needJob(jobId);
-      if (taskId !== undefined && await states.get(taskAddress(taskId)) === undefined) {
-        throw new Fault("TASK_UNKNOWN", `Cannot find task ${taskId}: its job has no such task`);
+      if (only !== undefined && await states.get(only) === undefined) {
+        throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
       }
-      const ofTasks = taskId === undefined ? `${taskAddress(jobId as unknown as TaskId)}/` : taskAddress(taskId);
-      for await (const entry of pastOf(taskId === undefined ? [jobAddress(jobId), ofTasks] : [ofTasks], afterSeq)) {
+      const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
+      for await (const entry of pastOf(only === undefined ? all : [only], afterSeq)) {
         if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
         push(watch, entry);
         const connection = gateways.get(gateway);
@@ -617,10 +617,22 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "job.list":
         return await listJobs(request);
       case "job.watch":
-        await startWatch(gateway, request.watch, request.jobId, request.afterSeq);
+        await startWatch(
+          gateway,
+          request.watch,
+          request.jobId,
+          request.afterSeq,
+          request.tasks === false ? jobAddress(request.jobId) : undefined,
+        );
         return { type: "done" };
       case "task.watch":
-        await startWatch(gateway, request.watch, jobOfTask(request.taskId), request.afterSeq, request.taskId);
+        await startWatch(
+          gateway,
+          request.watch,
+          jobOfTask(request.taskId),
+          request.afterSeq,
+          taskAddress(request.taskId),
+        );
         return { type: "done" };
       case "job.unwatch":
         for (const those of watches.values()) {
@@ -651,20 +663,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     try {
       if (request.type === "job.accept") {
         const { jobId, existing } = accept(request.job);
-        if (request.watch !== undefined) {
-          const { watch } = request;
-          if (existing) {
-            // It may have been accepted in this very turn: it is read when it is durable.
-            const found = (): void => answer(gateway, id, { type: "job.accepted", jobId, existing });
-            const start = (): void =>
-              void startWatch(gateway, watch, jobId, 0).then(
-                () => host.enqueue(found),
-                (thrown) => host.enqueue(() => refuse(gateway, id, thrown)),
-              );
-            return host.say(memberAddress(gateway), { type: "then", work: start } satisfies ToMember);
-          }
-          addWatch({ gateway, id: watch, jobId, waiting: undefined, lastSeq: 0 });
-        }
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
       }
       const { jobId, reason } = request;

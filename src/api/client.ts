@@ -22,7 +22,9 @@ import { httpBlobs } from "./http_blobs.ts";
 import { httpCalls } from "./http_calls.ts";
 import { httpNames } from "./http_names.ts";
 import { createLink } from "./link.ts";
-import { watchJob } from "./watch.ts";
+import { watchJob, type WatchOptions } from "./watch.ts";
+
+export type { WatchOptions };
 
 /** A change of a job or of one of its tasks, in the order of `seq`. */
 export type Change =
@@ -56,8 +58,8 @@ export interface Client {
   ): Promise<readonly JobView[]>;
   /** Resolves when the kill is decided; the job ends when its running tasks have. Killing an ended job does nothing. */
   kill(jobId: JobId, reason: string): Promise<void>;
-  /** Every change, past ones first; ends after the job's last. */
-  watch(jobId: JobId, options?: { readonly afterSeq?: number; readonly signal?: AbortSignal }): AsyncIterable<Change>;
+  /** Every change, past ones first; ends after the job's last. @throws {Fault} `JOB_UNKNOWN`, `CANCELLED`. */
+  watch(jobId: JobId, options?: WatchOptions): AsyncIterable<Change>;
   /** The bytes of a task's stream from `offset` on, live; ends when the task has settled and all was given. */
   follow(
     taskId: TaskId,

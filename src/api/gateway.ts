@@ -221,7 +221,7 @@ function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log
       throw new Fault("REQUEST_INVALID", `Cannot begin ${what} as a client may have ${max}: so many are open`);
     }
   };
-  const watch = (id: number, jobId: JobId, afterSeq: number): void => {
+  const watch = ({ watch: id, jobId, afterSeq, tasks }: Extract<ClientRequest, { type: "job.watch" }>): void => {
     const give = (change: Change): void => {
       const { seq, atMs } = change;
       send(
@@ -233,7 +233,7 @@ function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log
     void passOn(
       watches,
       id,
-      (signal) => gateway.watch(jobId, { afterSeq, signal }),
+      (signal) => gateway.watch(jobId, { afterSeq, tasks, signal }),
       give,
       (fault) => send({ type: "watch.end", watch: id, ...(fault === undefined ? {} : { fault }) }),
     );
@@ -255,15 +255,11 @@ function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log
 
   const handle = async (request: ClientRequest): Promise<Answer> => {
     switch (request.type) {
-      case "job.submit": {
-        if (request.watch !== undefined) admit(watches, request.watch, watchesPerClientMax, "watch");
-        const accepted = await gateway.submit(request.job);
-        if (request.watch !== undefined) watch(request.watch, accepted.jobId, 0);
-        return { type: "job.accepted", ...accepted };
-      }
+      case "job.submit":
+        return { type: "job.accepted", ...await gateway.submit(request.job) };
       case "job.watch":
         admit(watches, request.watch, watchesPerClientMax, "watch");
-        watch(request.watch, request.jobId, request.afterSeq);
+        watch(request);
         return { type: "done" };
       case "job.unwatch":
         watches.get(request.watch)?.abort();

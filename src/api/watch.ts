@@ -9,26 +9,63 @@ import type { Link } from "./link.ts";
 const changesMax = 2_000;
 
 type WatchRequest =
-  | { readonly type: "job.watch"; readonly jobId: JobId; readonly watch: number; readonly afterSeq: number }
+  | {
+    readonly type: "job.watch";
+    readonly jobId: JobId;
+    readonly watch: number;
+    readonly afterSeq: number;
+    readonly tasks?: boolean;
+  }
   | { readonly type: "job.unwatch"; readonly watch: number };
 
-/** What watching needs, whichever side of a gateway does it. */
 export interface WatchOptions {
+  /** Changes up to this one are known; 0 by default. */
   readonly afterSeq?: number | undefined;
+  /** Whether the changes of the job's tasks are wanted too; true by default. */
+  readonly tasks?: boolean | undefined;
+  /** Aborted: the watch throws `CANCELLED`. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Every change of a job after an entry, without gaps or doubles however often the connection ends; ends after its last. */
-export function watchJob(link: Link<WatchRequest>, jobId: JobId, options: WatchOptions = {}): AsyncIterable<Change> {
-  const begin = (watch: number, afterSeq: number) => ({ type: "job.watch", jobId, watch, afterSeq }) as const;
-  return watchBy(link, begin, options);
+export function watchJob(
+  link: Link<WatchRequest>,
+  jobId: JobId,
+  { afterSeq = 0, tasks = true, signal }: WatchOptions = {},
+): AsyncIterable<Change> {
+  let lastSeq = afterSeq;
+  const changes = feed<Change>({
+    weightMax: changesMax,
+    onFull: () => subscribed.pause(),
+    onEmpty: () => subscribed.resume(),
+    onClose: () => subscribed.close(),
+    signal,
+  });
+  const subscribed = link.subscribe({
+    begin: (watch) => ({ type: "job.watch", jobId, watch, afterSeq: lastSeq, ...(tasks ? {} : { tasks }) }),
+    stop: (watch) => ({ type: "job.unwatch", watch }),
+    hear(push) {
+      if (push.type === "watch.end") return changes.end(faultOf(push));
+      if ((push.type !== "job.changed" && push.type !== "task.changed") || push.seq <= lastSeq) return;
+      lastSeq = push.seq;
+      const { seq, atMs } = push;
+      changes.put(
+        push.type === "job.changed"
+          ? { kind: "job", seq, atMs, job: push.job }
+          : { kind: "task", seq, atMs, task: push.task },
+        1,
+      );
+    },
+    failed: changes.end,
+  });
+  return changes;
 }
 
 type TaskWatchRequest =
   | { readonly type: "task.watch"; readonly taskId: TaskId; readonly watch: number; readonly afterSeq: number }
   | { readonly type: "job.unwatch"; readonly watch: number };
 
-/** The same of one task. @param begun called when what was past has been heard, at each beginning. */
+/** The changes of one task. @param hear.begun called when what was past has been heard, at each beginning. */
 export function watchTask(
   link: Link<TaskWatchRequest>,
   taskId: TaskId,
@@ -51,39 +88,6 @@ export function watchTask(
     begun: hear.begun,
     failed: hear.ended,
   });
-}
-
-function watchBy<Request>(
-  link: Link<Request | { readonly type: "job.unwatch"; readonly watch: number }>,
-  begin: (watch: number, afterSeq: number) => Request,
-  { afterSeq = 0, signal }: WatchOptions,
-): AsyncIterable<Change> {
-  let lastSeq = afterSeq;
-  const changes = feed<Change>({
-    weightMax: changesMax,
-    onFull: () => subscribed.pause(),
-    onEmpty: () => subscribed.resume(),
-    onClose: () => subscribed.close(),
-    signal,
-  });
-  const subscribed = link.subscribe({
-    begin: (watch) => begin(watch, lastSeq),
-    stop: (watch) => ({ type: "job.unwatch", watch }),
-    hear(push) {
-      if (push.type === "watch.end") return changes.end(faultOf(push));
-      if ((push.type !== "job.changed" && push.type !== "task.changed") || push.seq <= lastSeq) return;
-      lastSeq = push.seq;
-      const { seq, atMs } = push;
-      changes.put(
-        push.type === "job.changed"
-          ? { kind: "job", seq, atMs, job: push.job }
-          : { kind: "task", seq, atMs, task: push.task },
-        1,
-      );
-    },
-    failed: changes.end,
-  });
-  return changes;
 }
 
 const faultOf = (push: Extract<Push, { type: "watch.end" }>): Fault | undefined =>

@@ -1,5 +1,19 @@
 import * as v from "valibot";
-import { bytes, cText, digest, fault, jobId, label, name, outcome, parse, taskId, textRecord, whole, workerId } from "./schema.ts";
+import {
+  bytes,
+  cText,
+  digest,
+  fault,
+  jobId,
+  label,
+  name,
+  outcome,
+  parse,
+  taskId,
+  textRecord,
+  whole,
+  workerId,
+} from "./schema.ts";
 
 /**
  * What clients ask and hear: the CLI, the typed client and the HTTP door of a gateway, and the gateway of its
@@ -22,7 +36,12 @@ const commonTask = {
 
 export const taskSpec = v.strictObject({
   ...commonTask,
-  argv: v.pipe(v.array(cText(1_000_000)), v.minLength(1), v.maxLength(100_000), v.check((argv) => argv[0] !== "", "must start with a command")),
+  argv: v.pipe(
+    v.array(cText(1_000_000)),
+    v.minLength(1),
+    v.maxLength(100_000),
+    v.check((argv) => argv[0] !== "", "must start with a command"),
+  ),
   env: v.optional(textRecord(10_000, 1_000_000), {}),
   outputs: v.optional(v.pipe(v.array(v.pipe(cText(4_096), v.minLength(1))), v.maxLength(10_000)), []),
 });
@@ -37,7 +56,10 @@ const commonJob = {
 const tasksMax = 100_000;
 
 /** A job as a client sends it. Absent fields have the defaults given here. */
-export const jobSpec = v.strictObject({ ...commonJob, tasks: v.pipe(v.array(taskSpec), v.minLength(1), v.maxLength(tasksMax)) });
+export const jobSpec = v.strictObject({
+  ...commonJob,
+  tasks: v.pipe(v.array(taskSpec), v.minLength(1), v.maxLength(tasksMax)),
+});
 
 /** A job as the gateway hands it to the scheduler: each command is a stored REAPI `Command`. */
 export const encodedJob = v.strictObject({
@@ -48,10 +70,21 @@ export const encodedJob = v.strictObject({
 const sharedRequests = [
   /** Its tasks come in pages: `tasksFrom` is the place of the first one wanted. */
   v.strictObject({ type: v.literal("job.get"), jobId, tasksFrom: v.exactOptional(whole(0)) }),
-  v.strictObject({ type: v.literal("job.list"), limit: whole(1, 1_000), before: v.exactOptional(jobId), state: v.exactOptional(v.picklist(["running", "succeeded", "failed", "cancelled"])) }),
+  v.strictObject({
+    type: v.literal("job.list"),
+    limit: whole(1, 1_000),
+    before: v.exactOptional(jobId),
+    state: v.exactOptional(v.picklist(["running", "succeeded", "failed", "cancelled"])),
+  }),
   v.strictObject({ type: v.literal("job.kill"), jobId, reason: label(1_000) }),
-  /** Every change of the job and its tasks after entry `afterSeq`, past ones first. */
-  v.strictObject({ type: v.literal("job.watch"), jobId, watch: whole(1), afterSeq: whole(0) }),
+  /** Every change of the job and its tasks after entry `afterSeq`, past ones first. `tasks: false`: of the job alone. */
+  v.strictObject({
+    type: v.literal("job.watch"),
+    jobId,
+    watch: whole(1),
+    afterSeq: whole(0),
+    tasks: v.exactOptional(v.boolean()),
+  }),
   v.strictObject({ type: v.literal("job.unwatch"), watch: whole(1) }),
   v.strictObject({ type: v.literal("worker.list") }),
   v.strictObject({ type: v.literal("cluster.get") }),
@@ -59,7 +92,7 @@ const sharedRequests = [
 
 export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
-  v.strictObject({ type: v.literal("job.accept"), job: encodedJob, watch: v.exactOptional(whole(1)) }),
+  v.strictObject({ type: v.literal("job.accept"), job: encodedJob }),
   /** As `job.watch`, of one task: for whoever follows its output. */
   v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
@@ -67,7 +100,7 @@ export const schedulerRequest = v.variant("type", [
 
 export const clientRequest = v.variant("type", [
   ...sharedRequests,
-  v.strictObject({ type: v.literal("job.submit"), job: jobSpec, watch: v.exactOptional(whole(1)) }),
+  v.strictObject({ type: v.literal("job.submit"), job: jobSpec }),
   /**
    * The stream of a task's newest attempt from a byte on, live while it runs. `attempt` is the one that `offset` counts
    * in: when another one is the newest, its stream comes from its first byte. Absent: whichever is the newest.
@@ -150,7 +183,12 @@ export const clusterView = v.strictObject({
 export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("job.accepted"), jobId, existing: v.boolean() }),
   /** `next`: the place of the next task, when there are more than these. */
-  v.strictObject({ type: v.literal("job.view"), job: jobView, tasks: v.array(taskView), next: v.exactOptional(whole(1)) }),
+  v.strictObject({
+    type: v.literal("job.view"),
+    job: jobView,
+    tasks: v.array(taskView),
+    next: v.exactOptional(whole(1)),
+  }),
   v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
   v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
@@ -176,11 +214,20 @@ export const push = v.variant("type", [
   }),
 ]);
 
-const envelope = <const Body extends v.GenericSchema>(body: Body) => v.strictObject({ id: v.exactOptional(whole(1)), re: v.exactOptional(whole(1)), sentAtMs: whole(0), body });
+const envelope = <const Body extends v.GenericSchema>(body: Body) =>
+  v.strictObject({ id: v.exactOptional(whole(1)), re: v.exactOptional(whole(1)), sentAtMs: whole(0), body });
 const fromClientEnvelope = envelope(clientRequest);
 const fromGatewayEnvelope = envelope(schedulerRequest);
-const answerEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.variant("type", [answer, push]) });
-const passedOnEnvelope = v.strictObject({ re: v.exactOptional(whole(1)), sentAtMs: whole(0), body: v.looseObject({ type: v.string() }) });
+const answerEnvelope = v.strictObject({
+  re: v.exactOptional(whole(1)),
+  sentAtMs: whole(0),
+  body: v.variant("type", [answer, push]),
+});
+const passedOnEnvelope = v.strictObject({
+  re: v.exactOptional(whole(1)),
+  sentAtMs: whole(0),
+  body: v.looseObject({ type: v.string() }),
+});
 
 export type TaskSpecInput = v.InferInput<typeof taskSpec>;
 /** A job as one writes it: what has a default may be left out. */

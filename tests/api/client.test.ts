@@ -50,6 +50,13 @@ test("a watch from the last change on ends at once", async () => {
   expect(await all(rig.client.watch(jobId, { afterSeq: last.seq - 1 }))).toEqual([last]);
 });
 
+test("a watch of the job alone has its changes and none of its tasks", async () => {
+  const { jobId } = await rig.client.submit(jobOf(["exit", "0"], ["exit", "0"]));
+  const changes = await all(rig.client.watch(jobId, { tasks: false }));
+  expect(changes).toEqual((await all(rig.client.watch(jobId))).filter(({ kind }) => kind === "job"));
+  expect(changes.at(-1)).toMatchObject({ job: { state: "succeeded" } });
+});
+
 test("the same key twice is one job", async () => {
   const job = jobOf(["exit", "0"]);
   const answers = await Promise.all([rig.client.submit(job), rig.client.submit(job), rig.client.submit(job)]);
