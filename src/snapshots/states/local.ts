@@ -185,7 +185,13 @@ async function recover(
       follower.take({ ordinal, offset, bytes, firstSeq, addresses, starts, lastAtMs });
     },
   });
-  await follower.catchUp();
+  try {
+    await follower.catchUp();
+  } catch (error) {
+    follower.stop();
+    await log.close();
+    throw error;
+  }
   return writing({ dir, log, index, base, lock, unsent, follower });
 }
 

@@ -10,11 +10,11 @@ import {
   type BatchWriter,
   batchWriter,
   headerBytes,
+  type LogRecord,
   ordinalOf,
   parseRecord,
   parseSegmentHeader,
   readBatches,
-  type Record,
   recordBytes,
   segmentHeader,
   segmentName,
@@ -46,13 +46,13 @@ export interface Scanned {
 /** The segments of a store that is open for writing or reading. */
 export interface StateLog {
   segments(): Promise<readonly Segment[]>;
-  /** Every batch from the segment that holds `seq` on, as far as it is durable. @throws {Fault} `STORE_CORRUPT` */
+  /** The batches from the one that holds `seq` on, as far as they are durable. @throws {Fault} `STORE_CORRUPT` */
   scan(seq: number): AsyncGenerator<Scanned>;
   /**
    * The records at these places, in that order; undefined when one of them lies in a segment that is gone.
    * @throws {Fault} `STORE_CORRUPT` with segment and offset.
    */
-  read(locations: readonly Location[]): Promise<Record[] | undefined>;
+  read(locations: readonly Location[]): Promise<LogRecord[] | undefined>;
   /** Removes the oldest segment. */
   dropFirst(): Promise<void>;
   close(): Promise<void>;
@@ -71,20 +71,20 @@ const readFilesMax = 64;
 
 /** Open files of segments for reading, at most {@link readFilesMax} that nobody uses. */
 function segmentFiles(dir: string) {
-  const open_ = new Map<number, { file: Promise<FileHandle>; users: number; gone: boolean }>();
+  const files = new Map<number, { file: Promise<FileHandle>; users: number; gone: boolean }>();
   const close = async (ordinal: number): Promise<void> => {
-    const held = open_.get(ordinal)!;
-    open_.delete(ordinal);
+    const held = files.get(ordinal)!;
+    files.delete(ordinal);
     await held.file.then((file) => file.close(), () => undefined);
   };
   return {
     /** Runs with the open file of a segment. */
     async use<T>(ordinal: number, run: (file: FileHandle) => Promise<T>): Promise<T> {
-      let held = open_.get(ordinal);
+      let held = files.get(ordinal);
       if (held === undefined) held = { file: open(join(dir, segmentName(ordinal)), "r"), users: 0, gone: false };
       // The newest use is last in the map.
-      else open_.delete(ordinal);
-      open_.set(ordinal, held);
+      else files.delete(ordinal);
+      files.set(ordinal, held);
       held.users++;
       try {
         return await run(await held.file);
@@ -93,22 +93,22 @@ function segmentFiles(dir: string) {
         throw error;
       } finally {
         held.users--;
-        if (held.users === 0 && held.gone && open_.get(ordinal) === held) await close(ordinal);
-        for (const [old, { users }] of open_) {
-          if (open_.size <= readFilesMax) break;
+        if (held.users === 0 && held.gone && files.get(ordinal) === held) await close(ordinal);
+        for (const [old, { users }] of files) {
+          if (files.size <= readFilesMax) break;
           if (users === 0) await close(old);
         }
       }
     },
     /** Closes a file that will not be asked for again. */
     async forget(ordinal: number): Promise<void> {
-      const held = open_.get(ordinal);
+      const held = files.get(ordinal);
       if (held === undefined) return;
       held.gone = true;
       if (held.users === 0) await close(ordinal);
     },
     async close(): Promise<void> {
-      for (const ordinal of [...open_.keys()]) await close(ordinal);
+      for (const ordinal of [...files.keys()]) await close(ordinal);
     },
   };
 }
@@ -140,7 +140,7 @@ const runBytesMax = 1024 * 1024;
 
 function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
   const files = segmentFiles(dir);
-  const readRun = (run: readonly Location[], into: Map<number, Record>): Promise<void> => {
+  const readRun = (run: readonly Location[], into: Map<number, LogRecord>): Promise<void> => {
     const ordinal = ordinalOfPosition(run[0]!.position);
     const start = offsetOfPosition(run[0]!.position);
     const last = run.at(-1)!;
@@ -169,7 +169,7 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
         });
         if (file === undefined) continue;
         try {
-          const batches = readBatches(file, headerBytes, bytes);
+          const batches = readBatches(file, headerBytes, bytes, seq);
           for (;;) {
             const next = await batches.next();
             if (!next.done) {
@@ -184,8 +184,8 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
         }
       }
     },
-    async read(locations: readonly Location[]): Promise<Record[] | undefined> {
-      const found = new Map<number, Record>();
+    async read(locations: readonly Location[]): Promise<LogRecord[] | undefined> {
+      const found = new Map<number, LogRecord>();
       const sorted = [...locations].sort((a, b) => a.position - b.position);
       try {
         // Neighbours are read at once.
@@ -236,8 +236,8 @@ export function readLog(store: string): StateLog {
 export interface OpenedLog {
   readonly segments: readonly Segment[];
   /**
-   * The batches to the end of the log, checked, from the one at `position` on, which holds `seq` or comes just before
-   * it; without a position from the start of the segment that holds `seq`.
+   * The batches to the end of the log, checked, from the one at `position` on, which begins with `seq`; without a
+   * position from the start of the segment that holds `seq`.
    */
   replay(from: { readonly seq: number; readonly position: number | undefined }): AsyncGenerator<Scanned>;
   /**
@@ -297,8 +297,6 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
             if (next.done) break;
             const batch = next.value;
             const batchSeq = batch.records[0]?.seq ?? expectedSeq;
-            // The caller may know a part of the batch at which the replay begins.
-            if (index === first && batch.offset === start && batchSeq <= expectedSeq) expectedSeq = batchSeq;
             if (batchSeq !== expectedSeq) {
               throw corrupt(pathOf(ordinal), batch.offset, `entry ${batchSeq} where ${expectedSeq} is next`);
             }

@@ -37,8 +37,8 @@ export interface SegmentHeader {
   readonly previousAtMs: number;
 }
 
-/** A record inside a buffer that holds it. */
-export interface Record {
+/** A record, inside a buffer that holds it. */
+export interface LogRecord {
   readonly seq: number;
   readonly address: string;
   readonly gone: boolean;
@@ -54,7 +54,7 @@ export interface Batch {
   readonly offset: number;
   /** The whole batch; the records are views of it. */
   readonly bytes: Buffer;
-  readonly records: readonly Record[];
+  readonly records: readonly LogRecord[];
 }
 
 export const segmentName = (ordinal: number): string => `${String(ordinal).padStart(10, "0")}.seg`;
@@ -203,7 +203,7 @@ export function entryBytesAt(bytes: Buffer, at: number): Buffer {
  * @param at of the record in `bytes`. @param offset of the record in its segment.
  * @returns undefined when it is not whole or its CRC differs.
  */
-export function parseRecord(bytes: Buffer, at: number, offset: number, seq: number): Record | undefined {
+export function parseRecord(bytes: Buffer, at: number, offset: number, seq: number): LogRecord | undefined {
   if (at + recordBytes > bytes.length) return undefined;
   const payloadBytes = bytes.readUInt32LE(at);
   const payload = at + recordBytes;
@@ -222,8 +222,8 @@ export function parseRecord(bytes: Buffer, at: number, offset: number, seq: numb
 }
 
 /** The records of a batch whose body starts at `at`; undefined when one of them is damaged. */
-function parseBody(bytes: Buffer, at: number, offset: number, header: BatchHeader): Record[] | undefined {
-  const records: Record[] = [];
+function parseBody(bytes: Buffer, at: number, offset: number, header: BatchHeader): LogRecord[] | undefined {
+  const records: LogRecord[] = [];
   const body = bytes.subarray(0, at + header.bodyBytes);
   let next = at;
   for (let index = 0; index < header.count; index++) {
@@ -242,8 +242,14 @@ const windowBytes = 1024 * 1024;
  * or where the first batch that is not whole lies. Holds one batch and at most 1 MiB beside it.
  *
  * @param from of a batch, in bytes from the start of the segment. @param to end of what is to be read.
+ * @param fromSeq batches that end before this entry are passed over, their bodies unread; 0 for none.
  */
-export async function* readBatches(file: FileHandle, from: number, to: number): AsyncGenerator<Batch, number> {
+export async function* readBatches(
+  file: FileHandle,
+  from: number,
+  to: number,
+  fromSeq = 0,
+): AsyncGenerator<Batch, number> {
   let window: Buffer = Buffer.alloc(0);
   /** Of the window in the segment. */
   let base = from;
@@ -258,7 +264,12 @@ export async function* readBatches(file: FileHandle, from: number, to: number): 
   };
   while (await need(batchBytes)) {
     const header = parseBatchHeader(window, at - base);
-    if (header === undefined || !(await need(batchBytes + header.bodyBytes))) return at;
+    if (header === undefined) return at;
+    if (header.firstSeq + header.count <= fromSeq && at + batchBytes + header.bodyBytes <= to) {
+      at += batchBytes + header.bodyBytes;
+      continue;
+    }
+    if (!(await need(batchBytes + header.bodyBytes))) return at;
     const offset = at + batchBytes;
     const records = parseBody(window, offset - base, offset, header);
     if (records === undefined) return at;

@@ -65,6 +65,13 @@ function model() {
   };
 }
 
+/** Commits entries `from` to `to`, five at a time. */
+async function commitFrom(states: States, from: number, to: number, make: (seq: number) => Entry): Promise<void> {
+  for (let seq = from; seq <= to; seq += 5) {
+    await states.commit(Array.from({ length: Math.min(5, to - seq + 1) }, (_, index) => make(seq + index)));
+  }
+}
+
 /** A step of a random life of a store. */
 type Step =
   | {
@@ -319,7 +326,7 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       const store = await states();
       const big = "x".repeat(200);
       await store.commit([entry(1, "worker/idle"), entry(2, "worker/left"), entry(3, "worker/left", { state: null })]);
-      for (let seq = 4; seq <= 400; seq++) await store.commit([entry(seq, `task/a/${seq % 5}`, { state: { big } })]);
+      await commitFrom(store, 4, 400, (seq) => entry(seq, `task/a/${seq % 5}`, { state: { big } }));
       const before = await store.bounds();
       const after = await store.prune({ beforeMs: 0, bytesMax: before.bytes / 2 });
       expect(after.firstSeq).toBeGreaterThan(100);
@@ -334,9 +341,7 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
 
     test("prune() by age leaves what is younger", async () => {
       const store = await states();
-      for (let seq = 1; seq <= 300; seq++) {
-        await store.commit([entry(seq, "job/a", { state: { big: "x".repeat(200) } })]);
-      }
+      await commitFrom(store, 1, 300, (seq) => entry(seq, "job/a", { state: { big: "x".repeat(200) } }));
       const { firstSeq } = await store.prune({ beforeMs: 1_000 + 200, bytesMax: Infinity });
       expect(firstSeq).toBeGreaterThan(100);
       expect(firstSeq).toBeLessThanOrEqual(200);
@@ -346,9 +351,7 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
     test("prune() keeps what may be unsent", async () => {
       const store = await states();
       await store.commit([entry(1, "job/a", { said: [said(1, 0, "task/a/0")] })]);
-      for (let seq = 2; seq <= 200; seq++) {
-        await store.commit([entry(seq, "job/a", { state: { big: "x".repeat(200) } })]);
-      }
+      await commitFrom(store, 2, 200, (seq) => entry(seq, "job/a", { state: { big: "x".repeat(200) } }));
       expect(await store.prune({ beforeMs: Infinity, bytesMax: 0 })).toMatchObject({ firstSeq: 1 });
       expect((await store.tail(isInternal)).unsent).toHaveLength(1);
     });
