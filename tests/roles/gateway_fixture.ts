@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import process from "node:process";
 import grpc from "@grpc/grpc-js";
 import { WebSocketServer } from "ws";
+import { outliveHttp2Farewells } from "../../src/roles/http2_on_deno.ts";
 import { onParentLost } from "../../src/roles/process_supervisor.ts";
 import { feedHttpServer, receiveSockets } from "../../src/roles/sniff.ts";
 import { realClock, sleep } from "../../src/runtime/clock.ts";
@@ -23,6 +24,7 @@ http.on("upgrade", (request, socket, head) => {
   });
 });
 
+outliveHttp2Farewells();
 const rpc = new grpc.Server();
 rpc.addService(echoService, {
   Echo: (call: { request: Buffer }, answer: (error: null, reply: Buffer) => void) =>
