@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { isAlive, runtimeFolder } from "../roles/ready_file.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
+import { reach } from "./reach.ts";
 import { OutputClosed, type Sink, type World } from "./world.ts";
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -43,7 +44,8 @@ export function realWorld(): World {
       };
     },
     async connect(target) {
-      const { connectClient } = await import("../api/client.ts");
+      const reached = reach(target.url, realClock); // while the client is loaded
+      const [{ connectClient }] = await Promise.all([import("../api/client.ts"), reached]);
       return connectClient(target);
     },
     async trees() {
@@ -74,6 +76,6 @@ function sink(stream: NodeJS.WriteStream): Sink {
         stream.write(bytes, (error) => error === null || error === undefined ? done() : fail(closed(error)));
       }),
     isTerminal: stream.isTTY === true,
-    columns: stream.columns ?? terminalColumns,
+    columns: stream.columns || terminalColumns, // some terminals say 0
   };
 }
