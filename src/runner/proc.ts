@@ -34,11 +34,13 @@ export function processInfo(pid: number): ProcessInfo | undefined {
 }
 
 /**
- * The living processes that may have been started after `pid` was, `pid` itself left out: those with a higher number,
- * or all of them once the system's counter has passed its end. When little was started since, little is read.
+ * The living processes that may have been started after `pid` was, `pid` itself left out.
+ *
+ * @param isRecent whether `pid` was started so lately that the system cannot have given out all numbers since. Then only
+ * the numbers behind it are looked at, and when little was started since, little is read.
  */
-export function processesSince(pid: number): ProcessInfo[] {
-  const last = lastPid();
+export function processesSince(pid: number, isRecent: boolean): ProcessInfo[] {
+  const last = isRecent ? lastPid() : undefined;
   if (last === pid) return [];
   const found: ProcessInfo[] = [];
   const add = (candidate: number): void => {
@@ -49,10 +51,10 @@ export function processesSince(pid: number): ProcessInfo[] {
     for (let candidate = pid + 1; candidate <= last; candidate++) add(candidate);
     return found;
   }
-  const wrapped = last === undefined || last < pid;
+  const isOrdered = last !== undefined && last > pid; // else the counter has passed its end meanwhile
   for (const name of pidNames()) {
     const candidate = Number(name);
-    if (candidate !== pid && (wrapped || candidate > pid)) add(candidate);
+    if (candidate !== pid && (!isOrdered || candidate > pid)) add(candidate);
   }
   return found;
 }

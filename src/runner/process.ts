@@ -40,6 +40,8 @@ const measureMsMax = 200;
  * measuring and cutting is cut uncounted: the fewer cuts, the truer the count.
  */
 const spareBytes = 32 * 1024 * 1024;
+/** Time in which no system gives out all its process numbers: 32,768 of them, where there are fewest. */
+const recentMs = 1_000;
 /** How long processes that were sent SIGKILL are waited for: one that hangs in the kernel must not hold the slot for ever. */
 const dyingMsMax = 10_000;
 
@@ -209,7 +211,8 @@ function watchCommand(
   /** The living processes of the command, its leader left out; remembers those that are outside of its session. */
   function members(): ProcessInfo[] {
     const found = new Set<number>([pid]);
-    const candidates = processesSince(pid).filter((candidate) => candidate.pid !== process.pid);
+    const isRecent = clock.now() - startedAtMs < recentMs;
+    const candidates = processesSince(pid, isRecent).filter((candidate) => candidate.pid !== process.pid);
     for (let before = 0; before !== found.size;) {
       before = found.size;
       for (const candidate of candidates) {

@@ -274,7 +274,7 @@ describe("processRunner()", () => {
       for (const stray of pids.filter((_, index) => index % 3 === 2)) {
         await eventually("the stray has its session", () => processInfo(stray)?.session === stray);
       }
-      const watcher = processesSince(worker.pid ?? 0).find((it) =>
+      const watcher = processesSince(worker.pid ?? 0, false).find((it) =>
         it.parent === worker.pid && it.session === it.pid && !pids.includes(it.pid)
       );
       return { worker, pids, watcher: watcher?.pid ?? 0 };
@@ -394,7 +394,7 @@ describe("processRunner()", () => {
     };
     const watched = processRunner({ dir: join(dir, "watched"), clock });
     const watcherOf = (): number | undefined =>
-      processesSince(1).find((it) =>
+      processesSince(1, false).find((it) =>
         it.parent === process.pid && isAlive(it.pid) &&
         readFileSync(`/proc/${it.pid}/cmdline`, "latin1").includes(`${dir}/watched`)
       )?.pid;
