@@ -1,7 +1,6 @@
 import * as v from "valibot";
-import { isFault } from "../domain/fault.ts";
+import { Fault, isFault } from "../domain/fault.ts";
 import { parse } from "../protocol/schema.ts";
-import { nameBytes } from "../snapshots/refs/name.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import type { HttpCalls } from "./http_calls.ts";
 
@@ -9,10 +8,17 @@ const named = v.looseObject({ name: v.string(), value: v.string() });
 const listed = v.looseObject({ names: v.array(named) });
 const pageMax = 1_000;
 
-/** The name as a path; half a surrogate pair, which a URL cannot say, is refused by the name's own rules. */
+/** @throws {Fault} `REQUEST_INVALID` for half a surrogate pair, which a URL cannot say. What else is wrong the cluster tells. */
 function pathOf(name: string): string {
-  nameBytes(name);
-  return `/v1/names/${encodeURIComponent(name)}`;
+  try {
+    return `/v1/names/${encodeURIComponent(name)}`;
+  } catch (cause) {
+    throw new Fault(
+      "REQUEST_INVALID",
+      `Cannot use a name as it must be Unicode: current value is ${JSON.stringify(name)}`,
+      { cause },
+    );
+  }
 }
 
 /** Named snapshots, over HTTP. */

@@ -183,6 +183,31 @@ test("a job of more tasks than fit into one answer is given whole", async () => 
   expect((await all(rig.client.watch(jobId))).at(-1)).toMatchObject({ job: { state: "succeeded" } });
 });
 
+test("a watcher that reads slowly misses nothing of many changes", async () => {
+  const { jobId } = await rig.client.submit({
+    key: `key-${++keys}`,
+    tasks: Array.from({ length: 1_000 }, (_, index) => ({ name: `task ${index}`, argv: ["exit", "0"] })),
+  });
+  const slow = rig.client.watch(jobId)[Symbol.asyncIterator]();
+  const seqs = [(await slow.next()).value.seq];
+  await until("the job ends", async () => (await endOf(jobId)) === "succeeded");
+  for (let next = await slow.next(); !next.done; next = await slow.next()) seqs.push(next.value.seq);
+  expect(seqs.length).toBeGreaterThan(4_000);
+  expect(seqs).toEqual((await all(rig.client.watch(jobId))).map(({ seq }) => seq));
+});
+
+test("what the history no longer has is told by the last state of each actor", async () => {
+  const { jobId } = await rig.client.submit(jobOf(["exit", "0"], ["exit", "1"]));
+  const before = await all(rig.client.watch(jobId));
+  await all(rig.client.watch((await rig.client.submit(jobOf(["exit", "0"]))).jobId));
+  await rig.states.prune({ beforeMs: Number.MAX_SAFE_INTEGER, bytesMax: 0 });
+  const after = await all(rig.client.watch(jobId));
+  expect(after.map(({ kind }) => kind).sort()).toEqual(["job", "task", "task"]);
+  expect(before).toEqual(expect.arrayContaining(after));
+  expect(after.at(-1)).toMatchObject({ kind: "job", job: { state: "failed" } });
+  expect(await read(rig.client.follow(taskId(jobId, 1), "stdout"))).toBe("");
+});
+
 test("a full disk refuses new jobs and blobs as NO_SPACE and goes on with what it has", async () => {
   const { jobId } = await rig.client.submit(jobOf(["hold"]));
   rig.setSpace(false);

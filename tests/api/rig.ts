@@ -19,6 +19,7 @@ import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import type { Refs } from "../../src/snapshots/refs/refs.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
+import type { States } from "../../src/snapshots/states/states.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import { keepDialing } from "../../src/transport/redial.ts";
 import type { Connection, Hello } from "../../src/transport/transport.ts";
@@ -172,6 +173,7 @@ export class PretendWorker {
 export interface Rig {
   readonly url: string;
   readonly blobs: Blobs;
+  readonly states: States;
   readonly worker: PretendWorker;
   readonly client: Client;
   readonly gateway: Gateway;
@@ -331,6 +333,7 @@ export async function startRig(
   return {
     url: `http://127.0.0.1:${port}`,
     blobs,
+    states,
     worker,
     client,
     get gateway() {
