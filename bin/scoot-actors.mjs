@@ -3,9 +3,9 @@
 // that reads TypeScript. Plain JavaScript, since it must run on what it finds.
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { constants } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import nodeModule from "node:module";
+import { constants, homedir } from "node:os";
+import { delimiter, dirname, isAbsolute, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -14,13 +14,16 @@ const source = join(root, "src", "cli", "main.ts");
 const isWindows = process.platform === "win32";
 
 if (existsSync(compiled)) await runHere(compiled);
-else if (process.versions.deno !== undefined || (nodeMajor() >= 24 && existsSync(join(root, "node_modules", "valibot")))) await runHere(source);
+else if (
+  process.versions.deno !== undefined || (nodeMajor() >= 24 && existsSync(join(root, "node_modules", "valibot")))
+) await runHere(source);
 else runOnDeno();
 
 /** In this process: nothing starts faster. */
 async function runHere(script) {
-  // Node keeps what it compiled for the next start; other runtimes do so themselves or not at all.
-  createRequire(import.meta.url)("node:module").enableCompileCache?.();
+  // Node keeps what it compiled for the next start, in a folder that is the user's alone, as it runs what is there.
+  // Others do so themselves or not at all.
+  nodeModule.enableCompileCache?.(join(cacheFolder(), "scoot-actors", "compiled"));
   await import(pathToFileURL(script).href);
 }
 
@@ -28,11 +31,14 @@ async function runHere(script) {
 function runOnDeno() {
   const deno = denoOnPath() ?? denoOfProject() ?? denoOfNpx();
   if (deno === undefined) {
-    const lack = `Cannot run from source as that takes Deno 2, or Node 24 after "npm ci": this is Node ${process.versions.node}`;
+    const lack =
+      `Cannot run from source as that takes Deno 2, or Node 24 after "npm ci": this is Node ${process.versions.node}`;
     console.error(`scoot-actors: ${lack}, and npx could not get Deno. Or compile it once: npm ci && npm run build`);
     process.exit(1);
   }
-  const child = spawn(deno, ["run", "-A", "--config", join(root, "deno.json"), source, ...process.argv.slice(2)], { stdio: "inherit" });
+  const child = spawn(deno, ["run", "-A", "--config", join(root, "deno.json"), source, ...process.argv.slice(2)], {
+    stdio: "inherit",
+  });
   const forward = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of forward) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => {
@@ -65,11 +71,20 @@ function denoOfNpx() {
   try {
     const script = "console.log(Deno.execPath())";
     const npx = isWindows ? "npx.cmd" : "npx";
-    const path = execFileSync(npx, ["-y", "--loglevel=error", "deno", "eval", script], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], shell: isWindows });
+    const path = execFileSync(npx, ["-y", "--loglevel=error", "deno", "eval", script], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"],
+      shell: isWindows,
+    });
     return existsSync(path.trim()) ? path.trim() : undefined;
   } catch {
     return undefined;
   }
+}
+
+function cacheFolder() {
+  const given = process.env.XDG_CACHE_HOME;
+  return given !== undefined && isAbsolute(given) ? given : join(homedir(), ".cache");
 }
 
 function nodeMajor() {

@@ -13,3 +13,11 @@ export const roleFlags = {
     "Let --listen be an address that other machines reach; whoever has the token can run commands as you (SCOOT_ALLOW_NETWORK)",
   ),
 } as const;
+
+type FlagValue = string | boolean | readonly string[];
+
+/** The flags that were typed: of the others the environment may have something to say. */
+export const typed = (flags: Readonly<Record<string, FlagValue | undefined>>): Record<string, FlagValue | undefined> =>
+  Object.fromEntries(
+    Object.entries(flags).filter(([, value]) => value !== false && !(Array.isArray(value) && value.length === 0)),
+  );

@@ -108,14 +108,17 @@ export function readReady(path: string): Ready | undefined {
  * The cluster that started last of those that run. When there are only such as were killed and left their files, the
  * last of them, as `gone`.
  */
-export function readNewest(folder: string): { readonly ready: Ready; readonly gone: boolean } | undefined {
+export function readNewest(
+  folder: string,
+  isRunning: (pid: number) => boolean = isAlive,
+): { readonly ready: Ready; readonly gone: boolean } | undefined {
   const newest = readReady(join(folder, "ready.json"));
-  if (newest !== undefined && isAlive(newest.pid)) return { ready: newest, gone: false };
+  if (newest !== undefined && isRunning(newest.pid)) return { ready: newest, gone: false };
   const running = portsIn(folder)
     .flatMap((port) => {
       const path = join(folder, `${port}.json`);
       const ready = readReady(path);
-      return ready !== undefined && isAlive(ready.pid) ? [{ ready, atMs: statSync(path).mtimeMs }] : [];
+      return ready !== undefined && isRunning(ready.pid) ? [{ ready, atMs: statSync(path).mtimeMs }] : [];
     })
     .sort((a, b) => b.atMs - a.atMs)[0];
   if (running !== undefined) return { ready: running.ready, gone: false };

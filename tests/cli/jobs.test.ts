@@ -48,7 +48,7 @@ describe("job submit", () => {
     const cluster = fakeCluster();
     const world = fakeWorld({ cluster });
     expect(await type(world, "job", "submit", "--name", "hello", "--json", "--", "echo", "hi")).toBe(0);
-    expect(JSON.parse(world.stdout.text())).toEqual({ jobId: fakeJobId, existing: false });
+    expect(JSON.parse(world.stdout.text())).toEqual({ type: "submitted", jobId: fakeJobId, existing: false });
     expect(cluster.submitted()?.tasks).toEqual([{ name: "hello", argv: ["echo", "hi"], env: {}, outputs: [] }]);
     const other = fakeWorld({ cluster });
     writeFileSync(join(other.userDir, "a"), "a");

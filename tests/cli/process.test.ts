@@ -9,6 +9,9 @@ import { temporaryFolder } from "../snapshots/temporary_folder.ts";
 const bin = fileURLToPath(new URL("../../bin/scoot-actors.mjs", import.meta.url));
 const runtime = "Deno" in globalThis ? ["run", "-A"] : [];
 
+/** Node writes what it compiled into the user's cache; Deno has its packages there. */
+const cache = (dir: string): Record<string, string> => "Deno" in globalThis ? {} : { XDG_CACHE_HOME: dir };
+
 interface Options {
   readonly script?: string;
   readonly cwd?: string;
@@ -19,7 +22,7 @@ interface Options {
 function start(line: readonly string[], { script = bin, cwd = temporaryFolder(), env = {} }: Options = {}) {
   const child = spawn(process.execPath, [...runtime, script, ...line], {
     cwd,
-    env: { ...process.env, XDG_RUNTIME_DIR: cwd, SCOOT_CLUSTER: "", INIT_CWD: "", ...env },
+    env: { ...process.env, XDG_RUNTIME_DIR: cwd, ...cache(cwd), SCOOT_CLUSTER: "", INIT_CWD: "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   onTestFinished(() => void child.kill("SIGKILL"));

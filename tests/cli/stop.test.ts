@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Processes } from "../../src/cli/world.ts";
@@ -52,6 +53,18 @@ describe("stop", () => {
     );
     expect(await type(world, "stop", "--ready-file", "mine.json", "--json")).toBe(0);
     expect(JSON.parse(world.stdout.text())).toEqual({ stopped: true, pid, http: ready.http, tookMs: 0 });
+    expect(terminated).toEqual([pid]);
+  });
+
+  test("takes the newest of those that run when the last one has ended", async () => {
+    const { processes, terminated, living } = machine();
+    const world = fakeWorld({
+      processes: { ...processes, terminate: (id) => void (terminated.push(id), living.clear()) },
+    });
+    publishReady({ folder: world.runtimeFolder }, ready, "secret");
+    const last = { ...ready, http: "http://127.0.0.1:9091", pid: pid + 1 };
+    writeFileSync(join(world.runtimeFolder, "ready.json"), JSON.stringify(last));
+    expect(await type(world, "stop")).toBe(0);
     expect(terminated).toEqual([pid]);
   });
 

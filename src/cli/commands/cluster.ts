@@ -1,6 +1,7 @@
 import { readClusterConfig } from "../../roles/config.ts";
 import { command, jsonFlag } from "../command.ts";
 import { text, toggle } from "../flags.ts";
+import { typed } from "../role_flags.ts";
 
 export const cluster = command({
   name: "cluster",
@@ -32,16 +33,8 @@ export const cluster = command({
   },
   words: { min: 0, max: 0 },
   async run({ flags, world }) {
-    const config = readClusterConfig({ flags: given(flags), env: world.env, userDir: world.userDir });
+    const config = readClusterConfig({ flags: typed(flags), env: world.env, userDir: world.userDir });
     const { runLocalCluster } = await import("../../roles/local.ts");
     return await runLocalCluster(config);
   },
 });
-
-/** A switch that was not typed leaves the word to the environment. */
-export const given = (
-  flags: Readonly<Record<string, string | readonly string[] | boolean | undefined>>,
-): Record<string, string | boolean | readonly string[] | undefined> =>
-  Object.fromEntries(
-    Object.entries(flags).filter(([, value]) => value !== false && !(Array.isArray(value) && value.length === 0)),
-  );

@@ -1,7 +1,6 @@
 import { readDoorConfig } from "../../roles/config.ts";
 import { command } from "../command.ts";
-import { roleFlags } from "../role_flags.ts";
-import { given } from "./cluster.ts";
+import { roleFlags, typed } from "../role_flags.ts";
 
 export const door = command({
   name: "door",
@@ -12,7 +11,7 @@ export const door = command({
   flags: roleFlags,
   words: { min: 0, max: 0 },
   async run({ flags, world }) {
-    const config = readDoorConfig({ flags: given(flags), env: world.env, userDir: world.userDir });
+    const config = readDoorConfig({ flags: typed(flags), env: world.env, userDir: world.userDir });
     const { runDoor } = await import("../../roles/standalone.ts");
     return await runDoor(config);
   },

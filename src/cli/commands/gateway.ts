@@ -1,7 +1,6 @@
 import { readGatewayConfig } from "../../roles/config.ts";
 import { command } from "../command.ts";
-import { roleFlags } from "../role_flags.ts";
-import { given } from "./cluster.ts";
+import { roleFlags, typed } from "../role_flags.ts";
 
 export const gateway = command({
   name: "gateway",
@@ -15,7 +14,7 @@ export const gateway = command({
   flags: roleFlags,
   words: { min: 0, max: 0 },
   async run({ flags, world }) {
-    const config = readGatewayConfig({ flags: given(flags), env: world.env, userDir: world.userDir });
+    const config = readGatewayConfig({ flags: typed(flags), env: world.env, userDir: world.userDir });
     const { runGateway } = await import("../../roles/standalone.ts");
     return await runGateway(config);
   },

@@ -42,7 +42,7 @@ export const jobSubmit = command({
     if (rest?.length === 0) throw usage("Cannot submit nothing: a command must follow --");
     const job = file === undefined ? await jobOfCommand(call, rest ?? []) : await jobOfFile(call, file);
     const accepted = await (await call.connect()).submit(job);
-    await world.stdout.write(isJson ? jsonLine(accepted) : `${accepted.jobId}\n`);
+    await world.stdout.write(isJson ? jsonLine({ type: "submitted", ...accepted }) : `${accepted.jobId}\n`);
     return exitCodes.done;
   },
 });
@@ -53,7 +53,7 @@ async function jobOfCommand(call: Call<typeof flags>, argv: readonly string[]): 
   const outputs = outputsOf(flags, dir);
   const env = environmentOf(flags, world.env);
   const isEmpty = flags.dir === undefined && flags.snapshot === undefined;
-  const snapshot = isEmpty ? undefined : await inputOf({ world, isJson: false }, await call.connect(), flags, dir);
+  const snapshot = isEmpty ? undefined : await inputOf(call, await call.connect(), flags, dir);
   const job = jobOf(flags, argv, snapshot, outputs, env, flags.key ?? world.randomHex(keyBytes));
   return flags["fail-fast"] ? { ...job, failFast: true } : job;
 }

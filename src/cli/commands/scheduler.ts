@@ -1,7 +1,6 @@
 import { readSchedulerConfig } from "../../roles/config.ts";
 import { command } from "../command.ts";
-import { roleFlags } from "../role_flags.ts";
-import { given } from "./cluster.ts";
+import { roleFlags, typed } from "../role_flags.ts";
 
 export const scheduler = command({
   name: "scheduler",
@@ -20,7 +19,7 @@ export const scheduler = command({
   },
   words: { min: 0, max: 0 },
   async run({ flags, world }) {
-    const config = readSchedulerConfig({ flags: given(flags), env: world.env, userDir: world.userDir });
+    const config = readSchedulerConfig({ flags: typed(flags), env: world.env, userDir: world.userDir });
     const { runScheduler } = await import("../../roles/standalone.ts");
     return await runScheduler(config);
   },

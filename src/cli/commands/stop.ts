@@ -1,6 +1,6 @@
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { Fault } from "../../domain/fault.ts";
-import { readReady } from "../../roles/ready_file.ts";
+import { readNewest, readReady } from "../../roles/ready_file.ts";
 import { sleep } from "../../runtime/clock.ts";
 import { command, jsonFlag } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
@@ -24,10 +24,11 @@ export const stop = command({
   words: { min: 0, max: 0 },
   async run({ flags, world, isJson }) {
     const named = flags["ready-file"] ?? (world.env["SCOOT_READY_FILE"] || undefined);
-    const ready = readReady(
-      named === undefined ? join(world.runtimeFolder, "ready.json") : resolve(world.userDir, named),
-    );
-    if (ready === undefined || !world.processes.isAlive(ready.pid)) {
+    const { isAlive } = world.processes;
+    const ready = named === undefined
+      ? readNewest(world.runtimeFolder, isAlive)?.ready
+      : readReady(resolve(world.userDir, named));
+    if (ready === undefined || !isAlive(ready.pid)) {
       await world.stdout.write(isJson ? jsonLine({ stopped: false }) : "No cluster runs: there is nothing to stop.\n");
       return exitCodes.done;
     }
@@ -45,7 +46,7 @@ export const stop = command({
     if (world.stderr.isTerminal && !isJson) {
       await world.stderr.write(`Stopping the cluster at ${http} (process ${pid})…\n`);
     }
-    while (world.processes.isAlive(pid)) {
+    while (isAlive(pid)) {
       if (world.clock.now() - startedAtMs > patienceMs) {
         throw new Fault(
           "PEER_SILENT",

@@ -1,8 +1,7 @@
 import { readWorkerConfig } from "../../roles/config.ts";
 import { command } from "../command.ts";
 import { list, text } from "../flags.ts";
-import { roleFlags } from "../role_flags.ts";
-import { given } from "./cluster.ts";
+import { roleFlags, typed } from "../role_flags.ts";
 
 export const worker = command({
   name: "worker",
@@ -30,7 +29,7 @@ export const worker = command({
   },
   words: { min: 0, max: 0 },
   async run({ flags, world }) {
-    const config = readWorkerConfig({ flags: given(flags), env: world.env, userDir: world.userDir });
+    const config = readWorkerConfig({ flags: typed(flags), env: world.env, userDir: world.userDir });
     const { runWorker } = await import("../../roles/standalone.ts");
     return await runWorker(config);
   },
