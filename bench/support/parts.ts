@@ -33,7 +33,9 @@ export async function startParts(): Promise<Parts> {
   const dir = mkdtempSync(join(tmpdir(), "scoot-bench-"));
   const children: ChildProcess[] = [];
   const launch = (path: string, args: readonly string[]): ChildProcess => {
-    const child = spawn(process.execPath, [...(isDeno ? ["run", "-A"] : []), file(path), ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(process.execPath, [...(isDeno ? ["run", "-A"] : []), file(path), ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     children.push(child);
     return child;
   };
@@ -59,11 +61,30 @@ export async function startParts(): Promise<Parts> {
       child.once("exit", (code) => reject(new Error(`A part exited with ${code}: ${text}`)));
     });
   const tokenFile = join(dir, "token");
-  const startScheduler = (listen: string) => launch("../../src/cli/main.ts", ["scheduler", "--data", join(dir, "scheduler"), "--listen", listen, "--token-file", tokenFile]);
+  const startScheduler = (listen: string) =>
+    launch("../../src/cli/main.ts", [
+      "scheduler",
+      "--data",
+      join(dir, "scheduler"),
+      "--listen",
+      listen,
+      "--token-file",
+      tokenFile,
+    ]);
   const scheduler = startScheduler("127.0.0.1:0");
   const schedulerAddress = await ready(scheduler);
   const hostPort = schedulerAddress.slice("tcp://".length);
-  const gateway = launch("../../src/cli/main.ts", ["gateway", "--data", join(dir, "gateway"), "--listen", "127.0.0.1:0", "--scheduler", hostPort, "--token-file", tokenFile]);
+  const gateway = launch("../../src/cli/main.ts", [
+    "gateway",
+    "--data",
+    join(dir, "gateway"),
+    "--listen",
+    "127.0.0.1:0",
+    "--scheduler",
+    hostPort,
+    "--token-file",
+    tokenFile,
+  ]);
   const gatewayUrl = await ready(gateway);
   return {
     dir,
@@ -86,7 +107,14 @@ export async function startParts(): Promise<Parts> {
 }
 
 /** Figures of a process from /proc, in bytes and seconds. */
-export function usageOf(pid: number): { readonly anonBytes: number; readonly residentBytes: number; readonly cpuSeconds: number; readonly writtenBytes: number } {
+export function usageOf(
+  pid: number,
+): {
+  readonly anonBytes: number;
+  readonly residentBytes: number;
+  readonly cpuSeconds: number;
+  readonly writtenBytes: number;
+} {
   const status = readFileSync(`/proc/${pid}/status`, "latin1");
   const kilobytes = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? NaN) * 1_024;
   const stat = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)!.split(" ");

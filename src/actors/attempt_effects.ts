@@ -45,7 +45,13 @@ export interface AttemptPlaces {
 
 export function placesOf(dir: string, taskId: TaskId, attempt: number): AttemptPlaces {
   const own = join(dir, `${jobOfTask(taskId)}-${indexOfTask(taskId)}-${attempt}`);
-  return { dir: own, root: join(own, "root"), home: join(own, "home"), stdout: join(own, "stdout"), stderr: join(own, "stderr") };
+  return {
+    dir: own,
+    root: join(own, "root"),
+    home: join(own, "home"),
+    stdout: join(own, "stdout"),
+    stderr: join(own, "stderr"),
+  };
 }
 
 const commandBytesMax = 64 * 1024 * 1024;
@@ -108,15 +114,24 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     };
     try {
       const output = await keepOutputs(join(places.root, one.command!.workingDirectory), one.command!, ending);
-      report(taskId, attempt, { type: "attempt.captured", leavings: output === undefined ? leavings : { ...leavings, output } });
+      report(taskId, attempt, {
+        type: "attempt.captured",
+        leavings: output === undefined ? leavings : { ...leavings, output },
+      });
     } catch (thrown) {
-      report(taskId, attempt, { type: "attempt.captured", leavings, fault: faultData(asFault(thrown, `Cannot capture the outputs of ${taskId}`)) });
+      report(taskId, attempt, {
+        type: "attempt.captured",
+        leavings,
+        fault: faultData(asFault(thrown, `Cannot capture the outputs of ${taskId}`)),
+      });
     }
   };
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
     if (command.outputs.length === 0) return undefined;
-    if (ending.kind === "exited" && ending.exitCode === 0) return await captureOutputs({ dir, paths: command.outputs, blobs, clock });
+    if (ending.kind === "exited" && ending.exitCode === 0) {
+      return await captureOutputs({ dir, paths: command.outputs, blobs, clock });
+    }
     const there: string[] = [];
     for (const path of command.outputs) {
       try {
@@ -153,7 +168,10 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const one = live.get(keyOf(taskId, attempt));
       if (one === undefined) return;
       capture(one, taskId, attempt, ending).catch((thrown) =>
-        report(taskId, attempt, { type: "attempt.failed", fault: faultData(asFault(thrown, `Cannot keep the streams of ${taskId}`)) })
+        report(taskId, attempt, {
+          type: "attempt.failed",
+          fault: faultData(asFault(thrown, `Cannot keep the streams of ${taskId}`)),
+        })
       );
     },
     clean(taskId, attempt) {

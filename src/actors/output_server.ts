@@ -27,12 +27,23 @@ export function serveOutput(connection: Connection, options: OutputServerOptions
     if (message.type === "output.stop") return follows.get(message.follow)?.abort();
     const { follow, taskId, attempt, stream, offset } = message;
     if (follows.has(follow) || follows.size >= followsMax) {
-      return connection.send({ type: "output.end", follow, offset, why: "Too many streams are followed" } satisfies FromWorkerToGateway);
+      return connection.send(
+        { type: "output.end", follow, offset, why: "Too many streams are followed" } satisfies FromWorkerToGateway,
+      );
     }
     const abort = new AbortController();
     follows.set(follow, abort);
     void give(connection, options, { follow, taskId, attempt, stream, offset }, abort.signal)
-      .catch((thrown) => connection.send({ type: "output.end", follow, offset, why: String((thrown as Error).message).slice(0, 500) } satisfies FromWorkerToGateway))
+      .catch((thrown) =>
+        connection.send(
+          {
+            type: "output.end",
+            follow,
+            offset,
+            why: String((thrown as Error).message).slice(0, 500),
+          } satisfies FromWorkerToGateway,
+        )
+      )
       .finally(() => follows.delete(follow));
   });
   void connection.closed.then(() => follows.forEach((abort) => abort.abort()));
@@ -46,12 +57,18 @@ interface Follow {
   readonly offset: number;
 }
 
-async function give(connection: Connection, options: OutputServerOptions, { follow, taskId, attempt, stream, ...from }: Follow, signal: AbortSignal): Promise<void> {
+async function give(
+  connection: Connection,
+  options: OutputServerOptions,
+  { follow, taskId, attempt, stream, ...from }: Follow,
+  signal: AbortSignal,
+): Promise<void> {
   const { clock, outputBytesMax } = options;
   let offset = from.offset;
   let fd: number | undefined;
   const buffer = new Uint8Array(chunkBytes);
-  const end = (why: string): void => connection.send({ type: "output.end", follow, offset, why } satisfies FromWorkerToGateway);
+  const end = (why: string): void =>
+    connection.send({ type: "output.end", follow, offset, why } satisfies FromWorkerToGateway);
   try {
     while (!signal.aborted) {
       // Asked before reading: bytes written after this are seen by the next round, so none is missed at the end.
@@ -61,7 +78,9 @@ async function give(connection: Connection, options: OutputServerOptions, { foll
       const wanted = Math.min(chunkBytes, outputBytesMax - offset);
       const got = fd === undefined || wanted <= 0 ? 0 : readSync(fd, buffer, 0, wanted, offset);
       if (got > 0) {
-        connection.send({ type: "output.chunk", follow, offset, bytes: buffer.slice(0, got) } satisfies FromWorkerToGateway);
+        connection.send(
+          { type: "output.chunk", follow, offset, bytes: buffer.slice(0, got) } satisfies FromWorkerToGateway,
+        );
         offset += got;
         await connection.drained();
       } else if (stage === "complete") return end("The attempt ended");

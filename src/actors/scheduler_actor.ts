@@ -20,7 +20,7 @@ import { jobState, jobView, taskState, taskView, workerView } from "../machines/
 import { type JobContext, type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
 import { type SchedulerContext, schedulerMachine, schedulerVersion } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
-import { type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
+import { inputRootOf, type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import type { Log } from "../observability/log.ts";
 import {
@@ -35,6 +35,7 @@ import { productVersion } from "../protocol/version.ts";
 import { type FromWorker, type HeldAttempt, parseFromWorker, type ToWorker } from "../protocol/worker_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
+import { ownCopy } from "../runtime/strings.ts";
 import { schedulingView } from "../scheduling/plan.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
@@ -151,11 +152,17 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
     return undefined;
   };
-  const observeTask = (before: State | undefined, after: State | undefined): void => {
+  /** Tasks of one job come together and have one input: one text serves them all. */
+  let lastInput = "";
+  const sharedInput = (task: TaskContext): string => {
+    const input = inputRootOf(task)!;
+    if (input !== lastInput) lastInput = ownCopy(input);
+    return lastInput;
+  };
+  const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
     const from = placeOfTask(before);
     const to = placeOfTask(after);
     const task = (after ?? before)!.context as TaskContext;
-    const { taskId } = task;
     if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
     if (from?.at === "worker" && to?.at !== "worker") {
       view.vacate(from.workerId, task.requestor);
@@ -167,12 +174,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         requestor: task.requestor,
         rank: 2 - task.priority,
         platform: task.platform,
-        input: task.inputRoot ?? "",
+        input: sharedInput(task),
         again: task.attempt > 0,
       });
     }
     if (to?.at === "worker" && from?.at !== "worker") {
-      view.occupy(to.workerId, task.requestor, task.inputRoot ?? "");
+      view.occupy(to.workerId, task.requestor, sharedInput(task));
       let tasks = onWorker.get(to.workerId);
       if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
       tasks.add(taskId);
@@ -190,17 +197,19 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
   const noteJob = (state: State): void => {
     const job = state.context as JobContext;
-    jobByKey.set(job.key, job.jobId);
-    if (jobState(state) === "running") liveJobs.add(job.jobId);
+    const jobId = ownCopy(job.jobId);
+    const key = ownCopy(job.key);
+    jobByKey.set(key, jobId);
+    if (jobState(state) === "running") liveJobs.add(jobId);
     else {
-      liveJobs.delete(job.jobId);
-      ended.push({ jobId: job.jobId, key: job.key, endedAtMs: job.endedAtMs ?? job.createdAtMs, tasks: job.total });
+      liveJobs.delete(jobId);
+      ended.push({ jobId, key, endedAtMs: job.endedAtMs ?? job.createdAtMs, tasks: job.total });
     }
   };
   const observe = (address: Address, before: State | undefined, after: State | undefined): void => {
     switch (kindOf(address)) {
       case "task":
-        return observeTask(before, after);
+        return observeTask(nameOf(address) as TaskId, before, after);
       case "worker":
         return observeWorker(after);
       case "job":
@@ -376,7 +385,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const drop: ToWorker["drop"] = [];
     for (const taskId of onWorker.get(workerId) ?? []) {
       const state = host.state(taskAddress(taskId))!;
-      const { attempt, command, inputRoot, timeoutMs, stopReason } = state.context as TaskContext;
+      const task = state.context as TaskContext;
+      const { attempt, command, timeoutMs, stopReason } = task;
+      const inputRoot = inputRootOf(task);
       invariant(inputRoot !== undefined, "a task with a worker has its input");
       if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
       else hold.push({ taskId, attempt, command, inputRoot, timeoutMs });

@@ -87,7 +87,12 @@ export function createWorker(options: WorkerOptions): Worker {
       const body = said as AttemptMessage;
       if (to === schedulerMember) {
         if (changed.size === 0) queueMicrotask(sendReport);
-        changed.add(attemptAddress((body as Extract<AttemptMessage, { type: "attempt.changed" }>).taskId, (body as { attempt: number }).attempt));
+        changed.add(
+          attemptAddress(
+            (body as Extract<AttemptMessage, { type: "attempt.changed" }>).taskId,
+            (body as { attempt: number }).attempt,
+          ),
+        );
         return;
       }
       doEffect(body);
@@ -103,7 +108,9 @@ export function createWorker(options: WorkerOptions): Worker {
       else held.set(address, after);
     },
   });
-  const effects = options.effects((taskId, attempt, event) => host.enqueue(() => host.tell(attemptAddress(taskId, attempt), { ...event }, effectsAddress)));
+  const effects = options.effects((taskId, attempt, event) =>
+    host.enqueue(() => host.tell(attemptAddress(taskId, attempt), { ...event }, effectsAddress))
+  );
   const doEffect = (effect: AttemptMessage): void => {
     switch (effect.type) {
       case "effect.run":
@@ -114,7 +121,9 @@ export function createWorker(options: WorkerOptions): Worker {
         return effects.capture(effect);
       case "effect.clean":
         effects.clean(effect.taskId, effect.attempt);
-        return host.enqueue(() => host.remove(attemptAddress(effect.taskId, effect.attempt), effectsAddress, "Its result was acknowledged"));
+        return host.enqueue(() =>
+          host.remove(attemptAddress(effect.taskId, effect.attempt), effectsAddress, "Its result was acknowledged")
+        );
     }
   };
 
@@ -123,7 +132,9 @@ export function createWorker(options: WorkerOptions): Worker {
     const stage = pathOf(state.value);
     if (stage === "over") return undefined;
     if (stage === "ended") return { stage: "ended", taskId, attempt, outcome: outcome! };
-    return startedAtMs === undefined ? { stage: "held", taskId, attempt } : { stage: "running", taskId, attempt, startedAtMs };
+    return startedAtMs === undefined
+      ? { stage: "held", taskId, attempt }
+      : { stage: "running", taskId, attempt, startedAtMs };
   };
   const describeAll = (states: Iterable<State | undefined>): HeldAttempt[] => {
     const all: HeldAttempt[] = [];
@@ -159,13 +170,22 @@ export function createWorker(options: WorkerOptions): Worker {
     for (const assignment of message.hold) {
       const address = attemptAddress(assignment.taskId, assignment.attempt);
       wanted.add(address);
-      if (!host.has(address)) host.tell(address, { type: "attempt.create", input: { ...assignment, atMs: clock.now() } satisfies AttemptInput }, from);
+      if (!host.has(address)) {
+        host.tell(address, {
+          type: "attempt.create",
+          input: { ...assignment, atMs: clock.now() } satisfies AttemptInput,
+        }, from);
+      }
     }
     for (const { taskId, attempt, reason } of message.drop) {
       const address = attemptAddress(taskId, attempt);
       wanted.add(address);
       if (host.has(address)) host.tell(address, { type: "attempt.drop", reason }, from);
-      else send({ type: "worker.report", number: ++number, attempts: [{ stage: "ended", taskId, attempt, outcome: { kind: "killed", reason } }] });
+      else {send({
+          type: "worker.report",
+          number: ++number,
+          attempts: [{ stage: "ended", taskId, attempt, outcome: { kind: "killed", reason } }],
+        });}
     }
     for (const { taskId, attempt } of message.acknowledged) {
       const address = attemptAddress(taskId, attempt);
@@ -174,7 +194,9 @@ export function createWorker(options: WorkerOptions): Worker {
     }
     if (!message.full) return;
     for (const [address, state] of held) {
-      if (!wanted.has(address) && isLive(state)) host.tell(address, { type: "attempt.drop", reason: "Its scheduler wants it no more" }, from);
+      if (!wanted.has(address) && isLive(state)) {
+        host.tell(address, { type: "attempt.drop", reason: "Its scheduler wants it no more" }, from);
+      }
     }
   };
 

@@ -2,7 +2,7 @@ import type { JobState, TaskState } from "../domain/job.ts";
 import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
 import type { JobContext } from "./job.ts";
 import { pathOf, type State } from "./step.ts";
-import { describeOutcome, type TaskContext } from "./task.ts";
+import { describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
 import type { WorkerContext } from "./worker.ts";
 
 /** A saved state as people read it: what it is, and why, in a sentence. Pure, so it works for any moment that is kept. */
@@ -102,12 +102,13 @@ export function jobView(state: State): JobView {
 
 export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1]): TaskView {
   const task = state.context as TaskContext;
+  const inputRoot = inputRootOf(task);
   return {
     taskId: task.taskId,
     name: task.name,
     state: taskState(state),
     command: task.command,
-    ...(task.inputRoot === undefined ? {} : { inputRoot: task.inputRoot }),
+    ...(inputRoot === undefined ? {} : { inputRoot }),
     timeoutMs: task.timeoutMs,
     attempts: [...task.attempts],
     queuedAtMs: task.queuedAtMs,

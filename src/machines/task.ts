@@ -51,7 +51,8 @@ export const lossesMax = 5;
 export const overtimeMs = 10 * 60_000;
 
 export interface TaskContext extends Omit<TaskInput, "atMs"> {
-  readonly inputRoot?: Digest;
+  /** The output of the task that is its source, once that is there. */
+  readonly sourceOutput?: Digest;
   readonly queuedAtMs: number;
   /** Of the present or last attempt; 0 before the first. */
   readonly attempt: number;
@@ -139,6 +140,11 @@ export type TaskMessage =
     readonly result: "succeeded" | "failed" | "skipped" | "killed";
     readonly atMs: number;
   };
+
+/** The tree that its command runs on; undefined while it waits for the task that makes it. */
+export function inputRootOf({ source, sourceOutput }: TaskContext): Digest | undefined {
+  return source.kind === "snapshot" ? source.snapshot : source.kind === "empty" ? emptyDigest : sourceOutput;
+}
 
 const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly Attempt[] => {
   const last = attempts.at(-1);
@@ -236,7 +242,7 @@ export const taskMachine = setup({
       taskId: context.taskId,
       attempt: context.attempt,
       command: context.command,
-      inputRoot: context.inputRoot ?? emptyDigest,
+      inputRoot: inputRootOf(context)!,
       timeoutMs: context.timeoutMs,
     })),
     sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
@@ -382,7 +388,7 @@ export const taskMachine = setup({
     }),
     takeInput: assign(({ event }) => {
       const { output, atMs } = as(event, "task.inputSettled");
-      return { inputRoot: output ?? emptyDigest, queuedAtMs: atMs };
+      return { sourceOutput: output ?? emptyDigest, queuedAtMs: atMs };
     }),
     takeBack: assign(({ context, event }) => {
       const held = as(event, "task.held");
@@ -400,14 +406,8 @@ export const taskMachine = setup({
   id: "task",
   context: ({ input }) => {
     const { atMs, ...rest } = input;
-    const inputRoot = input.source.kind === "snapshot"
-      ? input.source.snapshot
-      : input.source.kind === "empty"
-      ? emptyDigest
-      : undefined;
     return {
       ...rest,
-      ...(inputRoot === undefined ? {} : { inputRoot }),
       queuedAtMs: atMs,
       attempt: 0,
       nextReason: "first",

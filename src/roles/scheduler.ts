@@ -31,7 +31,9 @@ export interface SchedulerRole {
  *
  * @param options.states belong to the role from now on: its stop closes them.
  */
-export async function startScheduler(options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states: States }): Promise<SchedulerRole> {
+export async function startScheduler(
+  options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states: States },
+): Promise<SchedulerRole> {
   const { dataDir, token, log, states } = options;
   const scheduler = createScheduler({
     states,
@@ -86,5 +88,10 @@ export async function startScheduler(options: { readonly dataDir: string; readon
 const attach = (scheduler: Scheduler, connection: Connection): void => {
   if (connection.peer.role === "worker") scheduler.attachWorker(connection);
   else if (connection.peer.role === "gateway") scheduler.attachGateway(connection);
-  else connection.close(new Fault("REQUEST_INVALID", `Cannot serve a ${connection.peer.role} here: a scheduler serves workers and gateways`));
+  else {connection.close(
+      new Fault(
+        "REQUEST_INVALID",
+        `Cannot serve a ${connection.peer.role} here: a scheduler serves workers and gateways`,
+      ),
+    );}
 };

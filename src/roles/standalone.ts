@@ -16,7 +16,7 @@ import { tcpTransport } from "../transport/tcp.ts";
 import type { DoorConfig, GatewayConfig, NetworkAddress, SchedulerConfig, WorkerConfig } from "./config.ts";
 import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
-import { readOrMakeToken, stderrLog } from "./machine.ts";
+import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
@@ -28,7 +28,8 @@ import { startWorker } from "./worker.ts";
 const drainMs = 10_000;
 const poolThreads = 2;
 
-const urlOf = (protocol: string, { host, port }: NetworkAddress): string => `${protocol}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+const urlOf = (protocol: string, { host, port }: NetworkAddress): string =>
+  `${protocol}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 
 /** The reason of the first SIGINT or SIGTERM. */
 const asked = (): Promise<string> =>
@@ -40,11 +41,14 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 export async function runScheduler(config: SchedulerConfig): Promise<number> {
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const token = readOrMakeToken(config.tokenFile);
+  keepHeapSmall();
   const states = await localStates({ dir: join(config.dataDir, "states"), clock: realClock });
   const role = await startScheduler({ dataDir: config.dataDir, token, log: stderrLog("scheduler"), states });
   try {
     const listener = await tcpTransport({ clock: realClock }).listen({ ...config.listen, ...role.accepting });
-    say(`Scheduler ready at ${listener.address}, durable in ${config.dataDir}; workers and gateways need the token in ${config.tokenFile}`);
+    say(
+      `Scheduler ready at ${listener.address}, durable in ${config.dataDir}; workers and gateways need the token in ${config.tokenFile}`,
+    );
     const why = await asked();
     await listener.close();
     await role.drain(why, drainMs);
@@ -71,11 +75,19 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
   });
   const server = createServer({ pauseOnConnect: true }, (socket) => sniffSocket(socket, role.takers, realClock));
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => reject(new Fault("PORT_BUSY", `Cannot listen at ${urlOf("tcp", config.listen)}: ${cause.message}`, { cause })));
+    server.once(
+      "error",
+      (cause) =>
+        reject(new Fault("PORT_BUSY", `Cannot listen at ${urlOf("tcp", config.listen)}: ${cause.message}`, { cause })),
+    );
     server.listen(config.listen, resolve);
   });
   const { port } = server.address() as AddressInfo;
-  say(`Gateway ready at ${urlOf("http", { ...config.listen, port })}, blobs in ${config.dataDir}; scheduler at ${urlOf("tcp", config.scheduler)}`);
+  say(
+    `Gateway ready at ${urlOf("http", { ...config.listen, port })}, blobs in ${config.dataDir}; scheduler at ${
+      urlOf("tcp", config.scheduler)
+    }`,
+  );
   await asked();
   server.close();
   role.stop();
@@ -106,7 +118,11 @@ export async function runDoor(config: DoorConfig): Promise<number> {
     channel: true,
     onStarted: (child) => door.serve(child),
   });
-  say(`Door ready at ${urlOf("http", { ...config.listen, port: door.port })}; scheduler at ${urlOf("tcp", config.scheduler)}`);
+  say(
+    `Door ready at ${urlOf("http", { ...config.listen, port: door.port })}; scheduler at ${
+      urlOf("tcp", config.scheduler)
+    }`,
+  );
   const why = await Promise.race([asked(), failed]);
   await supervisor.stop();
   await door.close();
@@ -127,7 +143,10 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
     platform: config.platform,
     token,
     log: stderrLog(config.workerId),
-    blobs: readThrough({ near: localBlobs({ dir: join(config.dataDir, "blobs"), clock: realClock, pool }), far: client.blobs }),
+    blobs: readThrough({
+      near: localBlobs({ dir: join(config.dataDir, "blobs"), clock: realClock, pool }),
+      far: client.blobs,
+    }),
     runner: processRunner({ dir: join(config.dataDir, "running"), clock: realClock }),
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
     dialGateway: (hello, signal) => tcp.dial(urlOf("tcp", config.gateway), { hello, signal }),

@@ -51,7 +51,9 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
   const { dir, workerId, slots, platform, token, log, blobs, putFile, runner } = options;
   mkdirSync(dir, { recursive: true });
   const killed = await runner.killLeftovers();
-  if (killed > 0) log.warn("Killed what the tasks of an earlier life of this worker had left running", { processes: killed });
+  if (killed > 0) {
+    log.warn("Killed what the tasks of an earlier life of this worker had left running", { processes: killed });
+  }
   const attemptsDir = join(dir, "attempts");
   const states = options.states ?? await localStates({ dir: join(dir, "states"), clock: realClock });
   const worker = createWorker({
@@ -77,7 +79,11 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
   await worker.start();
   const stopping = new AbortController();
   const hello = helloOf("worker", workerId, token);
-  const dial = (what: string, dialOne: WorkerRoleOptions["dialScheduler"], onConnection: (connection: Connection) => void): void => {
+  const dial = (
+    what: string,
+    dialOne: WorkerRoleOptions["dialScheduler"],
+    onConnection: (connection: Connection) => void,
+  ): void => {
     let told = "";
     void keepDialing({
       dial: (signal) => dialOne(hello, signal),

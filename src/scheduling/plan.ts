@@ -33,10 +33,14 @@ export interface Assignment {
   readonly why: string;
 }
 
+/** Flat and small: there may be a million. What tasks share stands in their group. */
 interface Waiting {
-  readonly task: QueuedTask;
+  readonly taskId: TaskId;
+  readonly input: string;
+  readonly again: boolean;
   /** Of arrival in the view. */
   readonly order: number;
+  readonly group: Group;
   gone: boolean;
 }
 
@@ -51,6 +55,8 @@ interface Group {
   againHead: number;
   firstHead: number;
   size: number;
+  /** Of the task that came last: tasks of one job come together and share one text. */
+  lastInput: string;
 }
 
 interface Slots extends PlacingWorker {
@@ -114,7 +120,7 @@ function countBefore(entries: readonly Waiting[], head: number, order: number): 
 }
 
 export function schedulingView(): SchedulingView {
-  const waiting = new Map<TaskId, Waiting & { group: Group }>();
+  const waiting = new Map<TaskId, Waiting>();
   const groups = new Map<string, Group>();
   const workers = new Map<WorkerId, Slots>();
   /** By worker, also of those that may not be given tasks now. */
@@ -143,7 +149,7 @@ export function schedulingView(): SchedulingView {
     if (runningA !== runningB) return runningA < runningB;
     const headA = headOf(a)!;
     const headB = headOf(b)!;
-    return headA.task.again === headB.task.again ? headA.order < headB.order : headA.task.again;
+    return headA.again === headB.again ? headA.order < headB.order : headA.again;
   };
   const hasFreeSlot = (): boolean => {
     for (const worker of workers.values()) if (worker.busy < worker.slots) return true;
@@ -174,10 +180,19 @@ export function schedulingView(): SchedulingView {
           againHead: 0,
           firstHead: 0,
           size: 0,
+          lastInput: task.input,
         };
         groups.set(key, group);
       }
-      const entry = { task, order: order++, gone: false, group };
+      if (task.input !== group.lastInput) group.lastInput = task.input;
+      const entry: Waiting = {
+        taskId: task.taskId,
+        input: group.lastInput,
+        again: task.again,
+        order: order++,
+        group,
+        gone: false,
+      };
       (task.again ? group.again : group.first).push(entry);
       group.size++;
       waiting.set(task.taskId, entry);
@@ -229,8 +244,8 @@ export function schedulingView(): SchedulingView {
         let at = 0;
         for (let i = 1; i < candidates.length; i++) if (sooner(candidates[i]!, candidates[at]!)) at = i;
         const group = candidates[at]!;
-        const { task } = headOf(group)!;
-        const chosen = workerFor(group, task.input);
+        const { taskId, input } = headOf(group)!;
+        const chosen = workerFor(group, input);
         if (chosen !== undefined) {
           const { worker, same } = chosen;
           const free = `${worker.slots - worker.busy} of ${worker.slots} slots free`;
@@ -239,7 +254,7 @@ export function schedulingView(): SchedulingView {
             : workers.size === 1
             ? `${worker.workerId} is the only worker, with ${free}`
             : `${worker.workerId} has the most free slots of those that fit: ${free}`;
-          return { taskId: task.taskId, workerId: worker.workerId, why };
+          return { taskId, workerId: worker.workerId, why };
         }
         candidates.splice(at, 1);
       }
@@ -261,13 +276,13 @@ export function schedulingView(): SchedulingView {
     outlook(taskId) {
       const entry = waiting.get(taskId);
       if (entry === undefined) return undefined;
-      const { again, againHead, first, firstHead, rank } = entry.group;
-      let ahead = entry.task.again
+      const { again, againHead, first, firstHead, rank, platform } = entry.group;
+      let ahead = entry.again
         ? countBefore(again, againHead, entry.order)
         : again.length - againHead + countBefore(first, firstHead, entry.order);
       for (const group of groups.values()) if (group.rank < rank) ahead += group.size;
-      const fits = [...workers.values()].some((worker) => meets(worker, entry.task.platform));
-      const unmet = fits ? [] : Object.entries(entry.task.platform)
+      const fits = [...workers.values()].some((worker) => meets(worker, platform));
+      const unmet = fits ? [] : Object.entries(platform)
         .filter(([name, value]) => ![...workers.values()].some((worker) => worker.platform[name] === value))
         .map(([name, value]) => `${name}=${value}`);
       return { ahead, fits, unmet };

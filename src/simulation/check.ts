@@ -18,7 +18,9 @@ function* acceptedMeansKept({ jobs }: History): Iterable<string> {
     else if (view.state === "running") yield `G1: ${planned.job.key} never ended: ${view.why}`;
     else {
       const { succeeded, failed, skipped, killed } = view.settled;
-      if (succeeded + failed + skipped + killed !== view.tasks) yield `G1: ${planned.job.key} is ${view.state} with ${JSON.stringify(view.settled)} of ${view.tasks} tasks`;
+      if (succeeded + failed + skipped + killed !== view.tasks) {
+        yield `G1: ${planned.job.key} is ${view.state} with ${JSON.stringify(view.settled)} of ${view.tasks} tasks`;
+      }
     }
   }
 }
@@ -39,13 +41,21 @@ function* noWorkTwice({ marks, entries }: History): Iterable<string> {
     const { attempt, attempts } = state.context as TaskContext;
     const settled = pathOf(state.value) === "settled";
     const before = last.get(taskId);
-    if (before?.settled === true) yield `G2: ${taskId} changed after it settled: ${(entry.cause.event as { type: string }).type}`;
-    if (before !== undefined && attempt > before.attempt + 1) yield `G2: ${taskId} went from attempt ${before.attempt} to ${attempt}`;
-    if (attempt > 1 && (attempts.at(-1)!.reason === "first" || attempts.at(-2)!.ended === undefined)) yield `G2: attempt ${attempt} of ${taskId} does not say why it was made`;
+    if (before?.settled === true) {
+      yield `G2: ${taskId} changed after it settled: ${(entry.cause.event as { type: string }).type}`;
+    }
+    if (before !== undefined && attempt > before.attempt + 1) {
+      yield `G2: ${taskId} went from attempt ${before.attempt} to ${attempt}`;
+    }
+    if (attempt > 1 && (attempts.at(-1)!.reason === "first" || attempts.at(-2)!.ended === undefined)) {
+      yield `G2: attempt ${attempt} of ${taskId} does not say why it was made`;
+    }
     last.set(taskId, { settled, attempt });
   }
   for (const { taskId, attempt } of marks) {
-    if ((last.get(taskId)?.attempt ?? 0) < attempt) yield `G2: attempt ${taskId}#${attempt} ran, and nothing on disk says that it was made`;
+    if ((last.get(taskId)?.attempt ?? 0) < attempt) {
+      yield `G2: attempt ${taskId}#${attempt} ran, and nothing on disk says that it was made`;
+    }
   }
 }
 
@@ -60,10 +70,13 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
     const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
     for (const { taskId, outcome, command, attempts } of tasks) {
       if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
-      else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
-      else if (outcome.kind === "killed" && !mayBeKilled) yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
-      else if (outcome.kind === "failed" && attempts.length < 6) yield `${taskId} failed by us: ${outcome.fault.message}`;
-      else if (outcome.kind === "exited" && attempts.length === 0) yield `${taskId} exited without an attempt`;
+      else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) {
+        yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
+      } else if (outcome.kind === "killed" && !mayBeKilled) {
+        yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
+      } else if (outcome.kind === "failed" && attempts.length < 6) {
+        yield `${taskId} failed by us: ${outcome.fault.message}`;
+      } else if (outcome.kind === "exited" && attempts.length === 0) yield `${taskId} exited without an attempt`;
     }
   }
 }

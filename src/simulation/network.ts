@@ -20,8 +20,16 @@ const delayMsMax = 4_000;
  *
  * @param onMessage told of every message that arrives, before it is heard: crashes happen at random messages.
  */
-export function simulatedNetwork(time: VirtualTime, random: Random, faults: () => NetworkFaults, onMessage: () => void) {
-  const transport = memoryTransport({ clock: time, later: (work) => void time.at(time.now() + random.integer(4), work) });
+export function simulatedNetwork(
+  time: VirtualTime,
+  random: Random,
+  faults: () => NetworkFaults,
+  onMessage: () => void,
+) {
+  const transport = memoryTransport({
+    clock: time,
+    later: (work) => void time.at(time.now() + random.integer(4), work),
+  });
   const happens = (perMille: number): boolean => random.integer(1_000) < perMille;
   return {
     transport,

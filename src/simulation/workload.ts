@@ -5,7 +5,8 @@ import type { EncodedJob } from "../protocol/client_messages.ts";
 import type { Random } from "../runtime/random.ts";
 
 /** A digest of nothing that exists: the simulation moves names, not files. */
-export const pretendDigest = (name: string): Digest => digestOfHash(createHash("sha256").update(name).digest("hex"), name.length);
+export const pretendDigest = (name: string): Digest =>
+  digestOfHash(createHash("sha256").update(name).digest("hex"), name.length);
 
 /** How a pretended command ends: every attempt of one task the same way, so that a result can be checked. */
 export function pretendedExit(command: Digest): number {
@@ -27,13 +28,22 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
     const tasks = Array.from({ length: count }, (_, index): EncodedJob["tasks"][number] => ({
       name: `t${index}`,
       command: pretendDigest(`command ${number} ${index} ${random.integer(1_000_000)}`),
-      input: index > 0 && random.integer(3) === 0 ? { kind: "task", task: `t${random.integer(index)}` } : { kind: "empty" },
+      input: index > 0 && random.integer(3) === 0
+        ? { kind: "task", task: `t${random.integer(index)}` }
+        : { kind: "empty" },
       timeoutMs: 60_000,
       retries: random.integer(4) === 0 ? 1 : 0,
       platform: {},
     }));
     return {
-      job: { key: `job-${number}`, requestor: `r${random.integer(3)}`, tag: "", priority: random.integer(3) as 0 | 1 | 2, failFast: random.integer(5) === 0, tasks },
+      job: {
+        key: `job-${number}`,
+        requestor: `r${random.integer(3)}`,
+        tag: "",
+        priority: random.integer(3) as 0 | 1 | 2,
+        failFast: random.integer(5) === 0,
+        tasks,
+      },
       submitAtMs,
       killAtMs: random.integer(8) === 0 ? submitAtMs + random.integer(10_000) : undefined,
     };

@@ -14,7 +14,7 @@ import type { Connection, Hello } from "../transport/transport.ts";
 import { type Planted, simulatedDisk } from "./disk.ts";
 import { calm, type NetworkFaults, simulatedNetwork } from "./network.ts";
 import { type Life, newLife, virtualTime } from "./time.ts";
-import { type Mark, pretendDigest, pretendedExit, type PlannedJob, workload } from "./workload.ts";
+import { type Mark, type PlannedJob, pretendDigest, pretendedExit, workload } from "./workload.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -28,7 +28,13 @@ export interface SimulationOptions {
 /** What a run leaves for the checkers. */
 export interface History {
   readonly seed: number;
-  readonly jobs: readonly { readonly planned: PlannedJob; readonly jobId: JobId | undefined; readonly killed: boolean; readonly view: JobView | undefined; readonly tasks: readonly TaskView[] }[];
+  readonly jobs: readonly {
+    readonly planned: PlannedJob;
+    readonly jobId: JobId | undefined;
+    readonly killed: boolean;
+    readonly view: JobView | undefined;
+    readonly tasks: readonly TaskView[];
+  }[];
   readonly marks: readonly Mark[];
   /** Every saved step of the tasks, in order. */
   readonly entries: readonly Entry[];
@@ -56,10 +62,19 @@ export async function simulate(options: SimulationOptions): Promise<History> {
   let isStormy = true;
   let messages = 0;
   const processes: Process[] = [];
-  const network = simulatedNetwork(time, seededRandom(random.integer(2 ** 32)), () => (isStormy ? stormy : calm), () => {
-    messages++;
-    if (isStormy && random.integer(1_000) < crashes) processes[random.integer(2) === 0 ? 0 : random.integer(processes.length)]!.crash();
-  });
+  const network = simulatedNetwork(
+    time,
+    seededRandom(random.integer(2 ** 32)),
+    () => (isStormy ? stormy : calm),
+    () => {
+      messages++;
+      if (isStormy && random.integer(1_000) < crashes) {
+        processes[
+          random.integer(2) === 0 ? 0 : random.integer(processes.length)
+        ]!.crash();
+      }
+    },
+  );
   const marks: Mark[] = [];
 
   interface Process {
@@ -125,7 +140,13 @@ export async function simulate(options: SimulationOptions): Promise<History> {
 
   const startWorker = (life: Life, chance: Random, name: string, disk: States): void => {
     const worker = createWorker({
-      description: { workerId: toWorkerId(name), incarnation: `i${chance.integer(2 ** 32)}`, slots: 2, platform: {}, isolation: "simulated" },
+      description: {
+        workerId: toWorkerId(name),
+        incarnation: `i${chance.integer(2 ** 32)}`,
+        slots: 2,
+        platform: {},
+        isolation: "simulated",
+      },
       states: simulatedDisk(disk, life, time, chance, planted === "ignoreEpoch" ? "none" : planted),
       clock: life,
       log: silentLog,
@@ -134,7 +155,8 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     });
     let number = 0;
     /** As a worker that does not look at epochs would hear it: all that comes is new. */
-    const asIfNew = (message: unknown): unknown => planted === "ignoreEpoch" ? { ...(message as object), epoch: 1, number: ++number } : message;
+    const asIfNew = (message: unknown): unknown =>
+      planted === "ignoreEpoch" ? { ...(message as object), epoch: 1, number: ++number } : message;
     void worker.start().then(() => {
       if (!life.isAlive) return;
       void keepDialing({
@@ -154,7 +176,13 @@ export async function simulate(options: SimulationOptions): Promise<History> {
 
   // The client asks until it is answered, as a gateway on behalf of its users does.
   const planned = workload(random, jobCount, startMs + 1_000, Math.floor(faultsForMs / 2));
-  const known = planned.map((one) => ({ planned: one, jobId: undefined as JobId | undefined, killed: false, view: undefined as JobView | undefined, tasks: [] as readonly TaskView[] }));
+  const known = planned.map((one) => ({
+    planned: one,
+    jobId: undefined as JobId | undefined,
+    killed: false,
+    view: undefined as JobView | undefined,
+    tasks: [] as readonly TaskView[],
+  }));
   const client = newLife(time);
   let connection: Connection | undefined;
   let lastId = 0;
@@ -172,7 +200,10 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     random: seededRandom(random.integer(2 ** 32)),
     signal: new AbortController().signal,
   });
-  const ask = (body: SchedulerRequest, heard: (answer: { readonly type: string; readonly [field: string]: unknown }) => void): void => {
+  const ask = (
+    body: SchedulerRequest,
+    heard: (answer: { readonly type: string; readonly [field: string]: unknown }) => void,
+  ): void => {
     let isAnswered = false;
     const again = (): void => {
       if (isAnswered) return;
@@ -192,7 +223,9 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       ask({ type: "job.accept", job: one.planned.job }, (answer) => {
         one.jobId = answer["jobId"] as JobId;
         if (one.planned.killAtMs === undefined) return;
-        time.at(one.planned.killAtMs, () => ask({ type: "job.kill", jobId: one.jobId!, reason: "the simulation said so" }, () => void (one.killed = true)));
+        time.at(one.planned.killAtMs, () =>
+          ask({ type: "job.kill", jobId: one.jobId!, reason: "the simulation said so" }, () =>
+            void (one.killed = true)));
       }));
   }
   const poll = (one: (typeof known)[number]): void =>
@@ -238,8 +271,10 @@ function pretendedEffects(life: Life, chance: Random, workerId: string, marks: M
         const startedAtMs = life.now();
         marks.push({ taskId, attempt, workerId, atMs: startedAtMs });
         report(taskId, attempt, { type: "attempt.started", atMs: startedAtMs });
-        cancel = life.at(startedAtMs + chance.integer(6_000), () =>
-          finish({ kind: "exited", exitCode: pretendedExit(command), startedAtMs, endedAtMs: life.now() }));
+        cancel = life.at(
+          startedAtMs + chance.integer(6_000),
+          () => finish({ kind: "exited", exitCode: pretendedExit(command), startedAtMs, endedAtMs: life.now() }),
+        );
       });
       stops.set(key(taskId, attempt), (reason) => {
         cancel();
@@ -248,8 +283,14 @@ function pretendedEffects(life: Life, chance: Random, workerId: string, marks: M
     },
     stop: (taskId, attempt, reason) => stops.get(key(taskId, attempt))?.(reason),
     capture: ({ taskId, attempt }) =>
-      void life.at(life.now() + chance.integer(100), () =>
-        report(taskId, attempt, { type: "attempt.captured", leavings: { output: attempt > 0 ? pretendDigest(`output of ${taskId}`) : emptyDigest } })),
+      void life.at(
+        life.now() + chance.integer(100),
+        () =>
+          report(taskId, attempt, {
+            type: "attempt.captured",
+            leavings: { output: attempt > 0 ? pretendDigest(`output of ${taskId}`) : emptyDigest },
+          }),
+      ),
     clean: () => {},
   };
 }

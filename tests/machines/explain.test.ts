@@ -65,7 +65,7 @@ describe("a task's state as a sentence", () => {
       "settled",
       { kind: "empty" },
       [placed, exited, { ...placed, atMs: 2_000 }, { ...exited, attempt: 2 } as TaskEvent],
-      "It exited with 1 after 1.50 s. It took 2 attempts.",
+      "It exited with 1 after 1.50 s. Attempt 1 on w1 had ended: It exited with 1.",
     ],
   ])("%s", (state, source, events, sentence) => {
     const task = newTask(source).hear(...events);

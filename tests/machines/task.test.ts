@@ -4,6 +4,7 @@ import { type Digest, digestOfHash, emptyDigest } from "../../src/domain/digest.
 import { jobId, type TaskId, taskId, workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import {
+  inputRootOf,
   lossesMax,
   overtimeMs,
   type TaskContext,
@@ -76,8 +77,8 @@ const kill: TaskEvent = { type: "task.kill", reason: "no longer wanted", atMs: 6
 describe("a task", () => {
   test("with a snapshot is queued at birth, and one without files runs in the empty snapshot", () => {
     expect(newTask().path).toBe("queued");
-    expect(newTask().context.inputRoot).toBe(snapshot);
-    expect(newTask({ source: { kind: "empty" } }).context.inputRoot).toBe(emptyDigest);
+    expect(inputRootOf(newTask().context)).toBe(snapshot);
+    expect(inputRootOf(newTask({ source: { kind: "empty" } }).context)).toBe(emptyDigest);
   });
 
   test("that is placed asks its worker to hold attempt 1, with the reason and the time by which it must be heard of", () => {
@@ -162,7 +163,7 @@ describe("a task whose input is another task", () => {
     expect(task.path).toBe("waiting");
     task.hear({ type: "task.inputSettled", from, output, atMs: 70 });
     expect(task.path).toBe("queued");
-    expect(task.context).toMatchObject({ inputRoot: output, queuedAtMs: 70 });
+    expect(task.context).toMatchObject({ sourceOutput: output, queuedAtMs: 70 });
   });
 
   test("is skipped when that task did not exit with 0, and passes that on", () => {
