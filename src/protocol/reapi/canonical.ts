@@ -158,12 +158,8 @@ function readNode(kind: Node["kind"], bytes: Uint8Array): Node {
   return kind === "file" ? { kind, name, digest, executable } : { kind, name, digest };
 }
 
-/** One list by itself is checked by its order; names of different lists meet here. */
 function refuseDoubles(nodes: readonly Node[], doing: string): void {
   const names = new Set<string>();
-  for (const { name } of nodes) names.add(name);
-  if (names.size === nodes.length) return;
-  names.clear();
   for (const { name } of nodes) {
     if (names.has(name)) {
       throw new Fault(

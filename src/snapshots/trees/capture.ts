@@ -412,6 +412,7 @@ class Run {
     if (name.startsWith(".env")) return namedInside;
     if (folder.rule === "whole") return "whole";
     if (folder.rule === "named") return namedInside;
+    if (folder.rule === "ruled" && rules.length === 0) return "ruled";
     const gitPath = folder.base + byteText(name);
     if (folder.rule === "ruled" && !isIgnored(rules, gitPath, folder.base.length, isFolder)) return "ruled";
     const tracked = folder.repository?.tracked();

@@ -115,13 +115,16 @@ describe("Directory", () => {
       if (bytes.length > 0) bytes[place % bytes.length] = byte;
       return bytes;
     });
-    fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), anyMangled), (bytes) => {
-      try {
-        for (const { name } of decodeDirectory(bytes)) expect(name).not.toMatch(/^\.{0,2}$|[/\0]/);
-      } catch (error) {
-        expect(["TREE_INVALID", "PATH_INVALID"]).toContain((error as { code: string }).code);
-      }
-    }), { numRuns: 1000 });
+    fc.assert(
+      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), anyMangled), (bytes) => {
+        try {
+          for (const { name } of decodeDirectory(bytes)) expect(name).not.toMatch(/^\.{0,2}$|[/\0]/);
+        } catch (error) {
+          expect(["TREE_INVALID", "PATH_INVALID"]).toContain((error as { code: string }).code);
+        }
+      }),
+      { numRuns: 1000 },
+    );
   });
 
   test("accepts fields that it does not know, of every wire type", () => {
@@ -236,7 +239,11 @@ describe("Command", () => {
       "0a0161" + "0a00" + "1206" + "0a0141" + "120131" + "1203" + "0a0142" + "1a0166" + "220164" +
         "2a09" + "0a07" + "0a026f73" + "120178" + "320177" + "3a016f",
     );
-    expect(decodeCommand(bytes)).toMatchObject({ outputFiles: ["f"], outputDirectories: ["d"], env: { A: "1", B: "" } });
+    expect(decodeCommand(bytes)).toMatchObject({
+      outputFiles: ["f"],
+      outputDirectories: ["d"],
+      env: { A: "1", B: "" },
+    });
   });
 
   test("refuses half a surrogate pair and bytes that are no Command", () => {

@@ -202,19 +202,24 @@ describe("capture()", () => {
   });
 
   test("names a file that it cannot read", async () => {
-    if (process.getuid?.() === 0) {
-      // Root reads everything; a folder that loops is unreadable for anyone.
-      writeTree(dir, { "a": "" });
-      const failing: Blobs = { ...blobs, missing: () => Promise.reject(new Error("store away")) };
-      await expect(captured({ blobs: failing })).rejects.toThrow("store away");
-      return;
-    }
-    writeTree(dir, { "locked/secret.txt": "x" });
-    chmodSync(join(dir, "locked/secret.txt"), 0);
-    await expect(captured()).rejects.toMatchObject({
+    writeTree(dir, { "locked/secret.bin": "x".repeat(5 * 1024 * 1024) });
+    const failing = Promise.reject(Object.assign(new Error("EACCES: permission denied"), { code: "EACCES" }));
+    await expect(captured({ hashFile: () => failing })).rejects.toMatchObject({
       code: "CAPTURE_FAILED",
-      message: expect.stringContaining('"locked/secret.txt"'),
+      message: expect.stringContaining('"locked/secret.bin"'),
     });
+  });
+
+  test.skipIf(process.getuid?.() === 0)("names a small file and a folder that it may not read", async () => {
+    for (const path of ["locked/secret.txt", "locked"]) {
+      writeTree(dir, { "locked/secret.txt": "x" });
+      chmodSync(join(dir, path), 0);
+      await expect(captured()).rejects.toMatchObject({
+        code: "CAPTURE_FAILED",
+        message: expect.stringContaining(`"${path}`),
+      });
+      chmodSync(join(dir, path), 0o700);
+    }
   });
 
   test("passes on what the store throws, after all that was under way has ended", async () => {
