@@ -428,6 +428,19 @@ describe("rows", () => {
     expect((await states.get(counter(7)))!.state).toMatchObject({ context: { count: 2 } });
   });
 
+  test("at rest keep what is undefined so: a deadline that was taken back does not come back", async () => {
+    const time = virtualTime();
+    const { host, turn } = await start(time, disk());
+    const many = Array.from({ length: 2_500 }, (_, index) => index);
+    await turn(() => create(host, ...many));
+    await turn(() => many.forEach((name) => host.tell(counter(name), { type: "wakeAt" }, here)));
+    await turn(() => many.forEach((name) => host.tell(counter(name), { type: "add" }, here)));
+    await pass(time, 1_000);
+    const contexts = many.map((name) => host.state(counter(name))!.context as Counter);
+    expect(contexts.filter(({ count, wakeAtMs, wokenAtMs }) => count !== 1 || wakeAtMs !== undefined || wokenAtMs))
+      .toEqual([]);
+  });
+
   test("wake at their deadline, and not when it was taken back or moved", async () => {
     const time = virtualTime();
     const { host, turn } = await start(time, disk());

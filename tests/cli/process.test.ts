@@ -7,7 +7,8 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
 
 const bin = fileURLToPath(new URL("../../bin/scoot-actors.mjs", import.meta.url));
-const runtime = "Deno" in globalThis ? ["run", "-A"] : [];
+// Quiet: on a new machine Deno tells what it looks up of packages while the program runs.
+const runtime = "Deno" in globalThis ? ["run", "-A", "--quiet"] : [];
 
 /** Node writes what it compiled into the user's cache; Deno has its packages there. */
 const cache = (dir: string): Record<string, string> => "Deno" in globalThis ? {} : { XDG_CACHE_HOME: dir };
