@@ -114,14 +114,14 @@ function restingForm() {
   const shapeIds = new Map<string, number>();
   return {
     write({ value, context }: State): string {
-      const names = Object.keys(context);
+      const names = Object.keys(context).filter((name) => context[name] !== undefined); // JSON would make it null
       const key = names.join();
       let shape = shapeIds.get(key);
       if (shape === undefined) {
         shape = shapes.push(names) - 1;
         shapeIds.set(key, shape);
       }
-      return JSON.stringify([shape, value, ...Object.values(context)]);
+      return JSON.stringify([shape, value, ...names.map((name) => context[name])]);
     },
     read(text: string): State {
       const [shape, value, ...values] = JSON.parse(text) as [number, unknown, ...unknown[]];
