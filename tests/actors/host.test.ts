@@ -522,15 +522,19 @@ describe("stop()", () => {
     const time = virtualTime();
     const states = disk();
     const { host, turn } = await start(time, states);
-    const { promise, open } = latch();
-    states.hold = promise;
+    const first = latch();
+    const second = latch();
+    states.hold = first.promise;
     await turn(() => create(host, "a"));
+    states.hold = second.promise;
     await turn(() => host.tell(counter("a"), { type: "add" }, here));
     let stopped = false;
     const stopping = host.stop().then(() => stopped = true);
-    await quiet(time);
-    expect(stopped).toBe(false);
-    open();
+    for (const { open } of [first, second]) {
+      await quiet(time);
+      expect(stopped).toBe(false);
+      open();
+    }
     await stopping;
     expect((await states.get(counter("a")))!.state).toMatchObject({ context: { count: 1 } });
     await turn(() => create(host, "b"));

@@ -257,6 +257,13 @@ describe("a task whose worker is lost", () => {
     expect(task.context).toMatchObject({ outcome: { exitCode: 2 } });
   });
 
+  test("settles with a late failure when no retries are left", () => {
+    expect(newTask().hear(placed(), lost(), ended(exited(1))).context.outcome).toMatchObject({ exitCode: 1 });
+    const running = newTask().hear(placed(), lost(), placed(w2), ended(exited(1)));
+    expect(running.context.outcome).toMatchObject({ exitCode: 1 });
+    expect(running.said[0]).toMatchObject({ type: "attempt.drop", to: "member/w2" });
+  });
+
   test("goes on there when the worker comes back with it before the next attempt", () => {
     const task = newTask().hear(placed(), started(), lost(), held());
     expect(task.path).toBe("active.running");
