@@ -36,7 +36,15 @@ function runOnDeno() {
     console.error(`scoot-actors: ${lack}, and npx could not get Deno. Or compile it once: npm ci && npm run build`);
     process.exit(1);
   }
-  const child = spawn(deno, ["run", "-A", "--quiet", "--config", join(root, "deno.json"), source, ...process.argv.slice(2)], {
+  const child = spawn(deno, [
+    "run",
+    "-A",
+    "--quiet",
+    "--config",
+    join(root, "deno.json"),
+    source,
+    ...process.argv.slice(2),
+  ], {
     stdio: "inherit",
   });
   const forward = ["SIGINT", "SIGTERM", "SIGHUP"];

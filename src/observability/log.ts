@@ -6,9 +6,17 @@ export interface Log {
 }
 
 const text = (fields: Readonly<Record<string, unknown>> | undefined): string =>
-  fields === undefined ? "" : Object.entries(fields).map(([key, value]) =>
-    ` ${key}=${value instanceof Error ? JSON.stringify(value.message) : typeof value === "string" ? JSON.stringify(value) : String(value)}`
-  ).join("");
+  fields === undefined
+    ? ""
+    : Object.entries(fields).map(([key, value]) =>
+      ` ${key}=${
+        value instanceof Error
+          ? JSON.stringify(value.message)
+          : typeof value === "string"
+          ? JSON.stringify(value)
+          : String(value)
+      }`
+    ).join("");
 
 /**
  * Lines such as `2026-01-02T03:04:05.678Z scheduler warn Worker is away worker="w1"`.
