@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -15,12 +24,17 @@ const write = (path: string, text: string, mode = 0o644): void => {
   chmodSync(join(home, path), mode);
 };
 const git = (dir: string, ...args: string[]): string =>
-  execFileSync("git", ["-C", join(home, dir), "-c", "user.name=t", "-c", "user.email=t@example.invalid", ...args], { encoding: "utf8" });
+  execFileSync("git", ["-C", join(home, dir), "-c", "user.name=t", "-c", "user.email=t@example.invalid", ...args], {
+    encoding: "utf8",
+  });
 
 write("c/main.c", '#include <stdio.h>\n#include "sum.h"\nint main(void) { printf("%d\\n", sum(2, 3)); return 0; }\n');
 write("c/sum.h", "int sum(int a, int b);\n");
 write("c/sum.c", '#include "sum.h"\nint sum(int a, int b) { return a + b; }\n');
-write("c/Makefile", "app: main.o sum.o\n\tcc -o app main.o sum.o\n%.o: %.c sum.h\n\tcc -c $<\ntest: app\n\t./check.sh\nclean:\n\trm -f app *.o\n");
+write(
+  "c/Makefile",
+  "app: main.o sum.o\n\tcc -o app main.o sum.o\n%.o: %.c sum.h\n\tcc -c $<\ntest: app\n\t./check.sh\nclean:\n\trm -f app *.o\n",
+);
 write("c/check.sh", '#!/bin/sh\n[ "$(./app)" = 5 ] && echo passed || { echo failed; exit 1; }\n', 0o755);
 write("c/.gitignore", "*.o\n/app\nlogs/*\n!logs/keep\n");
 write("c/logs/keep", "");
@@ -40,7 +54,10 @@ write("c/untracked.c", "");
 
 write("node/package.json", '{"type":"module","scripts":{"test":"node --test"}}\n');
 write("node/sum.js", "export const sum = (a, b) => a + b;\n");
-write("node/sum.test.js", 'import test from "node:test";\nimport assert from "node:assert";\nimport { sum } from "./sum.js";\ntest("sums", () => assert.equal(sum(2, 3), 5));\n');
+write(
+  "node/sum.test.js",
+  'import test from "node:test";\nimport assert from "node:assert";\nimport { sum } from "./sum.js";\ntest("sums", () => assert.equal(sum(2, 3), 5));\n',
+);
 git("node", "init", "-q");
 git("node", "add", "-A");
 git("node", "commit", "-qm", "one");
@@ -48,14 +65,20 @@ git("node", "commit", "-qm", "one");
 const cluster = await startCluster(["--workers", "2", "--slots", "2"]);
 const run = (args: string[], cwd = "c", onStart?: (child: import("node:child_process").ChildProcess) => void) =>
   scoot(cluster, args, { cwd: join(home, cwd), ...(onStart === undefined ? {} : { onStart }) });
-const json = (text: string): Record<string, unknown>[] => text.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+const json = (text: string): Record<string, unknown>[] =>
+  text.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
 
 const checks: Record<string, () => Promise<void>> = {
   async "run sees exactly the files that git would keep, less .env*"() {
     const seen = await run(["run", "--dir", ".", "--", "sh", "-c", "find . -type f -o -type l | sort"]);
     assert.equal(seen.code, 0, seen.stderr);
-    const kept = git("c", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0").filter((path) => path !== "" && !/(^|\/)\.env/.test(path));
-    assert.deepEqual(seen.stdout.split("\n").filter((line) => line !== "").sort(), kept.map((path) => `./${path}`).sort());
+    const kept = git("c", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0").filter((path) =>
+      path !== "" && !/(^|\/)\.env/.test(path)
+    );
+    assert.deepEqual(
+      seen.stdout.split("\n").filter((line) => line !== "").sort(),
+      kept.map((path) => `./${path}`).sort(),
+    );
     assert.match(seen.stderr, /left out/);
     assert.match(seen.stderr, /\.env/);
   },
@@ -67,7 +90,13 @@ const checks: Record<string, () => Promise<void>> = {
     assert.equal(remote.stdout, local.stdout);
     assert.equal((await runProgram(join(home, "c/app"), [])).stdout, "5\n");
     assert.ok(!existsSync(join(home, "c/main.o")), "only what was asked for comes back");
-    const broken = await run(["run", "--", "sh", "-c", "echo 'int sum(int a, int b) { return 0; }' > sum.c; make test"]);
+    const broken = await run([
+      "run",
+      "--",
+      "sh",
+      "-c",
+      "echo 'int sum(int a, int b) { return 0; }' > sum.c; make test",
+    ]);
     assert.equal(broken.code, 2, "make's own code");
     assert.match(broken.stdout, /failed/);
   },
@@ -75,7 +104,8 @@ const checks: Record<string, () => Promise<void>> = {
     const local = await runProgram("node", ["--test"], { cwd: join(home, "node") });
     const remote = await run(["run", "--", "node", "--test"], "node");
     assert.equal(remote.code, local.code, remote.stderr);
-    const stable = (text: string): string => text.replaceAll(/duration_ms:? [\d.]+/g, "").replaceAll(/\([\d.]+ms\)/g, "").replaceAll(/\/\S+\//g, "");
+    const stable = (text: string): string =>
+      text.replaceAll(/duration_ms:? [\d.]+/g, "").replaceAll(/\([\d.]+ms\)/g, "").replaceAll(/\/\S+\//g, "");
     assert.equal(stable(remote.stdout), stable(local.stdout));
   },
   async "exit codes: the command's, a signal, a time limit, a command that is not there"() {
@@ -91,7 +121,15 @@ const checks: Record<string, () => Promise<void>> = {
     assert.match(missing.stderr, /never-made/);
   },
   async "the environment is what was given, and streams are apart"() {
-    const ran = await run(["run", "--env", "A=b c", "--", "sh", "-c", "env | sort | cut -d= -f1; echo $A; echo err >&2"]);
+    const ran = await run([
+      "run",
+      "--env",
+      "A=b c",
+      "--",
+      "sh",
+      "-c",
+      "env | sort | cut -d= -f1; echo $A; echo err >&2",
+    ]);
     assert.equal(ran.stdout, "A\nHOME\nPATH\nPWD\nb c\n");
     assert.match(ran.stderr, /err\n/);
   },
@@ -105,21 +143,34 @@ const checks: Record<string, () => Promise<void>> = {
     assert.deepEqual(processesWith(`touch ${mark}`), []);
   },
   async "a job from a file: submit, watch, status, logs, list, kill"() {
-    write("job.json", JSON.stringify({ key: "k1", tasks: [
-      { name: "make", argv: ["sh", "-c", "echo made > f; echo one"], outputs: ["f"] },
-      { name: "use", argv: ["cat", "f"], input: { kind: "task", task: "make" } },
-    ] }));
+    write(
+      "job.json",
+      JSON.stringify({
+        key: "k1",
+        tasks: [
+          { name: "make", argv: ["sh", "-c", "echo made > f; echo one"], outputs: ["f"] },
+          { name: "use", argv: ["cat", "f"], input: { kind: "task", task: "make" } },
+        ],
+      }),
+    );
     const submitted = await run(["job", "submit", join(home, "job.json"), "--json"]);
     assert.equal(submitted.code, 0, submitted.stderr);
     const jobId = String(json(submitted.stdout)[0]!["jobId"]);
-    assert.equal(String(json((await run(["job", "submit", join(home, "job.json"), "--json"])).stdout)[0]!["jobId"]), jobId, "the same key is the same job");
+    assert.equal(
+      String(json((await run(["job", "submit", join(home, "job.json"), "--json"])).stdout)[0]!["jobId"]),
+      jobId,
+      "the same key is the same job",
+    );
     assert.equal((await run(["job", "watch", jobId])).code, 0);
     assert.match((await run(["job", "status", jobId])).stdout, /succeeded/);
     assert.equal((await run(["job", "logs", `${jobId}/1`])).stdout, "made\n");
     assert.match((await run(["job", "list"])).stdout, new RegExp(jobId));
     const sleeping = json((await run(["job", "submit", "--json", "--", "sleep", "60"])).stdout)[0]!["jobId"] as string;
     assert.equal((await run(["job", "kill", sleeping])).code, 0);
-    await until("the job to be cancelled", async () => /cancelled/.test((await run(["job", "status", sleeping])).stdout));
+    await until(
+      "the job to be cancelled",
+      async () => /cancelled/.test((await run(["job", "status", sleeping])).stdout),
+    );
     assert.match((await run(["workers"])).stdout, /w1/);
   },
   async "a job goes out as a file and comes back in another cluster"() {
@@ -151,13 +202,24 @@ const checks: Record<string, () => Promise<void>> = {
     const checkedOut = await run(["snapshot", "checkout", "release", out]);
     assert.equal(checkedOut.code, 0, checkedOut.stderr);
     assert.equal(readFileSync(join(out, "sum.h"), "utf8"), "int sum(int a, int b);\n");
-    assert.equal((await run(["run", "--snapshot", "release", "--", "cat", "sum.h"])).stdout, "int sum(int a, int b);\n");
+    assert.equal(
+      (await run(["run", "--snapshot", "release", "--", "cat", "sum.h"])).stdout,
+      "int sum(int a, int b);\n",
+    );
     const unknown = await run(["run", "--snapshot", `${"0".repeat(64)}/5`, "--", "true"]);
     assert.notEqual(unknown.code, 0);
     assert.match(unknown.stderr, /0000/);
   },
   async "wrong words are told in a sentence, with exit code 2"() {
-    for (const args of [["rnu"], ["run"], ["run", "--timout", "3s", "--", "true"], ["job", "status"], ["run", "--timeout", "soon", "--", "true"]]) {
+    for (
+      const args of [["rnu"], ["run"], ["run", "--timout", "3s", "--", "true"], ["job", "status"], [
+        "run",
+        "--timeout",
+        "soon",
+        "--",
+        "true",
+      ]]
+    ) {
       const ran = await run(args);
       assert.equal(ran.code, 2, `${args.join(" ")}: ${ran.stderr}`);
       assert.equal(ran.stdout, "");
@@ -166,7 +228,11 @@ const checks: Record<string, () => Promise<void>> = {
   },
   async "bad jobs are refused with a code and a sentence, and the cluster goes on"() {
     const post = async (body: string, headers: Record<string, string> = {}) => {
-      const answer = await fetch(`${cluster.ready.http}/v1/jobs`, { method: "POST", body, headers: { "content-type": "application/json", authorization: `Bearer ${cluster.token}`, ...headers } });
+      const answer = await fetch(`${cluster.ready.http}/v1/jobs`, {
+        method: "POST",
+        body,
+        headers: { "content-type": "application/json", authorization: `Bearer ${cluster.token}`, ...headers },
+      });
       return { status: answer.status, ...(await answer.json() as { code?: string; message?: string }) };
     };
     const task = { name: "t", argv: ["true"] };
@@ -176,8 +242,18 @@ const checks: Record<string, () => Promise<void>> = {
       [{ key: "k", tasks: [{ ...task, argv: ["a\0b"] }] }, "REQUEST_INVALID"],
       [{ key: "k", tasks: "none" }, "REQUEST_INVALID"],
       [{ key: "k", tasks: [task, task] }, "JOB_INVALID"],
-      [{ key: "k", tasks: [{ ...task, input: { kind: "task", task: "u" } }, { ...task, name: "u", input: { kind: "task", task: "t" } }] }, "JOB_INVALID"],
-      [{ key: "k", tasks: [{ ...task, input: { kind: "snapshot", snapshot: `${"1".repeat(64)}/9` } }] }, "SNAPSHOT_UNKNOWN"],
+      [{
+        key: "k",
+        tasks: [{ ...task, input: { kind: "task", task: "u" } }, {
+          ...task,
+          name: "u",
+          input: { kind: "task", task: "t" },
+        }],
+      }, "JOB_INVALID"],
+      [
+        { key: "k", tasks: [{ ...task, input: { kind: "snapshot", snapshot: `${"1".repeat(64)}/9` } }] },
+        "SNAPSHOT_UNKNOWN",
+      ],
       [{ key: "k", tasks: [{ ...task, outputs: ["../out"] }] }, "PATH_INVALID"],
     ];
     for (const [body, code] of cases) {
@@ -193,9 +269,13 @@ const checks: Record<string, () => Promise<void>> = {
   },
   async "kill -9 of the gateway in the middle of a run: its output is whole, its exit code is 0"() {
     const before = cluster.pids("gateway");
-    const ran = await run(["run", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.1; done"], "c", (child) => {
-      child.stdout!.once("data", () => before.forEach((pid) => process.kill(pid, "SIGKILL")));
-    });
+    const ran = await run(
+      ["run", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.1; done"],
+      "c",
+      (child) => {
+        child.stdout!.once("data", () => before.forEach((pid) => process.kill(pid, "SIGKILL")));
+      },
+    );
     assert.equal(ran.code, 0, ran.stderr);
     assert.equal(ran.stdout, [1, 2, 3, 4, 5, 6, 7, 8].map((i) => `line ${i}\n`).join(""));
     assert.notDeepEqual(cluster.pids("gateway"), before);
@@ -203,24 +283,43 @@ const checks: Record<string, () => Promise<void>> = {
   async "kill -9 of the workers: their tasks die with them, and run again elsewhere with that reason"() {
     const marks = join(home, "marks");
     writeFileSync(marks, "");
-    const ran = run(["run", "--", "sh", "-c", `echo begin >> ${marks}; (sleep 1; echo stray >> ${marks}) & sleep 1; echo end >> ${marks}; wait`]);
+    const ran = run([
+      "run",
+      "--",
+      "sh",
+      "-c",
+      `echo begin >> ${marks}; (sleep 1; echo stray >> ${marks}) & sleep 1; echo end >> ${marks}; wait`,
+    ]);
     await until("the task to begin", () => readFileSync(marks, "utf8").includes("begin"));
     for (const pid of cluster.pids("worker")) process.kill(pid, "SIGKILL");
-    await until("its processes to be gone", () => processesWith(`stray >> ${marks}`).length === 0 || readFileSync(marks, "utf8").split("begin").length > 2);
+    await until(
+      "its processes to be gone",
+      () => processesWith(`stray >> ${marks}`).length === 0 || readFileSync(marks, "utf8").split("begin").length > 2,
+    );
     assert.equal((await ran).code, 0, (await ran).stderr);
-    assert.deepEqual(readFileSync(marks, "utf8").trim().split("\n").sort(), ["begin", "begin", "end", "stray"], "the first attempt left nothing behind");
+    assert.deepEqual(
+      readFileSync(marks, "utf8").trim().split("\n").sort(),
+      ["begin", "begin", "end", "stray"],
+      "the first attempt left nothing behind",
+    );
     const jobId = json((await run(["job", "list", "--json"])).stdout)[0]!["jobId"] as string;
     assert.match((await run(["job", "status", jobId])).stdout, /restarted|lost/);
   },
   async "a second cluster on the same data names the first, and a busy port is one sentence"() {
-    const second = await runProgram(process.execPath, cliArgs("cluster", "--data", join(cluster.dir, "data"), "--port", "0"));
+    const second = await runProgram(
+      process.execPath,
+      cliArgs("cluster", "--data", join(cluster.dir, "data"), "--port", "0"),
+    );
     assert.notEqual(second.code, 0);
     assert.match(second.stderr, new RegExp(String(cluster.process.pid)));
     const port = new URL(cluster.ready.http).port;
     const busy = await runProgram(process.execPath, cliArgs("cluster", "--data", join(home, "data2"), "--port", port));
     assert.equal(busy.code, 2, busy.stderr);
     assert.match(busy.stderr, new RegExp(port));
-    const open = await runProgram(process.execPath, cliArgs("cluster", "--data", join(home, "data3"), "--port", "0", "--host", "0.0.0.0"));
+    const open = await runProgram(
+      process.execPath,
+      cliArgs("cluster", "--data", join(home, "data3"), "--port", "0", "--host", "0.0.0.0"),
+    );
     assert.notEqual(open.code, 0);
     assert.match(open.stderr, /--allow-network/);
   },

@@ -13,12 +13,22 @@ import { type Ran, scoot, startCluster, type TestCluster, until } from "./suppor
 /** Ms after the first task has begun. */
 const timed = [0, 5, 10, 20, 40, 60, 90, 120, 160, 200, 260, 330, 410, 500];
 /** At a commit: before it, or between it and what is said. */
-const atCommit = ["before:job.create", "after:job.create", "before:task.placed", "after:task.placed", "before:task.ended", "after:task.ended"];
+const atCommit = [
+  "before:job.create",
+  "after:job.create",
+  "before:task.placed",
+  "after:task.placed",
+  "before:task.ended",
+  "after:task.ended",
+];
 
 const lines = 5;
 const script = (marks: string, name: string): string =>
-  `echo begin ${name} >> ${marks}; for i in ${Array.from({ length: lines }, (_, index) => index + 1).join(" ")}; do echo ${name} line $i; sleep 0.1; done; echo end ${name} >> ${marks}`;
-const expected = (name: string): string => Array.from({ length: lines }, (_, index) => `${name} line ${index + 1}\n`).join("");
+  `echo begin ${name} >> ${marks}; for i in ${
+    Array.from({ length: lines }, (_, index) => index + 1).join(" ")
+  }; do echo ${name} line $i; sleep 0.1; done; echo end ${name} >> ${marks}`;
+const expected = (name: string): string =>
+  Array.from({ length: lines }, (_, index) => `${name} line ${index + 1}\n`).join("");
 
 /** @returns what is wrong. */
 async function check(point: string): Promise<string[]> {
@@ -27,14 +37,18 @@ async function check(point: string): Promise<string[]> {
   const dieMark = join(dir, "died");
   writeFileSync(marks, "");
   const isTimed = !point.includes(":");
-  const cluster = await startCluster(["--workers", "1", "--slots", "1"], isTimed ? {} : {
-    entry: fileURLToPath(new URL("./support/dying_cluster.ts", import.meta.url)),
-    env: { DIE_AT: point, DIE_MARK: dieMark },
-  });
+  const cluster = await startCluster(
+    ["--workers", "1", "--slots", "1"],
+    isTimed ? {} : {
+      entry: fileURLToPath(new URL("./support/dying_cluster.ts", import.meta.url)),
+      env: { DIE_AT: point, DIE_MARK: dieMark },
+    },
+  );
   const wrong: string[] = [];
   try {
     const begun = (name: string): boolean => readFileSync(marks, "utf8").includes(`begin ${name}\n`);
-    const run = (name: string): Promise<Ran> => scoot(cluster, ["run", "--dir", dir, "--", "sh", "-c", script(marks, name)]);
+    const run = (name: string): Promise<Ran> =>
+      scoot(cluster, ["run", "--dir", dir, "--", "sh", "-c", script(marks, name)]);
     const first = run("first");
     await until("the first task to begin", () => begun("first"));
     const pid = cluster.pids("scheduler")[0]!;
@@ -58,7 +72,9 @@ async function check(point: string): Promise<string[]> {
       }
     }
     const now = cluster.pids("scheduler");
-    if (now.length !== 1 || now[0] === pid) wrong.push(`the scheduler was not killed and started again (${pid}, now ${now.join(", ")})`);
+    if (now.length !== 1 || now[0] === pid) {
+      wrong.push(`the scheduler was not killed and started again (${pid}, now ${now.join(", ")})`);
+    }
   } finally {
     const code = await cluster.stop().catch((thrown) => void wrong.push(String(thrown)));
     if (code !== 0) wrong.push(`the cluster exited with ${code}:\n${cluster.log()}`);
@@ -73,7 +89,9 @@ const waited = (ms: number) => {
 };
 
 async function queued(cluster: TestCluster): Promise<number> {
-  const answer = await fetch(`${cluster.ready.http}/v1/cluster`, { headers: { authorization: `Bearer ${cluster.token}` } });
+  const answer = await fetch(`${cluster.ready.http}/v1/cluster`, {
+    headers: { authorization: `Bearer ${cluster.token}` },
+  });
   return (await answer.json() as { queued: number }).queued;
 }
 
@@ -83,8 +101,12 @@ let passed = 0;
 for (const point of chosen.length > 0 ? chosen : [...timed.map(String), ...atCommit]) {
   const startedMs = performance.now();
   const wrong = await check(point);
-  const name = point.includes(":") ? `killed ${point.replace(":", " the commit of ")}` : `killed ${point} ms after a task began`;
-  console.log(`${wrong.length === 0 ? "ok  " : "FAIL"} ${name} (${((performance.now() - startedMs) / 1_000).toFixed(1)} s)`);
+  const name = point.includes(":")
+    ? `killed ${point.replace(":", " the commit of ")}`
+    : `killed ${point} ms after a task began`;
+  console.log(
+    `${wrong.length === 0 ? "ok  " : "FAIL"} ${name} (${((performance.now() - startedMs) / 1_000).toFixed(1)} s)`,
+  );
   for (const what of wrong) console.log(`       ${what}`);
   if (wrong.length === 0) passed++;
   else failed++;

@@ -31,7 +31,11 @@ export interface TestCluster {
 }
 
 /** Resolves when `found` gives something; rejects after `ms`. Polls, as there is no event for what others do. */
-export async function until<T>(what: string, found: () => T | undefined | false | Promise<T | undefined | false>, ms = 30_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  found: () => T | undefined | false | Promise<T | undefined | false>,
+  ms = 30_000,
+): Promise<T> {
   const endMs = performance.now() + ms;
   for (;;) {
     const value = await found();
@@ -58,15 +62,22 @@ export function processesWith(...words: string[]): number[] {
 }
 
 /** @param entry what to run instead of the CLI's `cluster`; it is given the same flags. */
-export async function startCluster(flags: readonly string[] = [], options: { readonly entry?: string; readonly env?: NodeJS.ProcessEnv; readonly dir?: string } = {}): Promise<TestCluster> {
+export async function startCluster(
+  flags: readonly string[] = [],
+  options: { readonly entry?: string; readonly env?: NodeJS.ProcessEnv; readonly dir?: string } = {},
+): Promise<TestCluster> {
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), "scoot-cluster-"));
   const readyFile = join(dir, "ready.json");
   const env = { ...process.env, XDG_RUNTIME_DIR: dir, ...options.env };
   const args = ["--data", join(dir, "data"), "--port", "0", "--ready-file", readyFile, ...flags];
-  const child = spawn(process.execPath, options.entry === undefined ? cliArgs("cluster", ...args) : [...runtimeArgs(options.entry), ...args], {
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    options.entry === undefined ? cliArgs("cluster", ...args) : [...runtimeArgs(options.entry), ...args],
+    {
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   let text = "";
   child.stdout.on("data", (bytes) => text += bytes);
   child.stderr.on("data", (bytes) => text += bytes);
@@ -106,9 +117,21 @@ export interface Ran {
 }
 
 /** Runs a program to its end. */
-export function runProgram(program: string, args: readonly string[], options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv; readonly onStart?: (child: ChildProcess) => void } = {}): Promise<Ran> {
+export function runProgram(
+  program: string,
+  args: readonly string[],
+  options: {
+    readonly cwd?: string;
+    readonly env?: NodeJS.ProcessEnv;
+    readonly onStart?: (child: ChildProcess) => void;
+  } = {},
+): Promise<Ran> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: options.cwd, env: options.env ?? process.env, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(program, args, {
+      cwd: options.cwd,
+      env: options.env ?? process.env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (bytes) => stdout += bytes);
@@ -120,5 +143,8 @@ export function runProgram(program: string, args: readonly string[], options: { 
 }
 
 /** The CLI, as its user types it, against that cluster. */
-export const scoot = (cluster: TestCluster, args: readonly string[], options: { readonly cwd?: string; readonly onStart?: (child: ChildProcess) => void } = {}): Promise<Ran> =>
-  runProgram(process.execPath, cliArgs(...args), { ...options, env: cluster.env });
+export const scoot = (
+  cluster: TestCluster,
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly onStart?: (child: ChildProcess) => void } = {},
+): Promise<Ran> => runProgram(process.execPath, cliArgs(...args), { ...options, env: cluster.env });

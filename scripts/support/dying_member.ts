@@ -15,7 +15,8 @@ const die = (): void => {
   process.kill(process.pid, "SIGKILL");
 };
 const isTheOne = (entries: readonly Entry[]): boolean =>
-  !existsSync(mark) && existsSync(`${mark}.armed`) && entries.some((entry) => (entry.cause.event as { type: string }).type === type);
+  !existsSync(mark) && existsSync(`${mark}.armed`) &&
+  entries.some((entry) => (entry.cause.event as { type: string }).type === type);
 
 await runMember({
   aroundStates: (states) => ({

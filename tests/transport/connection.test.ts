@@ -170,7 +170,8 @@ test("an error of onConnection ends that connection only", async () => {
 
 /** Bytes which are at first right, then changed. */
 const damagedConversation = fc.record({
-  messages: fc.array(fc.jsonValue(), { maxLength: 5 }),
+  // A key of that name cannot be encoded, which is no damage.
+  messages: fc.array(fc.jsonValue().filter((value) => !JSON.stringify(value).includes("__proto__")), { maxLength: 5 }),
   changes: fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 4 }),
   cuts: fc.array(fc.nat(), { maxLength: 8 }),
   garbage: fc.uint8Array({ maxLength: 40 }),
