@@ -122,7 +122,8 @@ export async function openDoor({ clock, host, port }: DoorOptions): Promise<Door
   };
 }
 
-function listenFault(host: string, port: number, cause: NodeJS.ErrnoException): Fault {
+/** Why a port could not be listened on. */
+export function listenFault(host: string, port: number, cause: NodeJS.ErrnoException): Fault {
   if (cause.code === "EADDRINUSE") {
     const why = `the port must be free: another program listens on ${port}`;
     return new Fault("PORT_BUSY", `Cannot listen at ${host}:${port} as ${why}`, { cause });

@@ -26,8 +26,10 @@ function look(pid: number): (Ancestor & { readonly parent: number; readonly comm
 
 /** A shell counts only when it was given its one command: a person's shell is no launcher, and may be closed by hangup. */
 function isLauncher(command: readonly string[]): boolean {
-  const program = basename(command[0] ?? "").replace(/^-/, "");
-  if (program.startsWith("npm ") || program.startsWith("npx ")) return true; // npm renames its process
+  const first = command[0] ?? "";
+  // npm renames its process to its whole command line, which may hold paths.
+  if (/^np[mx] /.test(first)) return true;
+  const program = basename(first).replace(/^-/, "");
   if (!launchers.test(program)) return false;
   return !/^(sh|dash|bash)$/.test(program) || command.includes("-c");
 }

@@ -197,6 +197,7 @@ async function whenReady(url: string, token: string, workers: number): Promise<s
 }
 
 function announce(config: ClusterConfig, ready: Ready, isolation: string, tookMs: number): void {
+  if (config.json) return void process.stdout.write(`${JSON.stringify(ready)}\n`);
   const where = config.strategy === "local.memory"
     ? "in memory only: nothing outlives this process"
     : `durable in ${config.dataDir}`;

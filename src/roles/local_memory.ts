@@ -1,7 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
-import { Fault } from "../domain/fault.ts";
 import { workerId } from "../domain/ids.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
@@ -11,6 +10,7 @@ import { memoryStates } from "../snapshots/states/memory.ts";
 import { memoryTransport } from "../transport/memory.ts";
 import { tcpTransport } from "../transport/tcp.ts";
 import type { ClusterConfig } from "./config.ts";
+import { listenFault } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import type { RunningCluster } from "./local.ts";
 import { stderrLog } from "./machine.ts";
@@ -41,11 +41,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
   await memory.listen({ name: "gateway", ...gateway.accepting });
   const server = createServer({ pauseOnConnect: true }, (socket) => sniffSocket(socket, gateway.takers, realClock));
   await new Promise<void>((resolve, reject) => {
-    server.once(
-      "error",
-      (cause) =>
-        reject(new Fault("PORT_BUSY", `Cannot listen at ${config.host}:${config.port}: ${cause.message}`, { cause })),
-    );
+    server.once("error", (cause: NodeJS.ErrnoException) => reject(listenFault(config.host, config.port, cause)));
     server.listen({ host: config.host, port: config.port }, resolve);
   });
   const workers = await Promise.all(Array.from({ length: config.workers }, (_, index) => {
