@@ -64,3 +64,17 @@ export function has(facility: Facility): boolean {
   known.set(facility, found);
   return found;
 }
+
+/** Of "nobody", on every Linux. */
+const nobody = 65_534;
+
+/** Does it as somebody who may not do everything, also when the tests run as root. */
+export async function asOrdinaryUser<Result>(work: () => Promise<Result>): Promise<Result> {
+  if (process.geteuid?.() !== 0) return await work();
+  process.seteuid!(nobody);
+  try {
+    return await work();
+  } finally {
+    process.seteuid!(0);
+  }
+}

@@ -20,6 +20,7 @@ import { type Blobs, digestOf, readBlob } from "../../../src/snapshots/blobs/blo
 import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
 import { capture, type CaptureOptions, captureOutputs } from "../../../src/snapshots/trees/capture.ts";
 import { lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
+import { asOrdinaryUser } from "../../support/machine.ts";
 import { git, temporaryFolder, writeTree } from "./git_repositories.ts";
 
 let dir: string;
@@ -210,11 +211,12 @@ describe("capture()", () => {
     });
   });
 
-  test.skipIf(process.getuid?.() === 0)("names a small file and a folder that it may not read", async () => {
+  test("names a small file and a folder that it may not read", async () => {
+    chmodSync(dir, 0o755);
     for (const path of ["locked/secret.txt", "locked"]) {
       writeTree(dir, { "locked/secret.txt": "x" });
       chmodSync(join(dir, path), 0);
-      await expect(captured()).rejects.toMatchObject({
+      await expect(asOrdinaryUser(captured)).rejects.toMatchObject({
         code: "CAPTURE_FAILED",
         message: expect.stringContaining(`"${path}`),
       });
