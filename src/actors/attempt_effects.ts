@@ -1,7 +1,7 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
-import type { Digest } from "../domain/digest.ts";
+import { type Digest, emptyDigest } from "../domain/digest.ts";
 import { asFault, Fault, faultData, isFault } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { Leavings, Outcome, Output } from "../domain/job.ts";
@@ -99,7 +99,11 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   };
 
   const keepStream = async (path: string, truncatedBytes: number): Promise<Output> => ({
-    digest: options.putFile === undefined ? await putFileAsStream(blobs, path) : await options.putFile(path),
+    digest: statSync(path).size === 0
+      ? emptyDigest
+      : options.putFile === undefined
+      ? await putFileAsStream(blobs, path)
+      : await options.putFile(path),
     truncatedBytes,
   });
 

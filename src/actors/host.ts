@@ -30,14 +30,24 @@ export interface HostOptions {
   readonly defer: (work: () => void) => void;
   /** Takes what was said to an address outside, once the state behind it is durable. In the order in which it was said. */
   readonly deliver: (to: Address, body: unknown) => void;
+  /**
+   * Addresses inside this process whose deeds end with it, and are begun anew or cleaned up by a restart: what is said to
+   * them need not wait for the disk. None, by default.
+   */
+  readonly isWithin?: (to: Address) => boolean;
   /** Told of every step before it is durable: indexes are derived here. `after` is undefined when the actor is gone. */
   readonly observe?: (address: Address, before: State | undefined, after: State | undefined) => void;
-  /** Asked at a restart, in byte order of address: whether an actor is to be in memory. All are, by default. */
-  readonly keep?: (address: Address, state: State) => boolean;
+  /**
+   * Asked at a restart, in byte order of address: whether an actor is to be in memory. All are, by default.
+   * `adoptedAtMs`: when its newest entry was taken in by {@link Host.adopt}, if it was.
+   */
+  readonly keep?: (address: Address, state: State, adoptedAtMs: number | undefined) => boolean;
   /** Told of every batch once it is durable, before what was said in it is delivered. */
   readonly committed?: (entries: readonly Entry[]) => void;
   /** Called at the end of a turn in which nothing internal is left to be heard: decisions that follow from the whole. */
   readonly decide?: () => void;
+  /** How long a batch that says nothing to the outside may wait for more to be saved with it; 0 by default. */
+  readonly saveQuietAfterMs?: number;
   /** Of messages handled in one turn of the event loop; 500 by default. */
   readonly stepsPerTurn?: number;
 }
@@ -68,6 +78,12 @@ export interface Host {
   has(address: Address): boolean;
   /** The actor ends, awake, at rest or released: it leaves the current states; its history stays. Inside a turn. */
   remove(address: Address, from: Address, reason: string): void;
+  /**
+   * Takes in a step that an actor of another store once made, under a new number: it becomes the newest entry of its
+   * address, and nothing else happens. Nobody is in memory there, nothing is observed, what it said is not heard. Its ids
+   * are kept in a form that counts for nothing here. Inside a turn.
+   */
+  adopt(past: Omit<Entry, "seq" | "epoch">): void;
   /** The actor leaves memory; what is saved of it stays current. Only for actors that will hear no more. Inside a turn. */
   release(address: Address): void;
   readonly epoch: number;
@@ -82,6 +98,14 @@ export interface Host {
   /** Handles nothing more; resolves when what was decided is durable or, after a failure to save, at once. */
   stop(): Promise<void>;
 }
+
+/** Of a message of another store, and of when it was taken in; a second time over, the new time counts. */
+const adoptedId = (id: string, atMs: number): string => `i:${atMs}:${id.replace(adoptedPattern, "")}`;
+const adoptedPattern = /^i:([0-9]+):/;
+const adoptedAtMs = (id: string): number | undefined => {
+  const found = adoptedPattern.exec(id);
+  return found === null ? undefined : Number(found[1]);
+};
 
 interface Row {
   readonly kind: Kind;
@@ -156,11 +180,17 @@ export function createHost(options: HostOptions): Host {
   let lastEpoch = 0;
   let outsideIds = 0;
   let open: { entries: Entry[]; said: { to: Address; body: unknown }[] } = { entries: [], said: [] };
+  /** Said to what is within. */
+  let within: { to: Address; body: unknown }[] = [];
   let committing: Promise<void> | undefined;
   let turnWaits = false;
+  let cancelQuiet: (() => void) | undefined;
+  let isHurried = false;
   let stopped = false;
   let endRetryWait = (): void => {};
 
+  const sayOutside = (to: Address, body: unknown): void =>
+    void (options.isWithin?.(to) === true ? within : open.said).push({ to, body });
   const isInner = (to: Address): boolean => Object.hasOwn(kinds, kindOf(to));
 
   const wake = (row: Row): Live => {
@@ -197,7 +227,7 @@ export function createHost(options: HostOptions): Host {
       const id = `${entrySeq}.${place}`;
       said.push({ id, to, body });
       if (isInner(to)) inner.push({ to, from: address, id, event: body });
-      else open.said.push({ to, body });
+      else sayOutside(to, body);
     }
     open.entries.push({
       seq: entrySeq,
@@ -238,7 +268,7 @@ export function createHost(options: HostOptions): Host {
           // Nothing to save. What it says rests on a state that an earlier entry made durable, or will before this leaves.
           for (const { to: whom, ...body } of messages) {
             invariant(!isInner(whom), `${to} said ${body.type} to an actor of this host without a change of its state`);
-            open.said.push({ to: whom, body });
+            sayOutside(whom, body);
           }
         } else {
           const before = stateOf(live);
@@ -289,6 +319,11 @@ export function createHost(options: HostOptions): Host {
       }
     }
     if (!hasInner()) options.decide?.();
+    if (within.length > 0) {
+      const now = within;
+      within = [];
+      for (const { to, body } of now) options.deliver(to, body);
+    }
     flush();
     if (hasMore()) turnSoon();
   };
@@ -300,6 +335,14 @@ export function createHost(options: HostOptions): Host {
 
   const flush = (): void => {
     if (committing !== undefined || (open.entries.length === 0 && open.said.length === 0)) return;
+    const waitMs = options.saveQuietAfterMs ?? 0;
+    if (open.said.length === 0 && waitMs > 0 && !isHurried) {
+      cancelQuiet ??= clock.at(clock.now() + waitMs, hurry);
+      return;
+    }
+    isHurried = false;
+    cancelQuiet?.();
+    cancelQuiet = undefined;
     const batch = open;
     open = { entries: [], said: [] };
     if (batch.entries.length === 0) return speak(batch);
@@ -311,6 +354,13 @@ export function createHost(options: HostOptions): Host {
       flush();
       if (hasMore()) turnSoon();
     });
+  };
+  /** What waits to be saved waits no longer. */
+  const hurry = (): void => {
+    cancelQuiet?.();
+    cancelQuiet = undefined;
+    isHurried = true;
+    flush();
   };
   const speak = (batch: typeof open): void => {
     for (const { to, body } of batch.said) options.deliver(to, body);
@@ -353,7 +403,7 @@ export function createHost(options: HostOptions): Host {
           );
         }
         const state = entry.state as State;
-        if (options.keep?.(entry.address, state) === false) continue;
+        if (options.keep?.(entry.address, state, adoptedAtMs(entry.cause.id)) === false) continue;
         rows.set(entry.address, { kind, kindName, live: undefined, rest: resting.write(state) });
         wakeups.set(entry.address, (state.context as { readonly wakeAtMs?: number }).wakeAtMs);
         options.observe?.(entry.address, undefined, state);
@@ -396,6 +446,22 @@ export function createHost(options: HostOptions): Host {
       });
       if (before !== undefined) options.observe?.(address, before, undefined);
     },
+    adopt({ address, atMs, machine, version, state, cause, said, reason }) {
+      invariant(!rows.has(address), `${address} is here, and so cannot be taken in from elsewhere`);
+      const nowMs = clock.now();
+      open.entries.push({
+        seq: ++seq,
+        atMs,
+        epoch,
+        address,
+        machine,
+        version,
+        state,
+        cause: { ...cause, id: adoptedId(cause.id, nowMs) },
+        said: said.map((message) => ({ ...message, id: adoptedId(message.id, nowMs) })),
+        ...(reason === undefined ? {} : { reason }),
+      });
+    },
     release(address) {
       const row = rows.get(address);
       if (row === undefined) return;
@@ -420,7 +486,8 @@ export function createHost(options: HostOptions): Host {
       return inner.length - innerHead + work.length - workHead;
     },
     async settled() {
-      while (!stopped && (hasMore() || turnWaits || committing !== undefined)) {
+      while (!stopped && (hasMore() || turnWaits || committing !== undefined || cancelQuiet !== undefined)) {
+        if (cancelQuiet !== undefined) hurry();
         await (committing ?? new Promise<void>((resolve) => options.defer(resolve)));
       }
     },
@@ -428,6 +495,7 @@ export function createHost(options: HostOptions): Host {
       stopped = true;
       wakeups.close();
       endRetryWait();
+      if (cancelQuiet !== undefined) hurry();
       while (committing !== undefined) await committing; // one batch leads to the next
     },
   };

@@ -62,6 +62,9 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
+/** Stages that nobody is told of are saved together. */
+const saveQuietAfterMs = 100;
+
 export function createWorker(options: WorkerOptions): Worker {
   const { description, clock, log } = options;
   const syncEveryMs = options.syncEveryMs ?? 5_000;
@@ -83,6 +86,9 @@ export function createWorker(options: WorkerOptions): Worker {
     clock,
     log,
     defer: options.defer,
+    // A run that nothing on disk knows of is killed with this process: only results must be durable before they are told.
+    isWithin: (to) => to === effectsAddress,
+    saveQuietAfterMs,
     deliver: (to, said) => {
       const body = said as AttemptMessage;
       if (to === schedulerMember) {
