@@ -67,24 +67,31 @@ const label = ({ event, guard }: Arrow): string =>
  * would only be in the way, and is in the table alone.
  */
 function diagram(machine: AnyStateMachine): string {
-  const lines = ["stateDiagram-v2"];
+  const lines = ["stateDiagram-v2", "  direction LR"];
   const nodes = (parent: AnyStateNode, indent: string): void => {
     const first = parent.initial.target[0] as AnyStateNode;
     lines.push(`${indent}[*] --> ${idOf(first)}`);
     for (const node of children(parent)) {
-      lines.push(`${indent}state "${node.key}" as ${idOf(node)}`);
-      if (children(node).length === 0) continue;
-      lines.push(`${indent}state ${idOf(node)} {`);
+      const isCompound = children(node).length > 0;
+      lines.push(`${indent}state "${node.key}" as ${idOf(node)}${isCompound ? " {" : ""}`);
+      if (!isCompound) continue;
       nodes(node, `${indent}  `);
       lines.push(`${indent}}`);
     }
   };
   nodes(machine.root, "  ");
+  // Arrows between the same two states are one, with a line for each.
+  const labels = new Map<string, string[]>();
   const drawArrow = (from: AnyStateNode, arrow: Arrow): void => {
-    if (arrow.to !== undefined) lines.push(`  ${idOf(from)} --> ${idOf(arrow.to)}: ${label(arrow)}`);
+    if (arrow.to === undefined) return;
+    const ends = `${idOf(from)} --> ${idOf(arrow.to)}`;
+    const before = labels.get(ends);
+    if (before === undefined) labels.set(ends, [label(arrow)]);
+    else before.push(label(arrow));
   };
   for (const node of descendants(machine.root)) for (const arrow of arrowsOf(node)) drawArrow(node, arrow);
   for (const arrow of arrowsOf(machine.root)) for (const node of children(machine.root)) drawArrow(node, arrow);
+  for (const [ends, texts] of labels) lines.push(`  ${ends}: ${texts.join("<br/>")}`);
   return lines.join("\n");
 }
 
