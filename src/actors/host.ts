@@ -336,7 +336,7 @@ export function createHost(options: HostOptions): Host {
   const flush = (): void => {
     if (committing !== undefined || (open.entries.length === 0 && open.said.length === 0)) return;
     const waitMs = options.saveQuietAfterMs ?? 0;
-    if (open.said.length === 0 && waitMs > 0 && !isHurried) {
+    if (open.said.length === 0 && waitMs > 0 && !isHurried && !stopped) {
       cancelQuiet ??= clock.at(clock.now() + waitMs, hurry);
       return;
     }

@@ -239,6 +239,120 @@ describe("a host saves before it speaks", () => {
   });
 });
 
+describe("a host that may save later", () => {
+  const later = { saveQuietAfterMs: 100 };
+
+  test("saves what says nothing to the outside together with what follows, and after its time at the latest", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const { turn } = await start(time, states, later);
+    await turn((host) => create(host, "a"));
+    await pass(time, 60);
+    await turn((host) => host.tell(counter("a"), { type: "add" }, here));
+    expect(states.commits).toEqual([]);
+    await pass(time, 40);
+    expect(states.commits.map((entries) => entries.length)).toEqual([2]);
+  });
+
+  test("does not wait when something is to be said", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const { heard, turn } = await start(time, states, later);
+    await turn((host) => create(host, "a"));
+    await turn((host) => host.tell(counter("a"), { type: "say", word: "now" }, here));
+    expect(heard).toEqual([word("now")]);
+    expect(states.commits.map((entries) => entries.length)).toEqual([2]);
+    await pass(time, 1_000);
+    expect(states.commits).toHaveLength(1);
+  });
+
+  test("does not wait when it is to be settled, or to stop, also with a batch under way", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const { host, turn } = await start(time, states, later);
+    await turn(() => create(host, "a"));
+    const settled = host.settled();
+    await quiet(time);
+    await settled;
+    expect(states.commits).toHaveLength(1);
+
+    const { promise, open } = latch();
+    states.hold = promise;
+    await turn(() => host.tell(counter("a"), { type: "say", word: "x" }, here));
+    await turn(() => host.tell(counter("a"), { type: "add" }, here));
+    const stopped = host.stop();
+    open();
+    await stopped;
+    expect((await states.get(counter("a")))!.state).toMatchObject({ context: { count: 2 } });
+  });
+});
+
+test("what is said to who ends with this process does not wait for the disk, and all else does", async () => {
+  const time = virtualTime();
+  const states = disk();
+  const { heard, turn } = await start(time, states, { isWithin: (to) => to === outside });
+  const { promise, open } = latch();
+  states.hold = promise;
+  await turn((host) => {
+    create(host, "a");
+    host.tell(counter("a"), { type: "say", word: "within" }, here);
+    host.say("member/far" as Address, "far");
+  });
+  expect(heard).toEqual([word("within")]);
+  open();
+  await quiet(time);
+  expect(heard).toEqual([word("within"), "far"]);
+});
+
+describe("an entry that is taken in from another store", () => {
+  const past = (name: string, said: Entry["said"] = []): Omit<Entry, "seq" | "epoch"> => ({
+    address: counter(name),
+    atMs: 5,
+    machine: "counter",
+    version: 1,
+    state: { value: {}, context: { count: 41 } },
+    cause: { id: "900.7", from: here, event: { type: "add" } },
+    said,
+  });
+
+  test("is the newest of its actor, who is not here until the next start", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const seen: Address[] = [];
+    const first = await start(time, states, { observe: (address) => void seen.push(address) });
+    const adoptedAtMs = time.now();
+    await first.turn((host) => host.adopt(past("a")));
+    expect([first.host.has(counter("a")), seen]).toEqual([false, []]);
+    expect(await states.get(counter("a"))).toMatchObject({ seq: 1, atMs: 5, state: { context: { count: 41 } } });
+    first.life.kill();
+
+    const times: (number | undefined)[] = [];
+    const second = await start(time, states, { keep: (_, __, atMs) => times.push(atMs) > 0 });
+    expect(times).toEqual([adoptedAtMs]);
+    expect(countOf(second.host, "a")).toBe(41);
+    await second.turn((host) => expect(() => host.adopt(past("a"))).toThrow("cannot be taken in"));
+  });
+
+  test("says nothing here, now or after a restart, and hides nothing that is still to be heard", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const first = await start(time, states, { stepsPerTurn: 1 });
+    await first.turn((host) => create(host, "b", "c"));
+    const { promise } = latch();
+    first.host.enqueue(() => {
+      first.host.tell(counter("b"), { type: "pass", route: [counter("c")] }, here);
+      first.host.adopt(past("a", [{ id: "901.0", to: counter("c"), body: { type: "add" } }]));
+      queueMicrotask(() => states.hold = promise);
+    });
+    await quiet(time);
+    first.life.kill();
+    states.hold = undefined;
+    const second = await start(time, states);
+    await quiet(time);
+    expect(countOf(second.host, "c")).toBe(1); // of b's passing on alone
+  });
+});
+
 describe("messages between actors", () => {
   test("are heard within the batch, first in, first out, and never outside", async () => {
     const time = virtualTime();
