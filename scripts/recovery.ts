@@ -23,8 +23,9 @@ const atCommit = [
 ];
 
 const lines = 5;
-const script = (marks: string, name: string): string =>
-  `echo begin ${name} >> ${marks}; for i in ${
+/** @param go a file without which it does not go on after it has begun. */
+const script = (marks: string, name: string, go?: string): string =>
+  `echo begin ${name} >> ${marks}; ${go === undefined ? "" : `until [ -e ${go} ]; do sleep 0.01; done; `}for i in ${
     Array.from({ length: lines }, (_, index) => index + 1).join(" ")
   }; do echo ${name} line $i; sleep 0.1; done; echo end ${name} >> ${marks}`;
 const expected = (name: string): string =>
@@ -47,13 +48,15 @@ async function check(point: string): Promise<string[]> {
   const wrong: string[] = [];
   try {
     const begun = (name: string): boolean => readFileSync(marks, "utf8").includes(`begin ${name}\n`);
-    const run = (name: string): Promise<Ran> =>
-      scoot(cluster, ["run", "--dir", dir, "--", "sh", "-c", script(marks, name)]);
-    const first = run("first");
+    const run = (name: string, go?: string): Promise<Ran> =>
+      scoot(cluster, ["run", "--dir", dir, "--", "sh", "-c", script(marks, name, go)]);
+    const go = join(dir, "go");
+    const first = run("first", go);
     await until("the first task to begin", () => begun("first"));
     const pid = cluster.pids("scheduler")[0]!;
     const second = run("second"); // one slot: it waits in the queue
     await until("the second job to be queued", async () => await queued(cluster) === 1);
+    writeFileSync(go, "");
     let third: Promise<Ran>;
     if (isTimed) {
       await until("the moment", waited(Number(point)));
