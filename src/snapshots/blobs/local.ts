@@ -115,12 +115,15 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   }
 
   /** Notes that present blobs are wanted, so that they are not collected soon. */
+  /** Whether a blob was put so long ago that its use is worth a note. */
+  const isOld = (row: Uint8Array): boolean => secondsNow() - (row as Buffer).readUInt32BE(1) >= useEverySeconds;
+
   async function noteUses(digests: Iterable<Digest>): Promise<void> {
     const now = secondsNow();
     const noted: Promise<void>[] = [];
     for (const digest of digests) {
       const row = rowNow(digest);
-      if (row === undefined || now - row.readUInt32BE(1) < useEverySeconds) continue;
+      if (row === undefined || !isOld(row)) continue;
       const key = keyOf(digest);
       const used = uses.getBinaryFast(key);
       if (used !== undefined && now - used.readUInt32BE(0) < useEverySeconds) continue;
@@ -242,14 +245,14 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     async missing(digests) {
       if (!isClosed) root.resetReadTxn();
       const absent = new Set<Digest>();
-      const present: Digest[] = [];
+      const old: Digest[] = [];
       for (const digest of digests) {
         if (digest === emptyDigest) continue;
         const row = rowNow(digest);
-        if (row !== undefined && isWhole(digest, row)) present.push(digest);
-        else absent.add(digest);
+        if (row === undefined || !isWhole(digest, row)) absent.add(digest);
+        else if (isOld(row)) old.push(digest);
       }
-      await noteUses(present);
+      await noteUses(old);
       return absent;
     },
 
