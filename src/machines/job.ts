@@ -65,6 +65,9 @@ export type JobMessage =
   | { readonly type: "task.create"; readonly to: Address; readonly input: TaskInput }
   | { readonly type: "task.kill"; readonly to: Address; readonly reason: string; readonly atMs: number };
 
+/** Of what each task is told, so that an entry that tells every task of a job is not too long to be saved. */
+const reasonTextMax = 200;
+
 const settled = (context: JobContext): number => context.succeeded + context.failed + context.skipped + context.killed;
 
 export const jobMachine = setup({
@@ -108,7 +111,7 @@ export const jobMachine = setup({
         enqueue.emit({
           type: "task.kill",
           to: taskAddress(taskId(context.jobId, index)),
-          reason: context.endReason ?? "",
+          reason: (context.endReason ?? "").slice(0, reasonTextMax),
           atMs: event.atMs,
         });
       }

@@ -47,7 +47,10 @@ export interface TaskInput {
 
 /** How often a task is placed anew because its worker was lost, before it fails with WORKER_LOST. */
 export const lossesMax = 5;
-/** What a worker may take beyond a task's own time limit (checkout, grace, capture) before the attempt is given up. */
+/**
+ * What a worker may take beyond a task's own time limit (checkout, grace, capture), or after it was told to kill the task,
+ * before the attempt is given up.
+ */
 export const overtimeMs = 10 * 60_000;
 
 export interface TaskContext extends Omit<TaskInput, "atMs"> {
@@ -104,6 +107,8 @@ export type TaskEvent =
   /** The attempt is given back unfinished, by a worker or a scheduler that stops. */
   | { readonly type: "task.putBack"; readonly attempt: number; readonly why: string; readonly atMs: number }
   | { readonly type: "task.kill"; readonly reason: string; readonly atMs: number }
+  /** Its scheduler has started anew, and heard nothing while it was away: the worker has its whole time again. */
+  | { readonly type: "task.awaited"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
 
 /** What a task says. `to` is where the host delivers it. */
@@ -161,8 +166,11 @@ const resultOf = (outcome: Outcome) =>
     ? "succeeded"
     : "failed";
 
-/** Of what dependents are told, so that a long chain of skipped tasks does not repeat itself ever longer. */
-const failureTextMax = 500;
+/**
+ * Of what dependents are told, so that a long chain of skipped tasks does not repeat itself ever longer, and so that an
+ * entry that tells every other task of a job is not too long to be saved.
+ */
+const failureTextMax = 200;
 
 /** An outcome as the end of the sentence "it …". */
 export function describeOutcome(outcome: Outcome): string {
@@ -190,6 +198,9 @@ const isLateResult = (context: TaskContext, { outcome, attempt, workerId }: Of<"
   (outcome.kind === "exited" || outcome.kind === "timedOut") &&
   context.attempts.some((one) => one.attempt === attempt && one.givenUp === true && one.workerId === workerId);
 
+const isLostOnItsWorker = (context: TaskContext, held: Of<"task.held">): boolean =>
+  held.attempt === context.attempt && held.workerId === workerOf(context) && context.nextReason === "workerLost";
+
 export const taskMachine = setup({
   types: { input: {} as TaskInput, context: {} as TaskContext, events: {} as TaskEvent, emitted: {} as TaskMessage },
   guards: {
@@ -204,10 +215,15 @@ export const taskMachine = setup({
       return ended.attempt === context.attempt && hasFailed(ended.outcome) && context.failures < context.retries;
     },
     /** It was given up because its worker was away. One that was put back is not taken back: it was told to stop. */
-    wasLostOnItsWorker: ({ context, event }) => {
+    wasLostOnItsWorker: ({ context, event }) => isLostOnItsWorker(context, as(event, "task.held")),
+    wasLostBeforeItStarted: ({ context, event }) => {
       const held = as(event, "task.held");
-      return held.attempt === context.attempt && held.workerId === workerOf(context) &&
-        context.nextReason === "workerLost";
+      return held.startedAtMs === undefined && isLostOnItsWorker(context, held);
+    },
+    /** Its worker killed it without having been told to. That is no result. */
+    wasKilledUnasked: ({ context, event }) => {
+      const { attempt, outcome } = as(event, "task.ended");
+      return attempt === context.attempt && outcome.kind === "killed" && context.losses < lossesMax;
     },
     hasLossesLeft: ({ context, event }) =>
       "attempt" in event && event.attempt === context.attempt && context.losses < lossesMax,
@@ -332,6 +348,16 @@ export const taskMachine = setup({
       queuedAtMs: as(event, "task.attemptLost").atMs,
       wakeAtMs: undefined,
     })),
+    noteUnaskedKill: assign(({ context, event }) => {
+      const { outcome, atMs } = as(event, "task.ended");
+      return {
+        attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }),
+        losses: context.losses + 1,
+        nextReason: "workerLost" as const,
+        queuedAtMs: atMs,
+        wakeAtMs: undefined,
+      };
+    }),
     notePutBack: assign(({ context, event }) => ({
       attempts: now(context.attempts, { ended: as(event, "task.putBack").why, givenUp: true }),
       nextReason: "drained" as const,
@@ -370,7 +396,14 @@ export const taskMachine = setup({
       settledAtMs: as(event, "task.kill").atMs,
       wakeAtMs: undefined,
     })),
-    noteStop: assign(({ event }) => ({ stopReason: as(event, "task.kill").reason })),
+    noteStop: assign(({ context, event }) => {
+      const { reason, atMs } = as(event, "task.kill");
+      return { stopReason: reason, wakeAtMs: Math.min(context.wakeAtMs ?? Infinity, atMs + overtimeMs) };
+    }),
+    awaitWorker: assign(({ context, event }) => ({
+      wakeAtMs: as(event, "task.awaited").atMs + (context.stopReason === undefined ? context.timeoutMs : 0) +
+        overtimeMs,
+    })),
     settleStopped: assign(({ context, event }) => ({
       attempts: now(context.attempts, {
         ended: "why" in event ? event.why : "Its worker was to kill it, and said nothing of it for too long",
@@ -434,7 +467,10 @@ export const taskMachine = setup({
       on: {
         "task.placed": { target: "active", actions: ["place", "sayHold"] },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
-        "task.held": { target: "active.running", guard: "wasLostOnItsWorker", actions: "takeBack" },
+        "task.held": [
+          { target: "active.placed", guard: "wasLostBeforeItStarted", actions: "takeBack" },
+          { target: "active.running", guard: "wasLostOnItsWorker", actions: "takeBack" },
+        ],
         "task.ended": [
           { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
           { target: "settled", guard: "wasGivenUp", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
@@ -455,6 +491,7 @@ export const taskMachine = setup({
       on: {
         "task.ended": [
           { target: "queued", guard: "mayRetry", actions: ["noteRetry", "sayAcknowledged"] },
+          { target: "queued", guard: "wasKilledUnasked", actions: ["noteUnaskedKill", "sayAcknowledged"] },
           { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
           { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
           {
@@ -482,6 +519,7 @@ export const taskMachine = setup({
           target: "stopping",
           actions: ["noteStop", { type: "sayDrop", params: { reason: "It was killed" } }],
         },
+        "task.awaited": { actions: "awaitWorker" },
         "clock.reached": {
           target: "settled",
           guard: "isDue",
@@ -496,11 +534,11 @@ export const taskMachine = setup({
     stopping: {
       description: "It is to be killed; its worker has not yet said that it ended. The host wakes it at wakeAtMs.",
       on: {
-        "task.ended": {
-          target: "settled",
-          guard: "isCurrentAttempt",
-          actions: ["takeOutcome", "saySettled", "sayAcknowledged"],
-        },
+        "task.ended": [
+          { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { actions: "sayAcknowledged" },
+        ],
+        "task.awaited": { actions: "awaitWorker" },
         "task.attemptLost": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
         "task.putBack": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
         "clock.reached": { target: "settled", guard: "isDue", actions: ["settleStopped", "saySettled"] },

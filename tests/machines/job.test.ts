@@ -86,6 +86,12 @@ describe("a job", () => {
     expect(job.said).toEqual([]);
   });
 
+  test("tells its tasks of a long reason what fits, as it tells all of them at once", () => {
+    const job = newJob(2).hear({ ...kill, reason: "r".repeat(1_000) });
+    expect(job.said).toMatchObject([{ reason: "r".repeat(200) }, { reason: "r".repeat(200) }]);
+    expect(job.context.endReason).toBe("r".repeat(1_000));
+  });
+
   test("that is killed tells every task once, and is cancelled when all have settled", () => {
     const job = newJob(2).hear(kill);
     expect(typesOf(job.said)).toEqual(["task.kill", "task.kill"]);

@@ -74,6 +74,53 @@ const held = (attempt = 1, worker = w1): TaskEvent => ({
 });
 const kill: TaskEvent = { type: "task.kill", reason: "no longer wanted", atMs: 60 };
 
+describe("a task whose worker is not heard of", () => {
+  const awaited = (atMs: number): TaskEvent => ({ type: "task.awaited", atMs });
+  const reached = (atMs: number): TaskEvent => ({ type: "clock.reached", atMs });
+
+  test("has its whole time again when its scheduler was away", () => {
+    const task = newTask().hear(placed(), started(), awaited(5_000_000), reached(5_000_000));
+    expect(task.path).toBe("active.running");
+    expect(task.hear(reached(5_000_000 + 1_000 + overtimeMs)).path).toBe("settled");
+  });
+
+  test("is killed within a bounded time, though its time limit is far", () => {
+    const task = newTask({ timeoutMs: 30 * 86_400_000 }).hear(placed(), started(), kill);
+    expect(task.hear(reached(60 + overtimeMs)).context.outcome).toEqual({ kind: "killed", reason: "no longer wanted" });
+    const later = newTask({ timeoutMs: 30 * 86_400_000 }).hear(placed(), started(), kill, awaited(1_000_000));
+    expect(later.hear(reached(60 + overtimeMs)).path).toBe("stopping");
+    expect(later.hear(reached(1_000_000 + overtimeMs)).path).toBe("settled");
+  });
+
+  test("goes on there when it comes back, though the command has not started yet", () => {
+    const notStarted: TaskEvent = { type: "task.held", workerId: w1, attempt: 1 };
+    const task = newTask().hear(placed(), lost(), notStarted);
+    expect(task.path).toBe("active.placed");
+    expect(task.context.attempts).toEqual([expect.not.objectContaining({ ended: expect.anything() })]);
+    expect(task.hear(started()).path).toBe("active.running");
+    expect(newTask().hear(placed(), putBack(), notStarted).path).toBe("queued");
+  });
+
+  test("takes no kill that nobody asked for as its result: it is made again", () => {
+    const killed: Outcome = { kind: "killed", reason: "Its scheduler wants it no more" };
+    const task = newTask().hear(placed(), started(), ended(killed));
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+    expect(task.hear(placed(w2)).context.attempts).toMatchObject([
+      { ended: "It was killed: Its scheduler wants it no more" },
+      { reason: "workerLost", workerId: w2 },
+    ]);
+    for (let attempt = 2; attempt <= lossesMax; attempt++) task.hear(ended(killed, attempt), placed());
+    expect(task.hear(ended(killed, lossesMax + 1)).path, "not for ever").toBe("settled");
+  });
+
+  test("acknowledges the result of an earlier attempt while it is being killed", () => {
+    const task = newTask().hear(placed(), lost(), placed(w2), kill, ended(exited(0)));
+    expect(task.path).toBe("stopping");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+  });
+});
+
 describe("a task", () => {
   test("with a snapshot is queued at birth, and one without files runs in the empty snapshot", () => {
     expect(newTask().path).toBe("queued");
@@ -135,7 +182,9 @@ describe("a task", () => {
     ["could not be run", { kind: "failed", fault: { code: "CHECKOUT_FAILED", message: "no such blob" } }, "failed"],
     ["was killed", { kind: "killed", reason: "oom" }, "killed"],
   ])("that %s tells its dependents that they have no input, and its job the result", (_, outcome, result) => {
-    const task = newTask({ dependents: [2] }).hear(placed(), ended(outcome));
+    const task = newTask({ dependents: [2] }).hear(placed());
+    if (outcome.kind === "killed") task.hear(kill);
+    task.hear(ended(outcome));
     expect(task.said[0]).toMatchObject({ type: "task.inputSettled", failed: expect.any(String) });
     expect(task.said[0]).not.toHaveProperty("output");
     expect(task.said[1]).toMatchObject({ type: "job.taskSettled", result });
@@ -196,7 +245,7 @@ describe("a task with retries", () => {
   });
 
   test("is not retried after it was killed, or when it could not be run", () => {
-    expect(newTask({ retries: 5 }).hear(placed(), ended({ kind: "killed", reason: "x" })).path).toBe("settled");
+    expect(newTask({ retries: 5 }).hear(placed(), kill, ended({ kind: "killed", reason: "x" })).path).toBe("settled");
     const fault = { code: "CHECKOUT_FAILED", message: "x" } as const;
     expect(newTask({ retries: 5 }).hear(placed(), ended({ kind: "failed", fault })).path).toBe("settled");
   });
