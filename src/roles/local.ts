@@ -237,9 +237,7 @@ function stopSignals(isDetached: boolean) {
     second,
     /** A part was given up: the whole ends. */
     fail: () => resolveFirst(undefined),
-    close(): void {
-      unwatch();
-      process.off("SIGINT", onInterrupt).off("SIGTERM", onTerminate).off("SIGHUP", onHangup);
-    },
+    /** The signals stay heard: one that comes between here and the end of the process must not change how it ends. */
+    close: unwatch,
   };
 }
