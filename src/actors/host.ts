@@ -1,5 +1,5 @@
 import type { AnyStateMachine } from "xstate";
-import { asFault } from "../domain/fault.ts";
+import { asFault, type Fault, isFault } from "../domain/fault.ts";
 import { type Address, kindOf } from "../domain/ids.ts";
 import { invariant } from "../domain/invariant.ts";
 import { alive, born, type Live, type Message, type State, stateOf, step } from "../machines/step.ts";
@@ -42,6 +42,11 @@ export interface HostOptions {
    * `adoptedAtMs`: when its newest entry was taken in by {@link Host.adopt}, if it was.
    */
   readonly keep?: (address: Address, state: State, adoptedAtMs: number | undefined) => boolean;
+  /**
+   * Told once when states can be saved no more, for a reason that trying again does not cure: what is decided in this
+   * process will never be durable. End it; a new one begins with what is.
+   */
+  readonly broken?: (why: Fault) => void;
   /** Told of every batch once it is durable, before what was said in it is delivered. */
   readonly committed?: (entries: readonly Entry[]) => void;
   /** Called at the end of a turn in which nothing internal is left to be heard: decisions that follow from the whole. */
@@ -372,7 +377,17 @@ export function createHost(options: HostOptions): Host {
         await states.commit(entries);
         return true;
       } catch (thrown) {
-        log.error("Cannot save what was decided; trying again", { entries: entries.length, error: asFault(thrown) });
+        const fault = asFault(thrown);
+        const isHopeless = !isFault(fault, "NO_SPACE");
+        log.error(`Cannot save what was decided${isHopeless ? "" : "; trying again"}`, {
+          entries: entries.length,
+          error: fault,
+        });
+        if (isHopeless) {
+          stopped = true;
+          wakeups.close();
+          options.broken?.(fault);
+        }
         if (stopped) return false;
         await new Promise<void>((resolve) => {
           const cancel = clock.at(clock.now() + commitRetryMs, resolve);
@@ -389,6 +404,8 @@ export function createHost(options: HostOptions): Host {
   const host: Host = {
     async restore() {
       const tail = await states.tail(isInner);
+      /** Nobody is woken before all are here. */
+      const wakeAt: [Address, number][] = [];
       seq = tail.lastSeq;
       lastEpoch = tail.lastEpoch;
       epoch = lastEpoch;
@@ -405,9 +422,11 @@ export function createHost(options: HostOptions): Host {
         const state = entry.state as State;
         if (options.keep?.(entry.address, state, adoptedAtMs(entry.cause.id)) === false) continue;
         rows.set(entry.address, { kind, kindName, live: undefined, rest: resting.write(state) });
-        wakeups.set(entry.address, (state.context as { readonly wakeAtMs?: number }).wakeAtMs);
+        const { wakeAtMs } = state.context as { readonly wakeAtMs?: number };
+        if (wakeAtMs !== undefined) wakeAt.push([entry.address, wakeAtMs]);
         options.observe?.(entry.address, undefined, state);
       }
+      for (const [address, atMs] of wakeAt) wakeups.set(address, atMs);
       for (const { id, from, to, body } of tail.unsent) inner.push({ id, from, to, event: body as HostEvent });
       if (hasMore()) turnSoon();
     },

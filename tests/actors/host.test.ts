@@ -223,6 +223,22 @@ describe("a host saves before it speaks", () => {
     expect((await states.get(counter("a")))!.state).toMatchObject({ context: { count: 2 } });
   });
 
+  test("a commit that fails for good is the end: nothing is tried again, said or decided, and who can end it is told", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const broken: string[] = [];
+    const { host, heard, errors, turn } = await start(time, states, { broken: (why) => broken.push(why.message) });
+    await turn(() => create(host, "a"));
+    states.commit = () => Promise.reject(Object.assign(new Error("EIO: i/o error, fdatasync"), { code: "EIO" }));
+    await turn(() => host.tell(counter("a"), { type: "say", word: "one" }, here));
+    await turn(() => host.tell(counter("a"), { type: "say", word: "two" }, here));
+    await pass(time, 60_000);
+    expect(broken).toEqual(["EIO: i/o error, fdatasync"]);
+    expect(errors).toHaveLength(1);
+    expect(heard).toEqual([]);
+    await host.stop();
+  });
+
   test("`committed` is told of a batch after it is durable and before it is spoken of", async () => {
     const time = virtualTime();
     const order: string[] = [];
@@ -482,6 +498,32 @@ describe("after a crash", () => {
     expect(second.host.state(counter("b"))!.context).not.toHaveProperty("wokenAtMs");
     await pass(time, 60_000);
     expect(second.host.state(counter("b"))!.context.wokenAtMs).toBeGreaterThanOrEqual(atMs + 60_000);
+  });
+
+  test("nobody is woken before all are here", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const first = await start(time, states);
+    await first.turn((host) => {
+      create(host, "a", "b");
+      host.tell(counter("a"), { type: "wakeAt", atMs: time.now() }, here);
+    });
+    first.life.kill();
+    await pass(time, 1_000);
+    async function* slowly(prefix?: string): AsyncGenerator<Entry> {
+      for await (const entry of states.current(prefix)) {
+        yield entry;
+        await new Promise<void>((resolve) => time.at(time.now() + 1_000, resolve));
+      }
+    }
+    const seen: (readonly [Address, boolean])[] = [];
+    const starting = start(time, { ...states, current: slowly }, {
+      observe: (address, before) => seen.push([address, before === undefined]),
+    });
+    await pass(time, 5_000);
+    await starting;
+    await pass(time, 1_000);
+    expect(seen).toEqual([[counter("a"), true], [counter("b"), true], [counter("a"), false]]);
   });
 
   test("only those are in memory that are to be kept, and each is told to whoever derives from them", async () => {
