@@ -87,7 +87,7 @@ describe("a stop that was asked for", () => {
     const again = await clusterOfTest([], cluster.dir);
     const { job, tasks } = await ended(clientOf(again), jobId);
     expect(job.state).toBe("succeeded");
-    expect(tasks[0]?.attempts.map(({ attempt }) => attempt)).toEqual([1, 2]);
+    expect(tasks[0]?.attempts.map(({ attempt, reason }) => [attempt, reason])).toEqual([[1, "first"], [2, "drained"]]);
     expect(await again.stop()).toBe(0);
   });
 

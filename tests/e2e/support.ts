@@ -52,11 +52,9 @@ export const exitOf = (child: ChildProcess): Promise<number | null> =>
     ? Promise.resolve(child.exitCode)
     : new Promise((resolve) => child.once("exit", (code) => resolve(code)));
 
-/** Waits until nothing runs that belongs to a cluster. */
-export const allGone = (dir: string, ms = 15_000): Promise<true> =>
-  until(`all processes of ${dir} to be gone: ${processesWith(join(dir, "data"))}`, () => {
-    return processesWith(join(dir, "data")).length === 0;
-  }, ms) as Promise<true>;
+/** Waits until nothing runs that belongs to the cluster in that folder. */
+export const allGone = (dir: string): Promise<true> =>
+  until(`all processes of ${dir} to be gone`, () => processesWith(join(dir, "data")).length === 0) as Promise<true>;
 
 export interface LaunchedCluster {
   readonly dir: string;
