@@ -53,18 +53,24 @@ const commonJob = {
   priority: v.optional(v.picklist([0, 1, 2]), 0),
   failFast: v.optional(v.boolean(), false),
 };
-const tasksMax = 100_000;
+/** What a job says to its tasks is saved in one step, which may not be longer than a store takes. */
+const tasksMax = 20_000;
+const tooManyTasks = `a job has at most ${tasksMax} tasks: make several jobs of it`;
 
 /** A job as a client sends it. Absent fields have the defaults given here. */
 export const jobSpec = v.strictObject({
   ...commonJob,
-  tasks: v.pipe(v.array(taskSpec), v.minLength(1), v.maxLength(tasksMax)),
+  tasks: v.pipe(v.array(taskSpec), v.minLength(1), v.maxLength(tasksMax, tooManyTasks)),
 });
 
 /** A job as the gateway hands it to the scheduler: each command is a stored REAPI `Command`. */
 export const encodedJob = v.strictObject({
   ...commonJob,
-  tasks: v.pipe(v.array(v.strictObject({ ...commonTask, command: digest })), v.minLength(1), v.maxLength(tasksMax)),
+  tasks: v.pipe(
+    v.array(v.strictObject({ ...commonTask, command: digest })),
+    v.minLength(1),
+    v.maxLength(tasksMax, tooManyTasks),
+  ),
 });
 
 const sharedRequests = [

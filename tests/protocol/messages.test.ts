@@ -63,6 +63,11 @@ describe("a job as a client sends it", () => {
     ["no key", { tasks: [task] }, "key is wrong"],
     ["an empty key", { ...job, key: "" }, "key is wrong"],
     ["a key with a line break", { ...job, key: "a\nb" }, "key is wrong"],
+    [
+      "more tasks than one step can create",
+      { ...job, tasks: Array.from({ length: 20_001 }, () => task) },
+      "tasks is wrong: a job has at most 20000 tasks: make several jobs of it",
+    ],
     ["no tasks", { ...job, tasks: [] }, "tasks is wrong"],
     ["no argv", withTask({ argv: [] }), "tasks.1.argv is wrong"],
     ["an empty command", withTask({ argv: ["", "x"] }), "tasks.1.argv is wrong: must start with a command"],

@@ -22,8 +22,11 @@ export const logFormat = 1;
 export const headerBytes = 32;
 export const batchBytes = 28;
 export const recordBytes = 8;
-/** Bound on one entry, in bytes of its record's payload. */
-export const entryBytesMax = 16 * 1024 * 1024;
+/**
+ * Bound on one entry, in bytes of its record's payload. The longest that is made says something to every task of the
+ * largest job, some 40 MiB when all names and texts in it are as long as they may be.
+ */
+export const entryBytesMax = 64 * 1024 * 1024;
 /** Bound on the records of one batch, in bytes. */
 export const bodyBytesMax = 512 * 1024 * 1024;
 
