@@ -85,7 +85,12 @@ export async function startCluster(
   const ready = await until("the cluster to be ready", () => {
     if (child.exitCode !== null) throw new Error(`The cluster exited with ${child.exitCode}:\n${text}`);
     return existsSync(readyFile) ? JSON.parse(readFileSync(readyFile, "utf8")) as Ready : undefined;
-  }, 60_000);
+  }, 60_000).catch(async (thrown) => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(child.pid!, "SIGTERM");
+    await ended;
+    if (options.dir === undefined) rmSync(dir, { recursive: true, force: true });
+    throw thrown;
+  });
   return {
     dir,
     ready,
