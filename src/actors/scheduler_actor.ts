@@ -41,6 +41,7 @@ import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
 import { createHost, type Host } from "./host.ts";
 import { planJob } from "./job_plan.ts";
+import { jobImports } from "./job_import.ts";
 
 export interface SchedulerOptions {
   readonly states: States;
@@ -129,6 +130,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   let ended: { readonly jobId: JobId; readonly key: string; readonly endedAtMs: number; readonly tasks: number }[] = [];
   let forgotten = 0;
 
+  /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
+  const adopted = new Set<JobId>();
+  const torn: Address[] = [];
   const links = new Map<WorkerId, WorkerLink>();
   const gateways = new Map<string, Connection>();
   const watches = new Map<JobId, Set<Watch>>();
@@ -195,15 +199,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (name === "lost") givenUp.add(workerId);
     else givenUp.delete(workerId);
   };
-  const noteJob = (state: State): void => {
+  /** @param adoptedAtMs when it came from another cluster: it is kept from then on, and a key means our own job first. */
+  const noteJob = (state: State, adoptedAtMs?: number): void => {
     const job = state.context as JobContext;
     const jobId = ownCopy(job.jobId);
     const key = ownCopy(job.key);
-    jobByKey.set(key, jobId);
+    if (adoptedAtMs === undefined || !jobByKey.has(key)) jobByKey.set(key, jobId);
     if (jobState(state) === "running") liveJobs.add(jobId);
     else {
       liveJobs.delete(jobId);
-      ended.push({ jobId, key, endedAtMs: job.endedAtMs ?? job.createdAtMs, tasks: job.total });
+      ended.push({ jobId, key, endedAtMs: adoptedAtMs ?? job.endedAtMs ?? job.createdAtMs, tasks: job.total });
     }
   };
   const observe = (address: Address, before: State | undefined, after: State | undefined): void => {
@@ -220,15 +225,23 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
   };
   /** What has ended stays on disk alone. Jobs come before tasks in the order of addresses. */
-  const keep = (address: Address, state: State): boolean => {
+  const keep = (address: Address, state: State, adoptedAtMs: number | undefined): boolean => {
     switch (kindOf(address)) {
       case "job":
-        if (jobState(state) === "running") return true;
-        noteJob(state);
+        if (jobState(state) === "running") {
+          if (adoptedAtMs !== undefined) torn.push(address);
+          return adoptedAtMs === undefined;
+        }
+        noteJob(state, adoptedAtMs);
+        if (adoptedAtMs !== undefined) adopted.add((state.context as JobContext).jobId);
         return false;
       case "task":
         return taskState(state) !== "settled";
       default:
+        if (adoptedAtMs !== undefined) {
+          if (!adopted.has(jobOfTask(nameOf(address) as TaskId))) torn.push(address);
+          return false;
+        }
         return true;
     }
   };
@@ -463,7 +476,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     ) {
       host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
     }
-    const holds = new Set<TaskId>();
+    const holds = new Set<Address>();
     for (const held of message.attempts) {
       holds.add(held.taskId);
       hearAttempt(workerId, held);
@@ -501,7 +514,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
   const needJob = async (jobId: JobId): Promise<Entry> => {
     const entry = await states.get(jobAddress(jobId));
-    if (entry === undefined) {
+    if (entry === undefined || imports.has(jobId)) {
       throw new Fault(
         "JOB_UNKNOWN",
         `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`,
@@ -614,7 +627,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const handle = async (gateway: string, request: SchedulerRequest): Promise<Answer> => {
     switch (request.type) {
       case "job.get": {
-        const job = jobView((await needJob(request.jobId)).state as State);
+        const { seq, state } = await needJob(request.jobId);
+        const job = jobView(state as State);
         const tasks: ReturnType<typeof taskView>[] = [];
         const from = request.tasksFrom ?? 0;
         const end = Math.min(job.tasks, from + tasksPerPage);
@@ -623,7 +637,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           const entry = await states.get(taskAddress(id));
           if (entry !== undefined) tasks.push(taskView(entry.state as State, view.outlook(id)));
         }
-        return { type: "job.view", job, tasks, ...(end < job.tasks ? { next: end } : {}) };
+        return { type: "job.view", seq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
       }
       case "job.list":
         return await listJobs(request);
@@ -636,6 +650,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           request.tasks === false ? jobAddress(request.jobId) : undefined,
         );
         return { type: "done" };
+      case "job.import":
+        return await imports.take(gateway, request);
       case "task.watch":
         await startWatch(
           gateway,
@@ -750,6 +766,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           resolve();
         } catch (thrown) {
           reject(thrown);
+  const imports = jobImports({
+    host,
+    states,
+    hasSpace: options.hasSpace,
+    afterSaving: (work) => host.say(schedulerAddress, { type: "then", work } satisfies ToMember),
+    done: (state) => noteJob(state, clock.now()),
+  });
+
         }
       })
     );
@@ -788,6 +812,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           );
         }
         host.enqueue(() => hearWorker(workerId, link, message));
+      adopted.clear();
+      torn.length = 0;
         return host.backlog > backlogMax ? host.settled() : undefined;
       });
       void connection.closed.then((why) => {
@@ -836,6 +862,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           for (const taskId of [...tasks]) {
             const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
             host.tell(taskAddress(taskId), { type: "task.putBack", attempt, why, atMs }, schedulerAddress, why);
+        imports.leave(gateway);
           }
         }
       }),

@@ -1,3 +1,4 @@
+import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
 import type { JobId, TaskId } from "../domain/ids.ts";
 import type {
@@ -10,6 +11,7 @@ import type {
   WorkerView,
 } from "../protocol/client_messages.ts";
 import { parseAnswer } from "../protocol/client_messages.ts";
+import { jobId as jobIdSchema, parse } from "../protocol/schema.ts";
 import { protocolVersion } from "../protocol/version.ts";
 import { type Clock, realClock } from "../runtime/clock.ts";
 import { type Random, randomHex, realRandom } from "../runtime/random.ts";
@@ -18,7 +20,7 @@ import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
 import { feed } from "./feed.ts";
-import { httpBlobs } from "./http_blobs.ts";
+import { canRestart, httpBlobs } from "./http_blobs.ts";
 import { httpCalls } from "./http_calls.ts";
 import { httpNames } from "./http_names.ts";
 import { createLink } from "./link.ts";
@@ -66,6 +68,24 @@ export interface Client {
     stream: "stdout" | "stderr",
     options?: FollowOptions,
   ): AsyncIterable<Uint8Array>;
+  /**
+   * A job that has ended, with its history and all blobs that it names, as a file for {@link Client.importJob}.
+   *
+   * @throws {Fault} `JOB_UNKNOWN`; `REQUEST_INVALID` for a job that still runs; `PEER_UNREACHABLE` when it was cut off.
+   */
+  exportJob(jobId: JobId, options?: { readonly signal?: AbortSignal }): AsyncIterable<Uint8Array>;
+  /**
+   * Takes such a file into this cluster, where the job keeps its id and can be read as any that has ended.
+   *
+   * @param file chunks of any size; what can be read only once is not sent again when the connection is lost.
+   * @returns `existing`: it was here already.
+   * @throws {Fault} `REQUEST_INVALID` for a file that is harmed, or made by a newer version, or of a job that cannot be
+   *   here: nothing is seen of it then; `NO_SPACE`.
+   */
+  importJob(
+    file: AsyncIterable<Uint8Array>,
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
   workers(): Promise<readonly WorkerView[]>;
   cluster(): Promise<ClusterView>;
   /** The cluster's blob store, over HTTP; small blobs travel in batches. */
@@ -220,6 +240,31 @@ export function connectClient(options: ClientOptions): Client {
         }
       })();
     },
+    async *exportJob(jobId, { signal } = {}) {
+      const incoming = await calls.send({ method: "GET", path: `/v1/jobs/${jobId}/export`, signal });
+      try {
+        for await (const chunk of incoming) yield new Uint8Array(chunk as Uint8Array);
+        if (!incoming.complete) throw new Error("it was cut off");
+      } catch (thrown) {
+        signal?.throwIfAborted();
+        throw new Fault("PEER_UNREACHABLE", `Cannot read the file of job ${jobId}: ${(thrown as Error).message}`, {
+          cause: thrown,
+        });
+      } finally {
+        incoming.destroy();
+      }
+    },
+    async importJob(file, { signal } = {}) {
+      const answer = await calls.json({
+        method: "POST",
+        path: "/v1/jobs/import",
+        type: "application/octet-stream",
+        body: () => file,
+        mayRepeat: () => canRestart(file),
+        signal,
+      });
+      return parse(imported, "an answer", answer);
+    },
     workers: async () => (await ask("worker.views", { type: "worker.list" })).workers,
     cluster: async () => (await ask("cluster.view", { type: "cluster.get" })).cluster,
     blobs,
@@ -233,6 +278,8 @@ export function connectClient(options: ClientOptions): Client {
     },
   };
 }
+
+const imported = v.object({ jobId: jobIdSchema, existing: v.boolean() });
 
 function originOf(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;

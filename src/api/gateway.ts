@@ -19,12 +19,14 @@ import type { Clock } from "../runtime/clock.ts";
 import { type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
 import type { Connection } from "../transport/transport.ts";
 import type { Change } from "./client.ts";
+import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
 
 export interface GatewayOptions {
   readonly blobs: Blobs;
+  readonly sealed: SealedJobs;
   readonly clock: Clock;
   readonly log: Log;
   /** Whether there is room on the disk for new work. */
@@ -61,6 +63,19 @@ export interface Gateway {
   /** Every change of the job, past ones first; ends after its last. Goes on over restarts of the scheduler. */
   watch(jobId: JobId, options?: WatchOptions): AsyncIterable<Change>;
   follow(request: FollowRequest, signal?: AbortSignal): AsyncIterable<OutputPiece>;
+  /**
+   * A job that has ended, with all that it is made of, as a file.
+   *
+   * @throws {Fault} `JOB_UNKNOWN`; `REQUEST_INVALID` for a job that still runs, and where its history cannot be read.
+   */
+  exportJob(jobId: JobId): AsyncIterable<Uint8Array>;
+  /**
+   * Takes in such a file. The same one twice is one job.
+   *
+   * @throws {Fault} `REQUEST_INVALID` for a file that is harmed or of another version, and for a job that cannot be here:
+   *   nothing is seen of it then; `NO_SPACE`.
+   */
+  importJob(stream: AsyncIterable<Uint8Array>): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
   /** @throws {Fault} `NO_SPACE`. */
   needSpace(what: string): void;
   readonly hasScheduler: boolean;
@@ -88,6 +103,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     requestsMax,
   });
   const outputs = createOutputs({ scheduler, blobs });
+  const files = jobFiles({ sealed: options.sealed, blobs, ask: scheduler.ask });
   const clients = new Set<Connection>();
 
   const needSpace = (what: string): void => {
@@ -150,6 +166,11 @@ export function createGateway(options: GatewayOptions): Gateway {
     ask: scheduler.ask,
     watch: (jobId, watchOptions) => watchJob(scheduler, jobId, watchOptions),
     follow: outputs.follow,
+    exportJob: files.export,
+    async importJob(stream) {
+      needSpace("a job");
+      return await files.import(stream);
+    },
     needSpace,
     get hasScheduler() {
       return scheduler.isConnected;

@@ -266,6 +266,22 @@ function routes({ gateway, blobs, names, token, clock, log, hosts }: HttpOptions
     });
   });
 
+  app.get("/v1/jobs/:job/export", async (c) => {
+    const { jobId } = question({ type: "job.get", jobId: c.req.param("job") });
+    const chunks = gateway.exportJob(jobId)[Symbol.asyncIterator]();
+    const first = await chunks.next(); // what cannot be exported is told with a status
+    return c.body(streamOf(startingWith(first, chunks), () => void chunks.return?.()), 200, {
+      "Content-Type": "application/octet-stream",
+      "Content-Disposition": `attachment; filename="${jobId}.scootjob"`,
+    });
+  });
+  app.post("/v1/jobs/import", async (c) => {
+    needMediaType(c, "application/octet-stream");
+    const imported = await gateway.importJob(body(c));
+    c.header("Location", `/v1/jobs/${imported.jobId}`);
+    return c.json(imported, imported.existing ? 200 : 201);
+  });
+
   app.get("/v1/workers", async (c) => {
     const answer = await gateway.ask({ type: "worker.list" });
     if (answer.type !== "worker.views") throw unexpected(answer);

@@ -151,7 +151,7 @@ export function httpBlobs(calls: HttpCalls): Blobs {
 const pathOf = (digest: Digest): string => `/v1/blobs/${digest}`;
 
 /** Whether a stream gives the same again when it is asked for a second time: not what can be read only once. */
-function canRestart(bytes: AsyncIterable<Uint8Array>): boolean {
+export function canRestart(bytes: AsyncIterable<Uint8Array>): boolean {
   return !("next" in bytes) && !("getReader" in bytes) && !("pipe" in bytes);
 }
 

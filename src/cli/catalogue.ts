@@ -54,6 +54,18 @@ export const catalogue: readonly Entry[] = [
     does: "End a job now",
     load: async () => (await import("./commands/job_kill.ts")).jobKill,
   },
+  {
+    name: "job export",
+    group: "Jobs",
+    does: "All that is kept of a job, as one file",
+    load: async () => (await import("./commands/job_export.ts")).jobExport,
+  },
+  {
+    name: "job import",
+    group: "Jobs",
+    does: "Take in the file of a job of another cluster",
+    load: async () => (await import("./commands/job_import.ts")).jobImport,
+  },
 
   {
     name: "snapshot capture",

@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import type { Address } from "../domain/ids.ts";
 import {
   bytes,
   cText,
@@ -96,12 +97,28 @@ const sharedRequests = [
   v.strictObject({ type: v.literal("cluster.get") }),
 ] as const;
 
+/** Of one `job.import`. */
+export const importPageBytesMax = 1024 * 1024;
+
 export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
   v.strictObject({ type: v.literal("job.accept"), job: encodedJob }),
   /** As `job.watch`, of one task: for whoever follows its output. */
   v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
+  /**
+   * A page of a job of another cluster. All pages together are lines of JSON in UTF-8, cut anywhere; each line is a
+   * {@link pastEntry}: the job's newest one, which says what is to come; then all of its tasks'; then all of its own.
+   */
+  v.strictObject({
+    type: v.literal("job.import"),
+    jobId,
+    /** Chosen anew by the gateway each time that it begins with the first page. */
+    attempt: name(40),
+    page: whole(0),
+    bytes: v.pipe(bytes, v.check((page) => page.length <= importPageBytesMax, "must be a page, and is longer")),
+    last: v.boolean(),
+  }),
 ]);
 
 export const clientRequest = v.variant("type", [
@@ -188,9 +205,10 @@ export const clusterView = v.strictObject({
 
 export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("job.accepted"), jobId, existing: v.boolean() }),
-  /** `next`: the place of the next task, when there are more than these. */
+  /** `seq`: of the job's newest change. `next`: the place of the next task, when there are more than these. */
   v.strictObject({
     type: v.literal("job.view"),
+    seq: whole(1),
     job: jobView,
     tasks: v.array(taskView),
     next: v.exactOptional(whole(1)),
@@ -220,6 +238,22 @@ export const push = v.variant("type", [
   }),
 ]);
 
+const address = v.pipe(v.string(), v.maxLength(255), v.transform((text) => text as Address));
+const messageId = v.pipe(v.string(), v.maxLength(1_000));
+
+/** A saved step of an actor of another cluster, with the numbers that it had there. */
+const pastEntry = v.strictObject({
+  atMs: whole(0),
+  address,
+  machine: name(40),
+  version: whole(0),
+  /** Null: the actor was forgotten. */
+  state: v.nullable(v.strictObject({ value: v.unknown(), context: v.looseObject({}) })),
+  cause: v.strictObject({ id: messageId, from: address, event: v.unknown() }),
+  said: v.array(v.strictObject({ id: messageId, to: address, body: v.unknown() })),
+  reason: v.exactOptional(v.pipe(v.string(), v.maxLength(20_000))),
+});
+
 const envelope = <const Body extends v.GenericSchema>(body: Body) =>
   v.strictObject({ id: v.exactOptional(whole(1)), re: v.exactOptional(whole(1)), sentAtMs: whole(0), body });
 const fromClientEnvelope = envelope(clientRequest);
@@ -248,8 +282,10 @@ export type WorkerView = v.InferOutput<typeof workerView>;
 export type ClusterView = v.InferOutput<typeof clusterView>;
 export type Answer = v.InferOutput<typeof answer>;
 export type Push = v.InferOutput<typeof push>;
+export type PastEntry = v.InferOutput<typeof pastEntry>;
 
 export const parseJobSpec = (input: unknown): JobSpec => parse(jobSpec, "a job", input);
+export const parsePastEntry = (input: unknown): PastEntry => parse(pastEntry, "a step of a job", input);
 export const parseFromClient = (input: unknown) => parse(fromClientEnvelope, "a client's message", input);
 export const parseFromGateway = (input: unknown) => parse(fromGatewayEnvelope, "a gateway's message", input);
 /** Requests carry `id`; answers carry it as `re`; pushes carry neither. */

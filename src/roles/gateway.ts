@@ -1,6 +1,7 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import { createGateway, type Gateway } from "../api/gateway.ts";
+import type { SealedJobs } from "../api/job_files.ts";
 import { httpServer } from "../api/http.ts";
 import { Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
@@ -20,6 +21,7 @@ export interface GatewayRoleOptions {
   readonly token: string;
   readonly log: Log;
   readonly blobs: Blobs;
+  readonly sealed: SealedJobs;
   readonly names: Refs;
   /** Host names beside the loopback ones that requests may carry. */
   readonly hosts: readonly string[];
@@ -40,7 +42,13 @@ export interface GatewayRole {
 /** The door for people, programs and workers' output, over the scheduler that it dials. */
 export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const { token, log, blobs, names } = options;
-  const gateway = createGateway({ blobs, clock: realClock, log, hasSpace: diskSpace(options.dataDir) });
+  const gateway = createGateway({
+    blobs,
+    sealed: options.sealed,
+    clock: realClock,
+    log,
+    hasSpace: diskSpace(options.dataDir),
+  });
   const accepting: AcceptOptions = {
     hello: helloOf("gateway", "gateway"),
     token,

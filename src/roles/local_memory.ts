@@ -15,6 +15,7 @@ import { startGateway } from "./gateway.ts";
 import type { RunningCluster } from "./local.ts";
 import { stderrLog } from "./machine.ts";
 import { startScheduler } from "./scheduler.ts";
+import { sealedJobs } from "./sealed_jobs.ts";
 import { sniffSocket } from "./sniff.ts";
 import { startWorker } from "./worker.ts";
 
@@ -26,13 +27,15 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
   const memory = memoryTransport({ clock: realClock });
   const tcp = tcpTransport({ clock: realClock });
   const blobs = memoryBlobs();
-  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states: memoryStates() });
+  const states = memoryStates();
+  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states });
   await memory.listen({ name: "scheduler", ...scheduler.accepting });
   const gateway = startGateway({
     dataDir,
     token,
     log: stderrLog("gateway"),
     blobs,
+    sealed: sealedJobs({ blobs, clock: realClock, states: () => Promise.resolve(states) }),
     names: memoryRefs(),
     hosts: [config.host],
     dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),

@@ -14,6 +14,7 @@ import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { onParentLost } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
+import { readableStates, sealedJobs } from "./sealed_jobs.ts";
 import { receiveSockets } from "./sniff.ts";
 import { startWorker } from "./worker.ts";
 
@@ -24,6 +25,7 @@ const places = (dataDir: string) => ({
   token: join(dataDir, "token"),
   blobs: join(dataDir, "blobs"),
   names: join(dataDir, "names"),
+  states: join(dataDir, "states"),
 });
 
 /** What a test of recovery puts around the states, to die at a chosen moment. */
@@ -39,7 +41,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
   switch (member.role) {
     case "scheduler": {
       keepHeapSmall();
-      const states = await localStates({ dir: join(dataDir, "states"), clock: realClock });
+      const states = await localStates({ dir: at.states, clock: realClock });
       const role = await startScheduler({
         dataDir,
         token,
@@ -61,18 +63,24 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
     }
     case "gateway": {
       const pool = threadPool({ threads: poolThreads });
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock, pool });
+      const states = readableStates(at.states, realClock);
       const role = startGateway({
         dataDir,
         token,
         log: stderrLog("gateway"),
-        blobs: localBlobs({ dir: at.blobs, clock: realClock, pool }),
+        blobs,
+        sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
         names: lmdbRefs({ dir: at.names }),
         hosts: member.hosts,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         acceptCbor: tcp.acceptSocket,
       });
       receiveSockets({ ...role.takers, clock: realClock });
-      return () => role.stop();
+      return async () => {
+        role.stop();
+        await states.close();
+      };
     }
     case "worker": {
       const pool = threadPool({ threads: poolThreads });

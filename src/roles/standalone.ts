@@ -20,6 +20,7 @@ import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
+import { readableStates, sealedJobs } from "./sealed_jobs.ts";
 import { sniffSocket } from "./sniff.ts";
 import { startWorker } from "./worker.ts";
 
@@ -63,11 +64,14 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
   const token = readOrMakeToken(config.tokenFile);
   const tcp = tcpTransport({ clock: realClock });
   const pool = threadPool({ threads: poolThreads });
+  const blobs = localBlobs({ dir: join(config.dataDir, "blobs"), clock: realClock, pool });
+  const states = readableStates(join(config.dataDir, "states"), realClock);
   const role = startGateway({
     dataDir: config.dataDir,
     token,
     log: stderrLog("gateway"),
-    blobs: localBlobs({ dir: join(config.dataDir, "blobs"), clock: realClock, pool }),
+    blobs,
+    sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
     names: lmdbRefs({ dir: join(config.dataDir, "names") }),
     hosts: [config.listen.host],
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
@@ -91,6 +95,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
   await asked();
   server.close();
   role.stop();
+  await states.close();
   return 0;
 }
 

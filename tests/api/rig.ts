@@ -17,6 +17,7 @@ import { realRandom } from "../../src/runtime/random.ts";
 import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import type { Refs } from "../../src/snapshots/refs/refs.ts";
+import { sealedJobs } from "../../src/roles/sealed_jobs.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
 import type { States } from "../../src/snapshots/states/states.ts";
@@ -192,26 +193,42 @@ export interface Rig {
 }
 
 export async function startRig(
-  options: { readonly waitMs?: number; readonly lostAfterMs?: number } = {},
+  options: {
+    readonly waitMs?: number;
+    readonly lostAfterMs?: number;
+    /** What the scheduler has around its states. */
+    readonly aroundStates?: (states: States) => States;
+    /** What the gateway has around its blobs. */
+    readonly aroundBlobs?: (blobs: Blobs) => Blobs;
+    /** Its gateway cannot read the scheduler's states. */
+    readonly isFarFromScheduler?: boolean;
+  } = {},
 ): Promise<Rig> {
   const clock = realClock;
   const random = realRandom;
   const log = silentLog;
-  const states = memoryStates();
+  const ownStates = memoryStates();
+  const states = options.aroundStates?.(ownStates) ?? ownStates;
   let blobsNow = memoryBlobs();
   let namesNow = memoryRefs();
-  const blobs: Blobs = {
+  const own: Blobs = {
     get: (digest, options) => blobsNow.get(digest, options),
     put: (digest, bytes, options) => blobsNow.put(digest, bytes, options),
     missing: (digests) => blobsNow.missing(digests),
     close: () => Promise.resolve(),
   };
+  const blobs = options.aroundBlobs?.(own) ?? own;
   const names: Refs = {
     get: (name) => namesNow.get(name),
     compareAndSet: (name, expected, next) => namesNow.compareAndSet(name, expected, next),
     list: (prefix, options) => namesNow.list(prefix, options),
     close: () => Promise.resolve(),
   };
+  const sealed = sealedJobs({
+    blobs,
+    clock,
+    states: () => Promise.resolve(options.isFarFromScheduler === true ? undefined : states),
+  });
   let requests = 0;
   const memory = memoryTransport({ clock });
   const webSockets = webSocketTransport({ clock });
@@ -259,7 +276,7 @@ export async function startRig(
   const startGateway = async (): Promise<void> => {
     const stopping = new AbortController();
     const connections: Connection[] = [];
-    const here = createGateway({ blobs, clock, log, hasSpace: () => hasSpace, waitMs });
+    const here = createGateway({ blobs, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
     gateway = here;
     const take = (connection: Connection): void => {
       connections.push(connection);

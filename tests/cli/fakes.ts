@@ -98,6 +98,8 @@ export interface FakeCluster {
   readonly client: Client;
   /** What was asked, in order: "submit", "kill: reason", "close". */
   readonly calls: readonly string[];
+  /** What a job's file is, chunk by chunk; a fault breaks it off there. */
+  readonly exported: (string | Fault)[];
   readonly submitted: () => JobSpecInput | undefined;
   write(stream: "stdout" | "stderr", bytes: string | Uint8Array): void;
   /** Ends the task and its job. */
@@ -128,6 +130,7 @@ const clusterView: ClusterView = {
 
 export function fakeCluster(): FakeCluster {
   const calls: string[] = [];
+  const exported: (string | Fault)[] = ["a sealed ", "job"];
   const changes = growing<Change>();
   const streams = { stdout: growing<Uint8Array>(), stderr: growing<Uint8Array>() };
   const blobs = memoryBlobs();
@@ -164,6 +167,7 @@ export function fakeCluster(): FakeCluster {
   };
   const self: FakeCluster = {
     calls,
+    exported,
     jobs,
     workers,
     killsEnd: true,
@@ -222,6 +226,21 @@ export function fakeCluster(): FakeCluster {
       },
       async *follow(_, stream, { signal } = {}) {
         yield* streams[stream].read(signal);
+      },
+      async *exportJob(id) {
+        known(id);
+        for (const part of exported) {
+          if (part instanceof Fault) throw part;
+          yield Buffer.from(part);
+        }
+        await Promise.resolve();
+      },
+      async importJob(file) {
+        const parts: Uint8Array[] = [];
+        for await (const part of file) parts.push(part);
+        calls.push(`import: ${Buffer.concat(parts)}`);
+        if (refusal !== undefined) throw refusal;
+        return { jobId: fakeJobId, existing: calls.filter((call) => call.startsWith("import")).length > 1 };
       },
       workers: () => Promise.resolve(workers),
       cluster: () => greeting,

@@ -167,7 +167,7 @@ async function recover(
       if (record.seq < meta.openFrom && record.seq <= meta.indexedSeq) continue;
       const entry = decodeEntry(record.address, record.bytes);
       unsent.follow(entry);
-      lastAtMs = entry.atMs;
+      lastAtMs = Math.max(lastAtMs, entry.atMs);
       follower.lastEpoch = entry.epoch;
     }
     if (batch.records.at(-1)!.seq <= meta.indexedSeq) continue;

@@ -438,8 +438,7 @@ function writableLog(
   const succeed = (group: Group, ordinal: number, bytes: Buffer, offset: number): void => {
     const last = group.entries.at(-1)!;
     lastSeq = last.seq;
-    lastAtMs = last.atMs;
-    groupBytes = Math.max(16 * 1024, Math.min(bytes.length * 1.25, 4 * 1024 * 1024)) | 0;
+    lastAtMs = Math.max(lastAtMs, last.atMs); // what was taken in from another store is older than what stands before it
     full = undefined;
     written({
       entries: group.entries,
