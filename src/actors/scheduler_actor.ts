@@ -476,7 +476,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     ) {
       host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
     }
-    const holds = new Set<Address>();
+    const holds = new Set<TaskId>();
     for (const held of message.attempts) {
       holds.add(held.taskId);
       hearAttempt(workerId, held);
@@ -795,6 +795,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         for (const workerId of workers) {
           host.tell(workerAddress(workerId), { type: "worker.awaited", atMs }, schedulerAddress);
         }
+        for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });
       retain();
     },

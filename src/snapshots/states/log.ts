@@ -439,6 +439,7 @@ function writableLog(
     const last = group.entries.at(-1)!;
     lastSeq = last.seq;
     lastAtMs = Math.max(lastAtMs, last.atMs); // what was taken in from another store is older than what stands before it
+    groupBytes = Math.max(16 * 1024, Math.min(bytes.length * 1.25, 4 * 1024 * 1024)) | 0;
     full = undefined;
     written({
       entries: group.entries,
