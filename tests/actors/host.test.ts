@@ -506,7 +506,7 @@ describe("after a crash", () => {
     const first = await start(time, states);
     await first.turn((host) => {
       create(host, "a", "b");
-      host.tell(counter("a"), { type: "wakeAt", atMs: time.now() }, here);
+      host.tell(counter("a"), { type: "wakeAt", atMs: time.now() + 500 }, here);
     });
     first.life.kill();
     await pass(time, 1_000);
