@@ -40,8 +40,8 @@ import { schedulingView } from "../scheduling/plan.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
 import { createHost, type Host } from "./host.ts";
-import { planJob } from "./job_plan.ts";
 import { jobImports } from "./job_import.ts";
+import { planJob } from "./job_plan.ts";
 
 export interface SchedulerOptions {
   readonly states: States;
@@ -129,10 +129,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   /** Oldest end first. */
   let ended: { readonly jobId: JobId; readonly key: string; readonly endedAtMs: number; readonly tasks: number }[] = [];
   let forgotten = 0;
-
   /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
   const adopted = new Set<JobId>();
   const torn: Address[] = [];
+
   const links = new Map<WorkerId, WorkerLink>();
   const gateways = new Map<string, Connection>();
   const watches = new Map<JobId, Set<Watch>>();
@@ -236,12 +236,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         if (adoptedAtMs !== undefined) adopted.add((state.context as JobContext).jobId);
         return false;
       case "task":
-        return taskState(state) !== "settled";
-      default:
         if (adoptedAtMs !== undefined) {
           if (!adopted.has(jobOfTask(nameOf(address) as TaskId))) torn.push(address);
           return false;
         }
+        return taskState(state) !== "settled";
+      default:
         return true;
     }
   };
@@ -641,6 +641,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       }
       case "job.list":
         return await listJobs(request);
+      case "job.import":
+        return await imports.take(gateway, request);
       case "job.watch":
         await startWatch(
           gateway,
@@ -650,8 +652,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           request.tasks === false ? jobAddress(request.jobId) : undefined,
         );
         return { type: "done" };
-      case "job.import":
-        return await imports.take(gateway, request);
       case "task.watch":
         await startWatch(
           gateway,
@@ -757,6 +757,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
   });
 
+  const imports = jobImports({
+    host,
+    states,
+    hasSpace: options.hasSpace,
+    afterSaving: (work) => host.say(schedulerAddress, { type: "then", work } satisfies ToMember),
+    done: (state) => noteJob(state, clock.now()),
+  });
+
   /** Does it in a turn; resolves when what it decided is durable. */
   const inTurn = async (work: () => void): Promise<void> => {
     await new Promise<void>((resolve, reject) =>
@@ -766,14 +774,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           resolve();
         } catch (thrown) {
           reject(thrown);
-  const imports = jobImports({
-    host,
-    states,
-    hasSpace: options.hasSpace,
-    afterSaving: (work) => host.say(schedulerAddress, { type: "then", work } satisfies ToMember),
-    done: (state) => noteJob(state, clock.now()),
-  });
-
         }
       })
     );
@@ -797,6 +797,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
         for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });
+      adopted.clear();
+      torn.length = 0;
       retain();
     },
     attachWorker(connection) {
@@ -813,8 +815,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           );
         }
         host.enqueue(() => hearWorker(workerId, link, message));
-      adopted.clear();
-      torn.length = 0;
         return host.backlog > backlogMax ? host.settled() : undefined;
       });
       void connection.closed.then((why) => {
@@ -847,6 +847,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       });
       void connection.closed.then(() => {
         gateways.delete(gateway);
+        imports.leave(gateway);
         for (const those of [...watches.values()]) {
           for (const watch of those) if (watch.gateway === gateway) unwatch(watch);
         }
@@ -863,7 +864,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           for (const taskId of [...tasks]) {
             const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
             host.tell(taskAddress(taskId), { type: "task.putBack", attempt, why, atMs }, schedulerAddress, why);
-        imports.leave(gateway);
           }
         }
       }),
