@@ -1,0 +1,324 @@
+import { describe, expect, test } from "vitest";
+import { createScheduler, type Scheduler, type SchedulerOptions } from "../../src/actors/scheduler_actor.ts";
+import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
+import type { Fault } from "../../src/domain/fault.ts";
+import { type JobId, taskAddress, type TaskId, taskId, type WorkerId, workerId } from "../../src/domain/ids.ts";
+import type { Outcome } from "../../src/domain/job.ts";
+import { pathOf, type State } from "../../src/machines/step.ts";
+import { overtimeMs, type TaskContext } from "../../src/machines/task.ts";
+import { silentLog } from "../../src/observability/log.ts";
+import type { EncodedJob } from "../../src/protocol/client_messages.ts";
+import type { FromWorker, HeldAttempt, ToWorker } from "../../src/protocol/worker_messages.ts";
+import { seededRandom } from "../../src/runtime/random.ts";
+import { type Life, newLife, type VirtualTime, virtualTime } from "../../src/simulation/time.ts";
+import { encodeEntry } from "../../src/snapshots/states/entry_codec.ts";
+import { memoryStates } from "../../src/snapshots/states/memory.ts";
+import { entryBytesMax } from "../../src/snapshots/states/segment.ts";
+import type { Entry, States } from "../../src/snapshots/states/states.ts";
+import type { Connection } from "../../src/transport/transport.ts";
+
+const w1 = workerId("w1");
+const command = digestOfHash("c".repeat(64), 9);
+const lostAfterMs = 10_000;
+const timeoutMs = 60_000;
+
+/** The far end of a connection. */
+interface Peer {
+  say(message: unknown): void;
+  /** What the scheduler said, in order. */
+  readonly heard: unknown[];
+  cut(): void;
+  /** What the scheduler closed it with; undefined while it is open. */
+  readonly closedWith: { readonly why: Fault | undefined } | undefined;
+}
+function connect(
+  attach: (connection: Connection) => void,
+  role: "worker" | "gateway",
+  memberId: string,
+  incarnation = "1",
+): Peer {
+  let handler = (_: unknown): unknown => undefined;
+  let end = (_: Fault | undefined): void => {};
+  const heard: unknown[] = [];
+  let closedWith: { readonly why: Fault | undefined } | undefined;
+  attach({
+    peer: { protocol: "scoot-actors", version: 1, role, memberId, incarnation },
+    remote: "test",
+    send: (message) => void heard.push(message),
+    bufferedBytes: 0,
+    drained: () => Promise.resolve(),
+    onMessage: (given) => void (handler = given),
+    closed: new Promise((resolve) => end = resolve),
+    close(why) {
+      closedWith ??= { why };
+      end(undefined);
+    },
+  });
+  return {
+    say: (message) => void handler(message),
+    heard,
+    cut: () => end(undefined),
+    get closedWith() {
+      return closedWith;
+    },
+  };
+}
+
+/** One life of a scheduler, with nothing of the world but what a test gives it. */
+async function start(time: VirtualTime, states: States, options: Partial<SchedulerOptions> = {}) {
+  const life: Life = newLife(time);
+  const scheduler: Scheduler = createScheduler({
+    states,
+    clock: life,
+    random: seededRandom(1),
+    log: silentLog,
+    defer: life.soon,
+    lostAfterMs,
+    keepJobsMs: 3_600_000,
+    keepJobsMax: 1_000,
+    hasSpace: () => true,
+    ...options,
+  });
+  void scheduler.start();
+  await quiet(time);
+  const gateway = connect(scheduler.attachGateway, "gateway", "gateway");
+  let asked = 0;
+  const ask = async (body: Record<string, unknown>): Promise<Record<string, unknown>> => {
+    const id = ++asked;
+    gateway.say({ id, sentAtMs: time.now(), body });
+    await quiet(time);
+    const answer = gateway.heard.find((message) => (message as { re?: number }).re === id);
+    return (answer as { body: Record<string, unknown> }).body;
+  };
+  return {
+    scheduler,
+    life,
+    gateway,
+    ask,
+    async submit(job: Partial<EncodedJob> = {}): Promise<JobId> {
+      return (await ask({ type: "job.accept", job: { ...jobOf(1), ...job } }))["jobId"] as JobId;
+    },
+    worker(id: WorkerId = w1, incarnation = "1"): WorkerPeer {
+      return workerPeer(connect(scheduler.attachWorker, "worker", id, incarnation), id, incarnation);
+    },
+  };
+}
+
+interface WorkerPeer extends Peer {
+  sync(...attempts: readonly HeldAttempt[]): void;
+  report(...attempts: readonly HeldAttempt[]): void;
+  /** All that it was told, the newest last. */
+  readonly told: ToWorker[];
+}
+function workerPeer(peer: Peer, id: WorkerId, incarnation: string): WorkerPeer {
+  let number = 0;
+  const say = (message: FromWorker): void => peer.say(message);
+  return Object.assign(Object.create(peer) as Peer, {
+    sync: (...attempts: readonly HeldAttempt[]) =>
+      say({
+        type: "worker.sync",
+        number: ++number,
+        worker: { workerId: id, incarnation, slots: 2, platform: {}, isolation: "none" },
+        attempts: [...attempts],
+      }),
+    report: (...attempts: readonly HeldAttempt[]) =>
+      say({ type: "worker.report", number: ++number, attempts: [...attempts] }),
+    told: peer.heard as ToWorker[],
+  });
+}
+
+const jobOf = (tasks: number): EncodedJob => ({
+  key: "k",
+  requestor: "ada",
+  tag: "",
+  priority: 0,
+  failFast: false,
+  tasks: Array.from({ length: tasks }, (_, index) => ({
+    name: `t${index}`,
+    command,
+    input: { kind: "empty" as const },
+    timeoutMs,
+    retries: 0,
+    platform: {},
+  })),
+});
+const running = (task: TaskId, attempt = 1): HeldAttempt => ({
+  stage: "running",
+  taskId: task,
+  attempt,
+  startedAtMs: 1_700_000_000_000,
+});
+const held = (task: TaskId, attempt = 1): HeldAttempt => ({ stage: "held", taskId: task, attempt });
+const ended = (task: TaskId, attempt = 1, exitCode = 0): HeldAttempt => {
+  const outcome: Outcome = { kind: "exited", exitCode, output: emptyDigest };
+  return { stage: "ended", taskId: task, attempt, outcome };
+};
+const quiet = async (time: VirtualTime): Promise<void> => void await time.run(time.now(), () => false);
+const pass = async (time: VirtualTime, ms: number): Promise<void> => void await time.run(time.now() + ms, () => false);
+const taskIn = async (states: States, task: TaskId): Promise<{ path: string; context: TaskContext }> => {
+  const state = (await states.get(taskAddress(task)))!.state as State;
+  return { path: pathOf(state.value), context: state.context as TaskContext };
+};
+const addresses = (list: readonly { readonly taskId: TaskId; readonly attempt: number }[]): string[] =>
+  list.map(({ taskId, attempt }) => `${taskId}#${attempt}`);
+
+describe("a scheduler that was away for longer than its tasks may take", () => {
+  test("gives their workers the whole time to come back and say how they ended", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    const before = first.worker();
+    before.sync();
+    const task = taskId(await first.submit(), 0);
+    await quiet(time);
+    before.report(running(task));
+    await quiet(time);
+    first.life.kill();
+    await pass(time, 24 * 3_600_000);
+
+    const second = await start(time, states);
+    await pass(time, 5_000);
+    second.worker().sync(ended(task));
+    await quiet(time);
+    const { context } = await taskIn(states, task);
+    expect(context.outcome).toMatchObject({ kind: "exited", exitCode: 0 });
+    expect(context.attempts).toHaveLength(1);
+  });
+
+  test("runs them again when the workers have gone as well", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    const before = first.worker();
+    before.sync();
+    const task = taskId(await first.submit(), 0);
+    await quiet(time);
+    before.report(running(task));
+    await quiet(time);
+    first.life.kill();
+    await pass(time, 24 * 3_600_000);
+
+    const second = await start(time, states);
+    const after = second.worker(w1, "2");
+    after.sync();
+    await quiet(time);
+    expect(await taskIn(states, task)).toMatchObject({
+      path: "active.placed",
+      context: { attempts: [{ ended: "its worker w1 restarted" }, { reason: "workerLost" }] },
+    });
+    expect(addresses(after.told.at(-1)!.hold)).toEqual([`${task}#2`]);
+  });
+
+  test("gives up what nobody says anything of, after the same time as ever", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    const before = first.worker();
+    before.sync();
+    const task = taskId(await first.submit(), 0);
+    await quiet(time);
+    first.life.kill();
+    await pass(time, 1_000);
+    const second = await start(time, states);
+    second.worker().sync(held(task));
+    await pass(time, timeoutMs + overtimeMs - 1_000);
+    expect((await taskIn(states, task)).path).toBe("active.placed");
+    await pass(time, 2_000);
+    expect((await taskIn(states, task)).context.outcome).toMatchObject({ kind: "failed" });
+  });
+});
+
+describe("a worker that comes back after it was given up", () => {
+  test("goes on with what it is still preparing", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const before = worker();
+    before.sync();
+    const task = taskId(await submit(), 0);
+    await quiet(time);
+    before.cut();
+    await pass(time, lostAfterMs + 1_000);
+    expect((await taskIn(states, task)).path).toBe("queued");
+
+    const after = worker();
+    after.sync(held(task));
+    await quiet(time);
+    expect(addresses(after.told.at(-1)!.hold)).toEqual([`${task}#1`]);
+    after.report(running(task));
+    after.report(ended(task));
+    await quiet(time);
+    expect((await taskIn(states, task)).context).toMatchObject({
+      outcome: { exitCode: 0 },
+      attempts: [{ attempt: 1 }],
+    });
+  });
+
+  test("and was started anew: what it ran is lost, though it has the result of an earlier attempt", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const first = worker();
+    first.sync();
+    const task = taskId(await submit({ tasks: [{ ...jobOf(1).tasks[0]!, retries: 1 }] }), 0);
+    await quiet(time);
+    first.report(running(task));
+    await quiet(time);
+    first.cut();
+    await pass(time, lostAfterMs + 1_000);
+    // It comes back without the attempt, and is given the next one; the first one's failure is found when it starts anew.
+    const second = worker();
+    second.sync();
+    await quiet(time);
+    second.report(running(task, 2));
+    await quiet(time);
+    second.cut();
+    await quiet(time);
+    const third = worker(w1, "2");
+    third.sync(ended(task, 1, 7));
+    await quiet(time);
+    expect(addresses(third.told.at(-1)!.hold)).toEqual([`${task}#3`]);
+    expect((await taskIn(states, task)).context.attempts).toMatchObject([
+      { ended: "It exited with 7" },
+      { ended: "its worker w1 restarted" },
+      { attempt: 3 },
+    ]);
+  });
+});
+
+describe("the largest job", () => {
+  test("is saved, killed and ended in steps that a store takes", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    /** A fifth of the largest: every step that is long is so by what it says to each task. */
+    const tasks = 4_000;
+    let longest = 0;
+    const measured: States = {
+      ...states,
+      commit(entries: readonly Entry[]) {
+        for (const entry of entries) {
+          if (entry.said.length > 100) longest = Math.max(longest, encodeEntry(entry).length);
+        }
+        return states.commit(entries);
+      },
+    };
+    const { submit, ask } = await start(time, measured, { stepsPerTurn: 5_000 });
+    const wide = "\u{20ac}".repeat(1_000);
+    const one = jobOf(1).tasks[0]!;
+    const jobId = await submit({
+      requestor: wide.slice(0, 200),
+      tasks: Array.from({ length: tasks }, (_, index) => ({
+        ...one,
+        name: `${wide.slice(0, 60)}${index}`,
+        input: index === 0 ? one.input : { kind: "task" as const, task: `${wide.slice(0, 60)}0` },
+      })),
+    });
+    await ask({ type: "job.kill", jobId, reason: wide });
+    expect((await ask({ type: "job.get", jobId }))["job"]).toMatchObject({
+      state: "cancelled",
+      settled: { killed: tasks },
+    });
+    expect(longest * 5).toBeGreaterThan(20 * 1024 * 1024);
+    expect(longest * 5).toBeLessThan(entryBytesMax);
+  });
+});
