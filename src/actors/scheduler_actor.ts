@@ -1,6 +1,7 @@
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import {
   type Address,
+  attemptAddress,
   jobAddress,
   type JobId,
   jobOfTask,
@@ -140,6 +141,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const deltas = new Map<WorkerId, Deltas>();
   const wantFull = new Set<WorkerId>();
   let gatewayCount = 0;
+  let isStarted = false;
   let stopped = false;
   let cancelRetention = (): void => {};
 
@@ -360,6 +362,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   const isOpen = (): boolean => pathOf(host.state(schedulerAddress)!.value) === "open";
   const decide = (): void => {
+    if (!isStarted) return; // what is unsent is heard first, and nobody is here yet
     const atMs = clock.now();
     for (const workerId of givenUp) {
       for (const taskId of onWorker.get(workerId) ?? []) {
@@ -436,6 +439,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
     switch (held.stage) {
       case "held":
+        if (taskState(host.state(address)!) === "queued") {
+          host.tell(address, { type: "task.held", workerId, attempt }, from);
+        }
         return;
       case "running": {
         const queued = taskState(host.state(address)!) === "queued";
@@ -476,16 +482,18 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     ) {
       host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
     }
-    const holds = new Set<TaskId>();
+    const holds = new Set<Address>();
     for (const held of message.attempts) {
-      holds.add(held.taskId);
+      holds.add(attemptAddress(held.taskId, held.attempt));
       hearAttempt(workerId, held);
     }
     const restarted = knownWorker !== undefined && knownWorker.incarnation !== worker.incarnation;
     for (const taskId of onWorker.get(workerId) ?? []) {
-      if (holds.has(taskId)) continue;
+      const state = host.state(taskAddress(taskId))!;
+      // The result of an earlier attempt may be all that it has of the task.
+      if (holds.has(attemptAddress(taskId, (state.context as TaskContext).attempt))) continue;
       if (restarted) loseAttempt(workerId, taskId, `its worker ${workerId} restarted`, atMs);
-      else if (taskState(host.state(taskAddress(taskId))!) === "running") {
+      else if (taskState(state) === "running") {
         loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
       }
     }
@@ -510,6 +518,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const jobId = newJobId(atMs, random.integer(2 ** 30));
     const input: JobInput = { jobId, ...planJob(job), atMs };
     host.tell(jobAddress(jobId), { type: "job.create", input }, memberAddress("gateway"));
+    invariant(host.has(jobAddress(jobId)), "a job that is acknowledged is there");
     return { jobId, existing: false };
   };
   const needJob = async (jobId: JobId): Promise<Entry> => {
@@ -795,6 +804,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         for (const workerId of workers) {
           host.tell(workerAddress(workerId), { type: "worker.awaited", atMs }, schedulerAddress);
         }
+        for (const tasks of onWorker.values()) {
+          for (const taskId of tasks) {
+            host.tell(taskAddress(taskId), { type: "task.awaited", atMs }, schedulerAddress);
+          }
+        }
+        isStarted = true;
         for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });
       adopted.clear();
