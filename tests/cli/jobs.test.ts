@@ -1,7 +1,8 @@
-import { writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { emptyDigest } from "../../src/domain/digest.ts";
+import { Fault } from "../../src/domain/fault.ts";
 import { jobId, workerId } from "../../src/domain/ids.ts";
 import type { JobView } from "../../src/protocol/client_messages.ts";
 import { manualClock, settle } from "../transport/manual_clock.ts";
@@ -261,6 +262,89 @@ test("job kill gives the reason on", async () => {
   expect(await type(world, "job", "kill", fakeJobId, "--reason", "wrong branch")).toBe(0);
   expect(cluster.calls).toEqual(["kill: wrong branch", "close"]);
   expect(world.stdout.text()).toBe(`Killed ${fakeJobId}; it ends when its running tasks have.\n`);
+});
+
+describe("job export", () => {
+  test("writes the file that the cluster gives, for its user alone, and nothing beside it", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "job", "export", fakeJobId, "j.scootjob")).toBe(0);
+    const file = join(world.userDir, "j.scootjob");
+    expect(readFileSync(file, "utf8")).toBe("a sealed job");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readdirSync(world.userDir)).toEqual(["j.scootjob"]);
+    expect(world.stdout.text()).toBe(`Wrote ${fakeJobId} to j.scootjob, 12 B\n`);
+  });
+
+  test("tells programs how long it is, and writes to stdout what is called -", async () => {
+    const world = fakeWorld();
+    expect(await type(world, "job", "export", fakeJobId, "j", "--json")).toBe(0);
+    expect(JSON.parse(world.stdout.text())).toEqual({ jobId: fakeJobId, file: join(world.userDir, "j"), bytes: 12 });
+    const other = fakeWorld();
+    expect(await type(other, "job", "export", fakeJobId, "-")).toBe(0);
+    expect(other.stdout.text()).toBe("a sealed job");
+    expect(await type(fakeWorld(), "job", "export", fakeJobId, "-", "--json")).toBe(2);
+  });
+
+  test("keeps what is there, unless it is forced", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const file = join(world.userDir, "j");
+    writeFileSync(file, "mine");
+    expect(await type(world, "job", "export", fakeJobId, "j")).toBe(2);
+    expect(world.stderr.text()).toBe(
+      "scoot-actors: Cannot write j as it must not be there yet: it is. Replace it with --force\n",
+    );
+    expect(readFileSync(file, "utf8")).toBe("mine");
+    expect(await type(world, "job", "export", fakeJobId, "j", "--force")).toBe(0);
+    expect(readFileSync(file, "utf8")).toBe("a sealed job");
+  });
+
+  test("leaves nothing behind, and what is there as it was, when it breaks off", async () => {
+    const cluster = fakeCluster();
+    cluster.exported[1] = new Fault("PEER_UNREACHABLE", "Cannot read the file of the job: it was cut off");
+    const world = fakeWorld({ cluster });
+    writeFileSync(join(world.userDir, "j"), "mine");
+    expect(await type(world, "job", "export", fakeJobId, "j", "-f")).toBe(3);
+    expect(world.stderr.text()).toBe("scoot-actors: Cannot read the file of the job: it was cut off\n");
+    expect(readdirSync(world.userDir)).toEqual(["j"]);
+    expect(readFileSync(join(world.userDir, "j"), "utf8")).toBe("mine");
+    expect(await type(world, "job", "export", fakeJobId, "no/where")).toBe(1);
+    expect(world.stderr.text()).toMatch(/Cannot write .*no\/where.*: ENOENT/);
+    expect(existsSync(join(world.userDir, "no"))).toBe(false);
+  });
+});
+
+describe("job import", () => {
+  test("gives the file to the cluster, and prints the id", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    writeFileSync(join(world.userDir, "j"), "a sealed job");
+    expect(await type(world, "job", "import", "j")).toBe(0);
+    expect(cluster.calls).toEqual(["import: a sealed job", "close"]);
+    expect(world.stdout.text()).toBe(`${fakeJobId}\n`);
+    expect(world.stderr.text()).toBe("");
+    const again = fakeWorld({ cluster, stdin: "a sealed job" });
+    expect(await type(again, "job", "import", "-")).toBe(0);
+    expect(again.stdout.text()).toBe(`${fakeJobId}\n`);
+    expect(again.stderr.text()).toBe("scoot-actors: it was here already\n");
+    const program = fakeWorld({ cluster, stdin: "a sealed job" });
+    expect(await type(program, "job", "import", "-", "--json")).toBe(0);
+    expect(JSON.parse(program.stdout.text())).toEqual({ jobId: fakeJobId, existing: true });
+  });
+
+  test("says what is wrong with a file, and with one that is not there", async () => {
+    const cluster = fakeCluster();
+    cluster.refuse("REQUEST_INVALID", "Cannot read what is sealed as it must go on: it is cut off here");
+    const world = fakeWorld({ cluster, stdin: "half" });
+    expect(await type(world, "job", "import", "-")).toBe(1);
+    expect(world.stderr.text()).toBe(
+      "scoot-actors: Cannot read what is sealed as it must go on: it is cut off here\n",
+    );
+    const other = fakeWorld({ cluster });
+    expect(await type(other, "job", "import", "nothing")).toBe(1);
+    expect(other.stderr.text()).toMatch(/^scoot-actors: Cannot read .*nothing.*: ENOENT[^\n]*\n$/);
+  });
 });
 
 describe("workers", () => {
