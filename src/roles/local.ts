@@ -15,6 +15,7 @@ import { onLauncherLost } from "./launcher.ts";
 import { readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
+import { ownCommand } from "./own_command.ts";
 import { publishReady, type Ready, type ReadyPlaces, runtimeFolder, withdrawReady } from "./ready_file.ts";
 
 /** For running tasks to end, when the cluster is asked to stop. */
@@ -207,7 +208,7 @@ function announce(config: ClusterConfig, ready: Ready, isolation: string, tookMs
   process.stdout.write(
     `Ready in ${(tookMs / 1_000).toFixed(2)} s, ${where}, ${workers}; isolation ${isolation}\n` +
       `At ${ready.http} (HTTP, WebSocket)\n` +
-      `Try: scoot-actors run -- sh -c 'echo hello from $PWD'\n`,
+      `Try: ${ownCommand()} run -- sh -c 'echo hello from $PWD'\n`,
   );
 }
 
