@@ -81,10 +81,12 @@ export interface Scheduler {
 
 /** Messages waiting to be handled at which connections are no longer read. */
 const backlogMax = 5_000;
-/** Assignments, and forgotten jobs, of one turn. */
+/** Assignments, and forgotten jobs and tasks, of one turn. */
 const placedPerTurn = 500;
-const forgottenPerTurn = 20;
+const forgottenPerTurn = 250;
 const retentionMs = 1_000;
+/** A worker that was given up is listed for so long. */
+const keepLostWorkersMs = 3_600_000;
 /** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
 const tasksPerPage = 500;
 /** Past changes are read no further while so much waits for a gateway. */
@@ -137,7 +139,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const links = new Map<WorkerId, WorkerLink>();
   const gateways = new Map<string, Connection>();
   const watches = new Map<JobId, Set<Watch>>();
-  const numbers = new Map<WorkerId, number>();
+  /** Of what workers are told: one counter for all of them, so that none is kept for those that are gone. */
+  let lastNumber = 0;
   const deltas = new Map<WorkerId, Deltas>();
   const wantFull = new Set<WorkerId>();
   let gatewayCount = 0;
@@ -172,7 +175,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
     if (from?.at === "worker" && to?.at !== "worker") {
       view.vacate(from.workerId, task.requestor);
-      onWorker.get(from.workerId)?.delete(taskId);
+      const tasks = onWorker.get(from.workerId);
+      tasks?.delete(taskId);
+      if (tasks?.size === 0) onWorker.delete(from.workerId);
     }
     if (to?.at === "queued" && from?.at !== "queued") {
       view.enqueue({
@@ -191,8 +196,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       tasks.add(taskId);
     }
   };
-  const observeWorker = (after: State | undefined): void => {
-    if (after === undefined) return;
+  const observeWorker = (gone: WorkerId, after: State | undefined): void => {
+    if (after === undefined) {
+      workers.delete(gone);
+      givenUp.delete(gone);
+      return view.removeWorker(gone);
+    }
     const { workerId, slots, platform } = after.context as WorkerContext;
     workers.add(workerId);
     const name = pathOf(after.value);
@@ -218,7 +227,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "task":
         return observeTask(nameOf(address) as TaskId, before, after);
       case "worker":
-        return observeWorker(after);
+        return observeWorker(nameOf(address) as WorkerId, after);
       case "job":
         if (
           after !== undefined &&
@@ -259,11 +268,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     return found;
   };
   const sendShould = (workerId: WorkerId, full: boolean, what: Deltas): void => {
-    const number = (numbers.get(workerId) ?? 0) + 1;
-    numbers.set(workerId, number);
-    links.get(workerId)?.connection.send(
-      { type: "worker.should", epoch: host.epoch, number, full, ...what } satisfies ToWorker,
-    );
+    const connection = links.get(workerId)?.connection;
+    try {
+      connection?.send(
+        { type: "worker.should", epoch: host.epoch, number: ++lastNumber, full, ...what } satisfies ToWorker,
+      );
+    } catch (thrown) {
+      log.error("Cannot send to a worker", { worker: workerId, error: asFault(thrown) });
+      connection?.close(asFault(thrown));
+    }
   };
   const sendDeltas = (): void => {
     for (const [workerId, what] of deltas) sendShould(workerId, false, what);
@@ -725,7 +738,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const retain = (): void => {
     if (stopped) return;
     const tooOld = clock.now() - options.keepJobsMs;
-    for (let slice = 0; slice < forgottenPerTurn && forgotten < ended.length; slice++) {
+    let removed = 0;
+    while (removed < forgottenPerTurn && forgotten < ended.length) {
       const job = ended[forgotten]!;
       if (job.endedAtMs >= tooOld && ended.length - forgotten <= options.keepJobsMax) break;
       forgotten++;
@@ -737,13 +751,18 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       for (let index = 0; index < job.tasks; index++) {
         host.remove(taskAddress(`${job.jobId}/${index}` as TaskId), schedulerAddress, why);
       }
+      removed += 1 + job.tasks;
+    }
+    for (const workerId of [...givenUp]) {
+      const { sinceMs } = host.state(workerAddress(workerId))!.context as WorkerContext;
+      if (onWorker.has(workerId) || links.has(workerId) || sinceMs > clock.now() - keepLostWorkersMs) continue;
+      host.remove(workerAddress(workerId), schedulerAddress, "It was given up, and has not come back since");
     }
     if (forgotten > 1_024 && forgotten * 2 > ended.length) {
       ended = ended.slice(forgotten);
       forgotten = 0;
     }
-    const more = ended.length - forgotten > options.keepJobsMax;
-    if (more) host.enqueue(retain);
+    if (removed >= forgottenPerTurn) host.enqueue(retain);
     else cancelRetention = clock.at(clock.now() + retentionMs, () => host.enqueue(retain));
   };
 
@@ -819,7 +838,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     attachWorker(connection) {
       const workerId = connection.peer.memberId as WorkerId;
       const link: WorkerLink = { connection, lastNumber: 0 };
-      links.get(workerId)?.connection.close();
+      const other = links.get(workerId)?.connection;
+      if (other !== undefined && other.peer.incarnation !== connection.peer.incarnation) {
+        return connection.close(
+          new Fault(
+            "WORKER_ID_TAKEN",
+            `Cannot serve worker ${workerId} as its id must be its own: another process, at ${other.remote}, is here by it`,
+          ),
+        );
+      }
+      other?.close();
       links.set(workerId, link);
       connection.onMessage((input) => {
         const message = parseFromWorker(input);

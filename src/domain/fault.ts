@@ -53,6 +53,7 @@ export const faults = {
   PORT_BUSY: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
   PEER_UNREACHABLE: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
   PEER_SILENT: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
+  WORKER_ID_TAKEN: { retry: "later", grpc: "ALREADY_EXISTS", http: 409 },
   DRAINING: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
   CANCELLED: { retry: "never", grpc: "CANCELLED", http: 499 },
   // We, or the machine that we chose, failed at our part of a task.
@@ -98,7 +99,10 @@ export function asFault(thrown: unknown, doing?: string): Fault {
   return new Fault(code, message, { cause: thrown });
 }
 
-export const faultData = (fault: Fault): FaultData => ({ code: fault.code, message: fault.message });
+/** Of a message that is saved and sent: some hold what a stranger or a system call said. */
+const messageMax = 4_000;
+
+export const faultData = ({ code, message }: Fault): FaultData => ({ code, message: message.slice(0, messageMax) });
 
 export const isFault = (thrown: unknown, code: FaultCode): thrown is Fault =>
   thrown instanceof Fault && thrown.code === code;

@@ -157,10 +157,11 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     /** As a worker that does not look at epochs would hear it: all that comes is new. */
     const asIfNew = (message: unknown): unknown =>
       planted === "ignoreEpoch" ? { ...(message as object), epoch: 1, number: ++number } : message;
+    const ownHello = hello("worker", name, chance);
     void worker.start().then(() => {
       if (!life.isAlive) return;
       void keepDialing({
-        dial: (signal) => network.transport.dial("memory:scheduler", { hello: hello("worker", name, chance), signal }),
+        dial: (signal) => network.transport.dial("memory:scheduler", { hello: ownHello, signal }),
         onConnection: (connection) => worker.attachScheduler(network.end(connection, life, asIfNew)),
         clock: life,
         random: chance,

@@ -2,7 +2,15 @@ import { describe, expect, test } from "vitest";
 import { createScheduler, type Scheduler, type SchedulerOptions } from "../../src/actors/scheduler_actor.ts";
 import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
 import type { Fault } from "../../src/domain/fault.ts";
-import { type JobId, taskAddress, type TaskId, taskId, type WorkerId, workerId } from "../../src/domain/ids.ts";
+import {
+  type JobId,
+  taskAddress,
+  type TaskId,
+  taskId,
+  workerAddress,
+  type WorkerId,
+  workerId,
+} from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { pathOf, type State } from "../../src/machines/step.ts";
 import { overtimeMs, type TaskContext } from "../../src/machines/task.ts";
@@ -283,6 +291,85 @@ describe("a worker that comes back after it was given up", () => {
       { ended: "its worker w1 restarted" },
       { attempt: 3 },
     ]);
+  });
+});
+
+describe("two processes with the id of one worker", () => {
+  test("are not served both: the second is told so, and what the first runs goes on", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const first = worker(w1, "1");
+    first.sync();
+    const task = taskId(await submit(), 0);
+    await quiet(time);
+    first.report(running(task));
+    const second = worker(w1, "2");
+    second.sync();
+    await quiet(time);
+    expect(second.closedWith?.why).toMatchObject({ code: "WORKER_ID_TAKEN" });
+    expect(second.heard).toEqual([]);
+    expect(first.closedWith).toBeUndefined();
+    expect((await taskIn(states, task)).path).toBe("active.running");
+    first.cut();
+    await quiet(time);
+    const third = worker(w1, "2");
+    third.sync();
+    await quiet(time);
+    expect(third.closedWith, "once the first has gone it is served").toBeUndefined();
+    expect(addresses(third.told.at(-1)!.hold)).toEqual([`${task}#2`]);
+  });
+
+  test("are one when it is the same process that has dialled again", async () => {
+    const time = virtualTime();
+    const { worker } = await start(time, memoryStates());
+    const first = worker();
+    first.sync();
+    const again = worker();
+    again.sync();
+    await quiet(time);
+    expect(first.closedWith).toEqual({ why: undefined });
+    expect(again.told).toHaveLength(1);
+  });
+});
+
+describe("what is forgotten", () => {
+  test("is a worker that was given up long ago, and it may come back", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, ask } = await start(time, states);
+    const listed = async (): Promise<unknown> => (await ask({ type: "worker.list" }))["workers"];
+    const first = worker();
+    first.sync();
+    await quiet(time);
+    first.cut();
+    await pass(time, 1_800_000);
+    expect(await listed()).toMatchObject([{ workerId: w1, state: "lost" }]);
+    await pass(time, 1_900_000);
+    expect(await listed()).toEqual([]);
+    expect(await states.get(workerAddress(w1))).toBeUndefined();
+    const numbers = first.told.map(({ number }) => number);
+    const back = worker();
+    back.sync();
+    await quiet(time);
+    expect(await listed()).toMatchObject([{ workerId: w1, state: "present" }]);
+    expect(back.told[0]!.number, "or it would not listen").toBeGreaterThan(Math.max(...numbers));
+  });
+
+  test("is a job, with all of its tasks, whatever their number", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { submit, ask } = await start(time, states, { keepJobsMs: 60_000 });
+    for (const key of ["a", "b", "c"]) {
+      await ask({ type: "job.kill", jobId: await submit({ ...jobOf(700), key }), reason: "x" });
+    }
+    await pass(time, 50_000);
+    expect((await ask({ type: "job.list", limit: 10 }))["jobs"]).toHaveLength(3);
+    await pass(time, 12_000);
+    expect((await ask({ type: "job.list", limit: 10 }))["jobs"]).toEqual([]);
+    const left: string[] = [];
+    for await (const { address } of states.current()) left.push(address);
+    expect(left).toEqual(["scheduler"]);
   });
 });
 
