@@ -1,4 +1,5 @@
-import { mkdirSync, rmSync, statSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -59,7 +60,7 @@ const commandBytesMax = 64 * 1024 * 1024;
 /** Checkout, run, capture: what a worker does for an attempt, on this machine. Each is done at most once at a time. */
 export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const { blobs, runner, clock, log, report } = options;
-  rmSync(options.dir, { recursive: true, force: true });
+  removeTree(options.dir, log);
   mkdirSync(options.dir, { recursive: true });
   interface Live {
     readonly abort: AbortController;
@@ -180,9 +181,22 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     },
     clean(taskId, attempt) {
       live.delete(keyOf(taskId, attempt));
-      rmSync(placesOf(options.dir, taskId, attempt).dir, { recursive: true, force: true });
+      removeTree(placesOf(options.dir, taskId, attempt).dir, log);
     },
   };
+}
+
+/**
+ * Whatever a command left there: also folders without write permission, as the caches of package managers have them, and
+ * deeper ones than a path can name. What cannot be removed stays, and is told; nobody uses its place again.
+ */
+function removeTree(dir: string, log: Log): void {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+  } catch {
+    spawnSync("/bin/sh", ["-c", 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"', "sh", dir], { stdio: "ignore" });
+    if (existsSync(dir)) log.warn("Cannot remove what a task left", { dir });
+  }
 }
 
 function endingOf(exit: Exit, timeoutMs: number): Outcome {

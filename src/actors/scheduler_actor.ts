@@ -40,7 +40,7 @@ import { ownCopy } from "../runtime/strings.ts";
 import { schedulingView } from "../scheduling/plan.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
-import { createHost, type Host } from "./host.ts";
+import { createHost, type Host, type HostOptions } from "./host.ts";
 import { jobImports } from "./job_import.ts";
 import { planJob } from "./job_plan.ts";
 
@@ -58,6 +58,8 @@ export interface SchedulerOptions {
   /** Whether there is room on the disk for new work. */
   readonly hasSpace: () => boolean;
   readonly stepsPerTurn?: number;
+  /** See {@link HostOptions.broken}. */
+  readonly broken?: HostOptions["broken"];
 }
 
 /**
@@ -783,6 +785,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     committed,
     decide,
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
+    ...(options.broken === undefined ? {} : { broken: options.broken }),
   });
 
   const imports = jobImports({

@@ -1,4 +1,4 @@
-import type { Fault } from "../domain/fault.ts";
+import { asFault, Fault } from "../domain/fault.ts";
 import { type Address, attemptAddress, type TaskId } from "../domain/ids.ts";
 import type { WorkerDescription } from "../domain/worker.ts";
 import {
@@ -17,7 +17,7 @@ import { type FromWorker, type HeldAttempt, parseToWorker, type ToWorker } from 
 import type { Clock } from "../runtime/clock.ts";
 import type { States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
-import { createHost, type Host } from "./host.ts";
+import { createHost, type Host, type HostOptions } from "./host.ts";
 
 /** The deeds of an attempt, keyed by task and attempt; each reports by `report`. */
 export interface Effects {
@@ -40,6 +40,8 @@ export interface WorkerOptions {
   readonly log: Log;
   readonly defer: (work: () => void) => void;
   readonly effects: (report: ReportEffect) => Effects;
+  /** See {@link HostOptions.broken}. */
+  readonly broken?: HostOptions["broken"];
   /** All that is held is said again after so long; 5,000 ms by default. */
   readonly syncEveryMs?: number;
 }
@@ -88,6 +90,7 @@ export function createWorker(options: WorkerOptions): Worker {
     defer: options.defer,
     // A run that nothing on disk knows of is killed with this process: only results must be durable before they are told.
     isWithin: (to) => to === effectsAddress,
+    ...(options.broken === undefined ? {} : { broken: options.broken }),
     saveQuietAfterMs,
     deliver: (to, said) => {
       const body = said as AttemptMessage;
@@ -150,7 +153,13 @@ export function createWorker(options: WorkerOptions): Worker {
     }
     return all;
   };
-  const send = (message: FromWorker): void => connection?.send(message);
+  const send = (message: FromWorker): void => {
+    try {
+      connection?.send(message);
+    } catch (thrown) {
+      log.error("Cannot send to the scheduler", { type: message.type, error: asFault(thrown) });
+    }
+  };
   const sendReport = (): void => {
     const attempts = describeAll([...changed].map((address) => durable.get(address)));
     changed.clear();
@@ -167,7 +176,16 @@ export function createWorker(options: WorkerOptions): Worker {
     const stage = pathOf(state.value);
     return stage !== "ended" && stage !== "over";
   };
-  const should = (message: ToWorker): void => {
+  const should = (message: ToWorker, by: Connection): void => {
+    if (message.epoch < epochSeen && by === connection) {
+      return by.close(
+        new Fault(
+          "REQUEST_INVALID",
+          `Cannot serve this scheduler as its epoch must be at least ${epochSeen}: current value is ${message.epoch}. ` +
+            "If it began with other data, start this worker anew",
+        ),
+      );
+    }
     if (message.epoch < epochSeen || (message.epoch === epochSeen && message.number <= numberSeen)) return; // from the past
     epochSeen = message.epoch;
     numberSeen = message.number;
@@ -229,7 +247,7 @@ export function createWorker(options: WorkerOptions): Worker {
       number = 0;
       next.onMessage((input) => {
         const message = parseToWorker(input);
-        host.enqueue(() => should(message));
+        host.enqueue(() => should(message, next));
       });
       void next.closed.then((why: Fault | undefined) => {
         if (connection !== next) return;

@@ -20,6 +20,8 @@ import { sniffSocket } from "./sniff.ts";
 import { startWorker } from "./worker.ts";
 
 const drainMs = 10_000;
+/** All of it is in memory. */
+const historyBytesMax = 64 * 1024 * 1024;
 
 /** The parts of a cluster in this one process, over the in-memory transport and stores; only the port is real. */
 export async function startMemoryCluster(config: ClusterConfig, token: string): Promise<RunningCluster> {
@@ -28,7 +30,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
   const tcp = tcpTransport({ clock: realClock });
   const blobs = memoryBlobs();
   const states = memoryStates();
-  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states });
+  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states, historyBytesMax });
   await memory.listen({ name: "scheduler", ...scheduler.accepting });
   const gateway = startGateway({
     dataDir,

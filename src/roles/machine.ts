@@ -5,6 +5,7 @@ import { lineLog, type Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
 import { protocolVersion } from "../protocol/version.ts";
+import type { States } from "../snapshots/states/states.ts";
 import type { Hello } from "../transport/transport.ts";
 
 /** What every role takes from the machine that it runs on. */
@@ -12,6 +13,7 @@ import type { Hello } from "../transport/transport.ts";
 /** Below this share of free disk new work is refused, before it breaks old work. */
 const freeShareMin = 0.05;
 const freeCheckedMs = 1_000;
+const pruneEveryMs = 10_000;
 
 /** Whether there is room for new work where `dir` lies; asked of the system at most once a second. */
 export function diskSpace(dir: string): () => boolean {
@@ -60,6 +62,35 @@ export const helloOf = (role: Hello["role"], memberId: string, token?: string): 
  * of 0.35. In MiB; it costs some per cent of the time.
  */
 export const keepHeapSmall = (): void => v8.setFlagsFromString("--max-semi-space-size=4");
+
+/**
+ * For a process whose states can be saved no more. The host has said why; whoever keeps this process starts a new one,
+ * which goes on from what is saved.
+ */
+export const endBroken = (): never => process.exit(1);
+
+/** Keeps the history of states within its bounds. @returns what ends it. */
+export function keepPruned(
+  states: States,
+  limits: { readonly historyMs: number; readonly historyBytesMax: number },
+  log: Log,
+): () => void {
+  let isEnded = false;
+  let cancel = (): void => {};
+  const prune = async (): Promise<void> => {
+    try {
+      await states.prune({ beforeMs: realClock.now() - limits.historyMs, bytesMax: limits.historyBytesMax });
+    } catch (thrown) {
+      if (!isEnded) log.error("Cannot prune the history; trying again", { error: thrown });
+    }
+    if (!isEnded) cancel = realClock.at(realClock.now() + pruneEveryMs, () => void prune());
+  };
+  void prune();
+  return () => {
+    isEnded = true;
+    cancel();
+  };
+}
 
 /** Lines on stderr. */
 export const stderrLog = (who: string): Log =>

@@ -5,7 +5,7 @@ import { realClock, sleep } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
 import type { States } from "../snapshots/states/states.ts";
 import type { AcceptOptions, Connection } from "../transport/transport.ts";
-import { defer, diskSpace, helloOf } from "./machine.ts";
+import { defer, diskSpace, endBroken, helloOf, keepPruned } from "./machine.ts";
 
 /** How long a worker may be away before its tasks are run elsewhere. */
 const lostAfterMs = 10_000;
@@ -15,7 +15,6 @@ const keepJobsMax = 10_000;
 /** History is kept so long, and so much of it. */
 const historyMs = 7 * 24 * 3_600_000;
 const historyBytesMax = 2 * 1024 ** 3;
-const pruneEveryMs = 10_000;
 
 export interface SchedulerRole {
   readonly scheduler: Scheduler;
@@ -32,7 +31,14 @@ export interface SchedulerRole {
  * @param options.states belong to the role from now on: its stop closes them.
  */
 export async function startScheduler(
-  options: { readonly dataDir: string; readonly token: string; readonly log: Log; readonly states: States },
+  options: {
+    readonly dataDir: string;
+    readonly token: string;
+    readonly log: Log;
+    readonly states: States;
+    /** 2 GiB by default. */
+    readonly historyBytesMax?: number;
+  },
 ): Promise<SchedulerRole> {
   const { dataDir, token, log, states } = options;
   const scheduler = createScheduler({
@@ -45,19 +51,14 @@ export async function startScheduler(
     keepJobsMs,
     keepJobsMax,
     hasSpace: diskSpace(dataDir),
+    broken: endBroken,
   });
   await scheduler.start();
-  let isStopped = false;
-  let cancelPrune = (): void => {};
-  const prune = async (): Promise<void> => {
-    try {
-      await states.prune({ beforeMs: realClock.now() - historyMs, bytesMax: historyBytesMax });
-    } catch (thrown) {
-      if (!isStopped) log.error("Cannot prune the history; trying again", { error: thrown });
-    }
-    if (!isStopped) cancelPrune = realClock.at(realClock.now() + pruneEveryMs, () => void prune());
-  };
-  void prune();
+  const endPruning = keepPruned(
+    states,
+    { historyMs, historyBytesMax: options.historyBytesMax ?? historyBytesMax },
+    log,
+  );
 
   return {
     scheduler,
@@ -77,8 +78,7 @@ export async function startScheduler(
       }
     },
     async stop() {
-      isStopped = true;
-      cancelPrune();
+      endPruning();
       await scheduler.stop();
       await states.close();
     },

@@ -15,10 +15,13 @@ import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
-import { defer, helloOf } from "./machine.ts";
+import { defer, endBroken, helloOf, keepPruned } from "./machine.ts";
 
 /** Kept of each stream of a task. */
 const outputBytesMax = 100 * 1024 * 1024;
+/** Of its own attempts: nobody looks far back, and what is not acknowledged stays whatever its age. */
+const historyMs = 24 * 3_600_000;
+const historyBytesMax = 64 * 1024 * 1024;
 /** Between SIGTERM and SIGKILL. */
 const graceMs = 5_000;
 
@@ -62,6 +65,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     clock: realClock,
     log,
     defer,
+    broken: endBroken,
     effects: (report) =>
       attemptEffects({
         dir: attemptsDir,
@@ -77,6 +81,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
       }),
   });
   await worker.start();
+  const endPruning = keepPruned(states, { historyMs, historyBytesMax }, log);
   const stopping = new AbortController();
   const hello = helloOf("worker", workerId, token);
   const dial = (
@@ -114,6 +119,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     async leave(why) {
       await worker.leave(why);
       stopping.abort();
+      endPruning();
       await worker.stop();
       await runner.close();
       await states.close();
