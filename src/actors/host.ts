@@ -409,22 +409,22 @@ export function createHost(options: HostOptions): Host {
       seq = tail.lastSeq;
       lastEpoch = tail.lastEpoch;
       epoch = lastEpoch;
-      for await (const entry of states.current()) {
-        const kindName = kindOf(entry.address);
+      for await (const { address, version, causeId, state: saved } of states.standing()) {
+        const kindName = kindOf(address);
         const kind = kinds[kindName];
         if (kind === undefined) continue;
-        if (entry.version !== kind.version) {
+        if (version !== kind.version) {
           throw asFault(
-            new Error(`its state has version ${entry.version}, this program knows ${kind.version}`),
-            `Cannot wake ${entry.address}`,
+            new Error(`its state has version ${version}, this program knows ${kind.version}`),
+            `Cannot wake ${address}`,
           );
         }
-        const state = entry.state as State;
-        if (options.keep?.(entry.address, state, adoptedAtMs(entry.cause.id)) === false) continue;
-        rows.set(entry.address, { kind, kindName, live: undefined, rest: resting.write(state) });
+        const state = saved as State;
+        if (options.keep?.(address, state, adoptedAtMs(causeId)) === false) continue;
+        rows.set(address, { kind, kindName, live: undefined, rest: resting.write(state) });
         const { wakeAtMs } = state.context as { readonly wakeAtMs?: number };
-        if (wakeAtMs !== undefined) wakeAt.push([entry.address, wakeAtMs]);
-        options.observe?.(entry.address, undefined, state);
+        if (wakeAtMs !== undefined) wakeAt.push([address, wakeAtMs]);
+        options.observe?.(address, undefined, state);
       }
       for (const [address, atMs] of wakeAt) wakeups.set(address, atMs);
       for (const { id, from, to, body } of tail.unsent) inner.push({ id, from, to, event: body as HostEvent });

@@ -1,34 +1,58 @@
 import { Fault } from "../../domain/fault.ts";
 import type { Address } from "../../domain/ids.ts";
 import { invariant } from "../../domain/invariant.ts";
-import { decodePlain, encodePlain } from "./plain_cbor.ts";
-import type { Entry } from "./states.ts";
+import { decodeFirst, decodePlain, encodePlain } from "./plain_cbor.ts";
+import type { Entry, Said, Standing } from "./states.ts";
 
 /** Longest address that a store takes, in bytes; addresses are printable ASCII. */
 export const addressBytesMax = 255;
 
 const addressPattern = /^[\x20-\x7e]{1,255}$/;
 
-/** All fields of an entry but its address, in one order: the same entry is the same bytes. */
-function fieldsOf({ seq, atMs, epoch, machine, version, state, cause, said, reason }: Entry): Record<string, unknown> {
-  return reason === undefined
-    ? { seq, atMs, epoch, machine, version, state, cause, said }
-    : { seq, atMs, epoch, machine, version, state, cause, said, reason };
+/** One entry as a plain map in one order, for CBOR that stands alone: the same entry is the same bytes. */
+export function entryMap(entry: Entry): Record<string, unknown> {
+  const { address, seq, atMs, epoch, machine, version, state, cause, said, reason } = entry;
+  const fields = { address, seq, atMs, epoch, machine, version, state, cause, said };
+  return reason === undefined ? fields : { ...fields, reason };
 }
 
-/** One entry as a plain map, for CBOR that stands alone. */
-export const entryMap = (entry: Entry): Record<string, unknown> => ({ address: entry.address, ...fieldsOf(entry) });
+/** An entry in a store, as a CBOR array. What a restart needs comes first, so that the rest need not be decoded. */
+type EntryRow = [
+  seq: number,
+  atMs: number,
+  epoch: number,
+  machine: string,
+  version: number,
+  causeId: string,
+  state: unknown,
+  causeFrom: Address,
+  causeEvent: unknown,
+  said: readonly Said[],
+  reason?: string,
+];
+const standingFields = 7;
 
 /**
  * One entry as CBOR, without its address: every place that keeps entries keeps the address beside them, where it can
  * be read without decoding. The bytes are the caller's until it lets go of them.
  */
-export const encodeEntry = (entry: Entry): Uint8Array => encodePlain(fieldsOf(entry));
+export function encodeEntry({ seq, atMs, epoch, machine, version, state, cause, said, reason }: Entry): Uint8Array {
+  const row: EntryRow = [seq, atMs, epoch, machine, version, cause.id, state, cause.from, cause.event, said];
+  if (reason !== undefined) row.push(reason);
+  return encodePlain(row);
+}
 
-export const decodeEntry = (address: string, bytes: Uint8Array): Entry => ({
-  ...(decodePlain(bytes) as Omit<Entry, "address">),
-  address: address as Address,
-});
+export function decodeEntry(address: string, bytes: Uint8Array): Entry {
+  const [seq, atMs, epoch, machine, version, id, state, from, event, said, reason] = decodePlain(bytes) as EntryRow;
+  const cause = { id, from, event };
+  const entry = { seq, atMs, epoch, address: address as Address, machine, version, state, cause, said };
+  return reason === undefined ? entry : { ...entry, reason };
+}
+
+export function decodeStanding(address: string, bytes: Uint8Array): Standing {
+  const [seq, atMs, epoch, machine, version, causeId, state] = decodeFirst(bytes, standingFields) as EntryRow;
+  return { seq, atMs, epoch, address: address as Address, machine, version, causeId, state };
+}
 
 /**
  * The entries of one commit must continue the store without a gap.

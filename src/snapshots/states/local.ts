@@ -6,17 +6,18 @@
  * lock.<n>              the process that writes: id, boot, start time; empty when there is none
  * log/0000000001.seg    the truth: checksummed batches of entries, appended (the format is in segment.ts)
  * base/                 LMDB; what dropped segments leave behind: firstSeq, and the entry at which each actor stood there
- * index/                LMDB; the newest entry of each actor, and where each actor's entries lie in the log
+ * index/                LMDB; where the newest entry of each actor lies in the log, and where all of them do
  * ```
  *
  * - A commit is one batch in the log. Commits that overlap share one write and one fdatasync; nothing else is on their
  *   way. The index follows in bulk, within a second, and may be deleted while no process has the store open: it is
- *   made again from the log and the base.
+ *   made again from the log.
  * - A log that ends in a torn batch is cut there when it is opened. Damage to what is known to have been durable is
  *   `STORE_CORRUPT`, with segment and offset, when the log is opened or when it is read.
- * - Reading processes see what is indexed. An LMDB value is an entry as in the log, a CBOR map without its address;
- *   the keys are the address, and in the history the address and the first seq of a row of 20-byte places
- *   (f64 seq, f64 segment·2^32 + offset, u32 payload bytes with the top bit set for an actor that is gone).
+ * - Reading processes see what is indexed. A value of the base is an entry as in the log, a CBOR array without its
+ *   address; one of the index is 20-byte places (f64 seq, f64 segment·2^32 + offset, u32 payload bytes with the top bit
+ *   set for an actor that is gone). The keys are the address, and in the history the address and the first seq of a row
+ *   of places. Who has an entry in the base and no current place is where the base says, unless the history knows better.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -25,15 +26,17 @@ import { asFault, Fault } from "../../domain/fault.ts";
 import type { Address } from "../../domain/ids.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { claimFormat } from "../store_format.ts";
-import { checkCut, decodeEntry, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
+import { checkCut, decodeEntry, decodeStanding, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
 import { lockStore, type StoreLock } from "./lock.ts";
 import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
-import { type Batch, entryBytesAt, isGoneAt, logFormat } from "./segment.ts";
+import { type Batch, logFormat } from "./segment.ts";
 import {
+  addSteps,
   type Chunk,
   type HistoryRow,
   type IndexMeta,
   lastLocation,
+  lastStep,
   type Location,
   locationsOf,
   openBase,
@@ -41,6 +44,7 @@ import {
   positionOf,
   type StateBase,
   type StateIndex,
+  type Steps,
 } from "./state_index.ts";
 import type { Entry, States, Tail } from "./states.ts";
 
@@ -56,11 +60,16 @@ export interface LocalStatesOptions {
 }
 
 const indexDelayMs = 500;
-/** About so many entries go into the index at once: of an actor that did much there is one row. */
+/** So many entries that wait go into the index at once: of an actor that did much there is one row. */
 const windowEntries = 20_000;
-/** Commits wait for the index when so many bytes of entries wait for it. */
-const pendingBytesMax = 256 * 1024 * 1024;
+/** Commits wait for the index when so many entries wait for it, some 150 bytes of memory each. */
+const pendingEntriesMax = 100_000;
 const pageEntries = 256;
+/** Actors are read from the log so many at a time, and so many bytes. */
+const pageActors = 1024;
+const pageBytesMax = 4 * 1024 * 1024;
+/** Decoded between two looks at the event loop: some ms. */
+const yieldActors = 256;
 /** Above so many places, the history of a prefix is read from the log instead. */
 const placesMax = 100_000;
 /** A history that begins so close to the end is read from the log. */
@@ -88,7 +97,14 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
       new Fault("REQUEST_INVALID", `Cannot write to ${dir} as it must be open for writing: it is open for reading`),
     );
   return {
-    ...reading({ index, base, log, ready: () => Promise.resolve(), lastSeq: () => index.meta()?.indexedSeq ?? 0 }),
+    ...reading({
+      index,
+      base,
+      log,
+      ready: () => Promise.resolve(),
+      waiting: () => undefined,
+      lastSeq: () => index.meta()?.indexedSeq ?? 0,
+    }),
     commit: refuse,
     prune: refuse,
     async close() {
@@ -137,8 +153,7 @@ async function recover(
     );
   }
   let meta = index.meta();
-  if (meta === undefined) await seedIndex(index, base);
-  else if (meta.indexedSeq < oldest - 1) {
+  if (meta !== undefined && meta.indexedSeq < oldest - 1) {
     throw new Fault(
       "STORE_CORRUPT",
       `Cannot open ${dir} as its index must reach entry ${oldest - 1}, where the log begins: it ends at ` +
@@ -180,9 +195,7 @@ async function recover(
     written(written) {
       for (const entry of written.entries) unsent.follow(entry);
       follower.lastEpoch = written.entries.at(-1)!.epoch;
-      // Its entries are not kept: they would be in memory until they are indexed.
-      const { ordinal, offset, bytes, firstSeq, addresses, starts, lastAtMs } = written;
-      follower.take({ ordinal, offset, bytes, firstSeq, addresses, starts, lastAtMs });
+      follower.take(written);
     },
   });
   try {
@@ -195,25 +208,16 @@ async function recover(
   return writing({ dir, log, index, base, lock, unsent, follower });
 }
 
-async function seedIndex(index: StateIndex, base: StateBase): Promise<void> {
-  let after: string | undefined;
-  for (;;) {
-    const page = base.page("", after, pageEntries);
-    if (page.length === 0) return;
-    await index.seed(page);
-    after = page.at(-1)!.address;
-  }
+function chunkOf(ordinal: number, { offset, bytes, records }: Batch, lastAtMs: number): Chunk {
+  const start = positionOf(ordinal, 0);
+  return {
+    records: records.map(({ address, seq, offset, payloadBytes, gone }) => {
+      return { address, seq, position: start + offset, payloadBytes, gone };
+    }),
+    end: start + offset + bytes.length,
+    lastAtMs,
+  };
 }
-
-const chunkOf = (ordinal: number, { offset, bytes, records }: Batch, lastAtMs: number): Chunk => ({
-  ordinal,
-  offset,
-  bytes,
-  firstSeq: records[0]!.seq,
-  addresses: records.map(({ address }) => address),
-  starts: records.map((record) => record.offset - offset),
-  lastAtMs,
-});
 
 /** Keeps the index at most a second behind the log, in steps that leave the event loop to others. */
 interface IndexFollower {
@@ -222,8 +226,8 @@ interface IndexFollower {
   catchUp(): Promise<void>;
   /** Resolves soon, or with the index when too much waits for it. */
   room(): Promise<void>;
-  /** The newest entry of that actor that waits to be indexed, without its address; null when the actor is gone by it. */
-  newest(address: string): Uint8Array | null | undefined;
+  /** Where the newest entry of that actor lies, of those that wait to be indexed. */
+  newest(address: string): Location | undefined;
   /** Entries that wait. */
   readonly pending: number;
   lastEpoch: number;
@@ -238,47 +242,48 @@ function indexFollower(
     readonly meta: IndexMeta;
   },
 ): IndexFollower {
-  let chunks: Chunk[] = [];
+  /** What waits, and how far the index has come with it. */
+  interface Window {
+    readonly steps: Steps;
+    readonly entries: number;
+    readonly meta: IndexMeta;
+  }
+  let steps: Steps = new Map();
+  let last: Chunk | undefined;
+  /** On its way into the index, until it is there. */
+  let window: Window | undefined;
   let takenEntries = 0;
   let indexedEntries = 0;
-  let pendingBytes = 0;
   let running: Promise<void> | undefined;
   let cancel: (() => void) | undefined;
   let stopped = false;
 
-  /** The next chunks of one segment, up to a window's worth of entries. */
-  const nextWindow = (): Chunk[] => {
-    let count = 0;
-    let entries = 0;
-    for (const { ordinal, addresses } of chunks) {
-      if (ordinal !== chunks[0]!.ordinal || entries >= windowEntries) break;
-      count++;
-      entries += addresses.length;
-    }
-    return chunks.slice(0, count);
+  const closeWindow = (): Window => {
+    const closed: Window = {
+      steps,
+      entries: takenEntries - indexedEntries,
+      meta: {
+        format: meta.format,
+        indexedSeq: last!.records.at(-1)!.seq,
+        indexedAtMs: last!.lastAtMs,
+        position: last!.end,
+        lastEpoch: follower.lastEpoch,
+        mark: unsent.mark,
+        openFrom: unsent.openFrom,
+      },
+    };
+    steps = new Map();
+    return closed;
   };
 
   const run = async (): Promise<void> => {
     // What is taken meanwhile waits for the next time: the more an actor does between two, the less there is to write.
     const target = takenEntries;
     while (indexedEntries < target) {
-      const window = nextWindow();
-      const last = window.at(-1)!;
-      const indexedSeq = last.firstSeq + last.addresses.length - 1;
-      await index.add(window, {
-        format: meta.format,
-        indexedSeq,
-        indexedAtMs: last.lastAtMs,
-        position: positionOf(last.ordinal, last.offset + last.bytes.length),
-        lastEpoch: follower.lastEpoch,
-        mark: unsent.mark,
-        openFrom: unsent.openFrom,
-      });
-      chunks = chunks.slice(window.length);
-      for (const { addresses, bytes } of window) {
-        indexedEntries += addresses.length;
-        pendingBytes -= bytes.length;
-      }
+      window ??= closeWindow();
+      await index.add(window.steps, window.meta);
+      indexedEntries += window.entries;
+      window = undefined;
     }
   };
   const start = (): Promise<void> => {
@@ -299,10 +304,12 @@ function indexFollower(
 
   const follower: IndexFollower = {
     take(chunk) {
-      chunks.push(chunk);
-      takenEntries += chunk.addresses.length;
-      pendingBytes += chunk.bytes.length;
-      if (running === undefined) startLater();
+      addSteps(steps, chunk);
+      last = chunk;
+      takenEntries += chunk.records.length;
+      if (running !== undefined) return;
+      if (follower.pending >= windowEntries) void start().catch(() => undefined);
+      else startLater();
     },
     async catchUp() {
       const target = takenEntries;
@@ -310,16 +317,10 @@ function indexFollower(
     },
     async room() {
       // Whether or not that succeeds, what was committed is durable.
-      if (pendingBytes > pendingBytesMax) await start().catch(() => undefined);
+      if (follower.pending > pendingEntriesMax) await start().catch(() => undefined);
     },
-    newest(address) {
-      for (let at = chunks.length - 1; at >= 0; at--) {
-        const { bytes, addresses, starts } = chunks[at]!;
-        const found = addresses.lastIndexOf(address);
-        if (found >= 0) return isGoneAt(bytes, starts[found]!) ? null : entryBytesAt(bytes, starts[found]!);
-      }
-      return undefined;
-    },
+    newest: (address) =>
+      lastStep(steps, address) ?? (window === undefined ? undefined : lastStep(window.steps, address)),
     get pending() {
       return takenEntries - indexedEntries;
     },
@@ -340,10 +341,12 @@ interface Sources {
   readonly log: StateLog;
   /** Brings the index up to what is durable. */
   ready(): Promise<void>;
+  /** Where the newest entry of that actor lies, of those that are not in the index yet. */
+  waiting(address: string): Location | undefined;
   lastSeq(): number;
 }
 
-function reading({ index, base, log, ready, lastSeq }: Sources): Omit<States, "commit" | "prune" | "close"> {
+function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<States, "commit" | "prune" | "close"> {
   const firstSeq = (): number => base.firstSeq();
 
   async function bounds(): Promise<{ firstSeq: number; lastSeq: number; bytes: number }> {
@@ -404,8 +407,41 @@ function reading({ index, base, log, ready, lastSeq }: Sources): Omit<States, "c
     }
   }
 
-  /** The next actors of a cut after `after`, as places in the log or as entries of the base. */
-  function cutPage(seq: number, prefix: string, after: string | undefined) {
+  /** Who comes next, with the place in the log or the entry of the base; `end`: more may come after that address. */
+  interface Page {
+    readonly actors: { readonly address: string; readonly place?: Location; readonly bytes?: Uint8Array }[];
+    readonly end: string | undefined;
+  }
+  const inOrder = (actors: Page["actors"]): Page["actors"] => actors.sort((a, b) => (a.address < b.address ? -1 : 1));
+
+  /** Where that actor stands that has no current place; a place that is gone, or undefined, when it is not there. */
+  function standsInBase(address: string): Location | Uint8Array | undefined {
+    const bytes = base.get(address);
+    const row = bytes === undefined ? undefined : index.lastRow(address, Number.MAX_VALUE);
+    return row === undefined ? bytes : lastLocation(row, Number.MAX_VALUE);
+  }
+
+  /** The next actors that are not gone after `after`. */
+  function currentPage(prefix: string, after: string | undefined): Page {
+    const placed = index.current(prefix, after, pageActors);
+    const kept = base.addresses(prefix, after, pageActors);
+    const ends = [placed.at(-1)?.address, kept.at(-1)].filter((_, which) =>
+      [placed, kept][which]!.length === pageActors
+    ) as string[];
+    const end = ends.sort()[0];
+    const known = new Set(placed.map(({ address }) => address));
+    const actors: Page["actors"] = placed;
+    for (const address of kept) {
+      if (known.has(address)) continue;
+      const found = standsInBase(address);
+      if (found instanceof Uint8Array) actors.push({ address, bytes: found });
+      else if (found !== undefined && !found.gone) actors.push({ address, place: found });
+    }
+    return { actors: inOrder(end === undefined ? actors : actors.filter(({ address }) => address <= end)), end };
+  }
+
+  /** The next actors of a cut after `after`. */
+  function cutPage(seq: number, prefix: string, after: string | undefined): Page {
     const found = new Map<string, Location | undefined>();
     const rows = index.rows(prefix, after === undefined ? undefined : [after, Number.MAX_VALUE], pageEntries);
     for (const row of rows) {
@@ -421,15 +457,48 @@ function reading({ index, base, log, ready, lastSeq }: Sources): Omit<States, "c
     }
     const kept = base.page(prefix, after, pageEntries);
     if (kept.length === pageEntries && (end === undefined || kept.at(-1)!.address < end)) end = kept.at(-1)!.address;
-    const page: { address: string; place?: Location; bytes?: Uint8Array }[] = [];
+    const isHere = (address: string): boolean => end === undefined || address <= end;
+    const actors: Page["actors"] = [];
     for (const [address, place] of found) {
-      if ((end === undefined || address <= end) && place !== undefined) page.push({ address, place });
+      if (isHere(address) && place !== undefined && !place.gone) actors.push({ address, place });
     }
     for (const { address, bytes } of kept) {
-      if ((end === undefined || address <= end) && found.get(address) === undefined) page.push({ address, bytes });
+      if (isHere(address) && found.get(address) === undefined) actors.push({ address, bytes });
     }
-    page.sort((a, b) => (a.address < b.address ? -1 : 1));
-    return { page, end };
+    return { actors: inOrder(actors), end };
+  }
+
+  /** The beginning of a page, so that its entries in the log are not too long to be read at once. */
+  function firstOf({ actors, end }: Page): Page {
+    let bytes = 0;
+    const over = actors.findIndex(({ place }, at) => (bytes += place?.payloadBytes ?? 0) > pageBytesMax && at > 0);
+    return over < 0 ? { actors, end } : { actors: actors.slice(0, over), end: actors[over - 1]!.address };
+  }
+
+  /** @param check is called at the beginning, and before anything of a page is given. */
+  async function* actorsOf<T>(
+    pageAfter: (after: string | undefined) => Page,
+    decode: (address: string, bytes: Uint8Array) => T,
+    check: () => void = () => {},
+  ): AsyncGenerator<T> {
+    check();
+    await ready();
+    let after: string | undefined;
+    let given = 0;
+    for (;;) {
+      const { actors, end } = firstOf(pageAfter(after));
+      const records = await log.read(actors.flatMap(({ place }) => (place === undefined ? [] : [place])));
+      check();
+      // A segment was dropped while it was read: its entries are in the base by now.
+      if (records === undefined) continue;
+      let next = 0;
+      for (const { address, bytes } of actors) {
+        yield decode(address, bytes ?? records[next++]!.bytes);
+        if (++given % yieldActors === 0) await setImmediate();
+      }
+      if (end === undefined) return;
+      after = end;
+    }
   }
 
   return {
@@ -444,21 +513,17 @@ function reading({ index, base, log, ready, lastSeq }: Sources): Omit<States, "c
       const unsent = said.filter(({ id }) => isAfter(placeOf(id) ?? meta.mark, meta.mark));
       return { lastSeq: meta.indexedSeq, lastEpoch: meta.lastEpoch, unsent };
     },
-    get(address) {
-      const bytes = index.get(address);
-      return Promise.resolve(bytes === undefined ? undefined : decodeEntry(address, bytes));
-    },
-    async *current(prefix = "") {
-      await ready();
-      let after: string | undefined;
+    async get(address) {
       for (;;) {
-        const page = index.current(prefix, after, pageEntries);
-        for (const { address, bytes } of page) yield decodeEntry(address, bytes);
-        if (page.length < pageEntries) return;
-        after = page.at(-1)!.address;
-        await setImmediate();
+        const found = waiting(address) ?? index.get(address) ?? standsInBase(address);
+        if (found instanceof Uint8Array) return decodeEntry(address, found);
+        if (found === undefined || found.gone) return undefined;
+        const record = (await log.read([found]))?.[0];
+        if (record !== undefined) return decodeEntry(address, record.bytes);
       }
     },
+    current: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeEntry),
+    standing: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeStanding),
     async *history(address, range = {}) {
       await ready();
       const afterSeq = Math.max(range.afterSeq ?? 0, firstSeq() - 1);
@@ -476,27 +541,12 @@ function reading({ index, base, log, ready, lastSeq }: Sources): Omit<States, "c
         if (--left <= 0) return;
       }
     },
-    async *cut(seq, prefix = "") {
-      checkCut(seq, firstSeq(), lastSeq());
-      await ready();
-      let after: string | undefined;
-      for (;;) {
-        const { page, end } = cutPage(seq, prefix, after);
-        const places = page.flatMap(({ place }) => (place === undefined || place.gone ? [] : [place]));
-        const records = await log.read(places);
-        checkCut(seq, firstSeq(), lastSeq());
-        // A segment was dropped while it was read: its entries are in the base by now.
-        if (records === undefined) continue;
-        let next = 0;
-        for (const { address, place, bytes } of page) {
-          if (bytes !== undefined) yield decodeEntry(address, bytes);
-          else if (!place!.gone) yield decodeEntry(address, records[next++]!.bytes);
-        }
-        if (end === undefined) return;
-        after = end;
-        await setImmediate();
-      }
-    },
+    cut: (seq, prefix = "") =>
+      actorsOf(
+        (after) => cutPage(seq, prefix, after),
+        decodeEntry,
+        () => checkCut(seq, firstSeq(), lastSeq()),
+      ),
     bounds,
   };
 }
@@ -519,7 +569,14 @@ function writing(
       throw new Fault("CANCELLED", `Cannot use the store ${dir} as it must be open: it is closed`);
     }
   };
-  const read = reading({ index, base, log, ready: () => follower.catchUp(), lastSeq: () => log.lastSeq });
+  const read = reading({
+    index,
+    base,
+    log,
+    ready: () => follower.catchUp(),
+    waiting: follower.newest,
+    lastSeq: () => log.lastSeq,
+  });
 
   /** Moves what the oldest segment alone tells to the base, then drops it. */
   const dropOldest = async (nextFirstSeq: number): Promise<void> => {
@@ -545,6 +602,7 @@ function writing(
       await index.forget(slice.map(({ address }) => address), nextFirstSeq);
       await setImmediate();
     }
+    await index.flushed(); // or, after a power cut, it would lead to what is not there
     await log.dropFirst();
   };
 
@@ -574,11 +632,6 @@ function writing(
     tail(isInternal) {
       unsent.narrow(isInternal as (to: Address) => boolean);
       return read.tail(isInternal);
-    },
-    async get(address) {
-      const newest = follower.newest(address);
-      if (newest === undefined) return await read.get(address);
-      return newest === null ? undefined : decodeEntry(address, newest);
     },
     prune(limits) {
       const result = pruning.then(() => prune(limits));

@@ -1,4 +1,4 @@
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { asFault, Fault, isFault } from "../../domain/fault.ts";
@@ -20,7 +20,14 @@ import {
   segmentName,
   wasDurable,
 } from "./segment.ts";
-import { type Chunk, type Location, offsetOfPosition, ordinalOfPosition } from "./state_index.ts";
+import {
+  type Chunk,
+  type IndexRecord,
+  type Location,
+  offsetOfPosition,
+  ordinalOfPosition,
+  positionOf,
+} from "./state_index.ts";
 import type { Entry } from "./states.ts";
 
 export interface Segment {
@@ -36,6 +43,8 @@ export interface Segment {
 export interface Written extends Chunk {
   readonly entries: readonly Entry[];
 }
+
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 /** What a scan of the log yields. */
 export interface Scanned {
@@ -341,22 +350,26 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
 interface Group {
   readonly writer: BatchWriter;
   readonly entries: Entry[];
-  readonly addresses: string[];
-  readonly starts: number[];
+  /** Their positions count from the start of the group until it is known where that lies. */
+  readonly records: Mutable<IndexRecord>[];
   readonly done: Promise<void>;
   resolve(): void;
   reject(fault: Fault): void;
 }
 
-function newGroup(bytesExpected: number): Group {
+function newGroup(buffer: Buffer): Group {
   let resolve!: () => void;
   let reject!: (fault: Fault) => void;
   const done = new Promise<void>((yes, no) => {
     resolve = yes;
     reject = no;
   });
-  return { writer: batchWriter(bytesExpected), entries: [], addresses: [], starts: [], done, resolve, reject };
+  return { writer: batchWriter(buffer), entries: [], records: [], done, resolve, reject };
 }
+
+const firstBufferBytes = 64 * 1024;
+/** A longer buffer of a group is let go of when the group is written; others are used again, two of them at most. */
+const spareBytesMax = 4 * 1024 * 1024;
 
 function writableLog(
   { dir, pathOf, segments, segmentBytes, written, ...found }: {
@@ -378,8 +391,7 @@ function writableLog(
   let nextSeq = lastSeq + 1;
   /** Takes what is committed while a write is under way. */
   let gathering: Group | undefined;
-  /** What the next group may need: a little more than the one before. */
-  let groupBytes = 16 * 1024;
+  const spares: Buffer[] = [];
   let pumping: Promise<void> | undefined;
   /** Set by a full disk until a write succeeds: what was committed behind the failed write is refused as well. */
   let full: Fault | undefined;
@@ -412,7 +424,7 @@ function writableLog(
         await file?.close();
         file = begun.file;
         segments.push({ ...begun.segment, bytes: headerBytes + bytes.length });
-        succeed(group, begun.segment.ordinal, bytes, headerBytes);
+        succeed(group, begun.segment.ordinal, bytes.length, headerBytes);
       } catch (error) {
         if (file !== begun.file) {
           await begun.file.close();
@@ -432,25 +444,17 @@ function writableLog(
       throw error;
     }
     segments[segments.length - 1] = { ...active, bytes: active.bytes + bytes.length };
-    succeed(group, active.ordinal, bytes, active.bytes);
+    succeed(group, active.ordinal, bytes.length, active.bytes);
   };
 
-  const succeed = (group: Group, ordinal: number, bytes: Buffer, offset: number): void => {
+  const succeed = (group: Group, ordinal: number, bytes: number, offset: number): void => {
     const last = group.entries.at(-1)!;
     lastSeq = last.seq;
     lastAtMs = Math.max(lastAtMs, last.atMs); // what was taken in from another store is older than what stands before it
-    groupBytes = Math.max(16 * 1024, Math.min(bytes.length * 1.25, 4 * 1024 * 1024)) | 0;
     full = undefined;
-    written({
-      entries: group.entries,
-      ordinal,
-      offset,
-      bytes,
-      firstSeq: group.entries[0]!.seq,
-      addresses: group.addresses,
-      starts: group.starts,
-      lastAtMs,
-    });
+    const start = positionOf(ordinal, offset);
+    for (const record of group.records) record.position += start;
+    written({ entries: group.entries, records: group.records, end: start + bytes, lastAtMs });
     group.resolve();
   };
 
@@ -475,6 +479,7 @@ function writableLog(
       } catch (error) {
         fail(group, error);
       }
+      if (group.writer.buffer.length <= spareBytesMax) spares.push(group.writer.buffer);
     }
     pumping = undefined;
   };
@@ -489,25 +494,27 @@ function writableLog(
       if (first === undefined) return;
       if (full !== undefined && first.seq !== nextSeq) throw full;
       checkEntries(entries, nextSeq);
-      gathering ??= newGroup(groupBytes);
+      gathering ??= newGroup(spares.pop() ?? Buffer.allocUnsafeSlow(firstBufferBytes));
       const group = gathering;
-      const startsBefore = group.starts.length;
-      group.writer.begin(first.seq);
+      const { writer, records } = group;
+      const recordsBefore = records.length;
+      writer.begin(first.seq);
       try {
         for (const entry of entries) {
-          group.starts.push(group.writer.record(entry.address, entry.state === null, encodeEntry(entry)));
+          const { seq, address } = entry;
+          const gone = entry.state === null;
+          const position = writer.bytes;
+          const payloadBytes = writer.record(address, gone, encodeEntry(entry));
+          records.push({ address, seq, position, payloadBytes, gone });
         }
       } catch (error) {
-        group.writer.abandon();
-        group.starts.length = startsBefore;
+        writer.abandon();
+        records.length = recordsBefore;
         if (group.entries.length === 0) gathering = undefined;
         throw error;
       }
-      group.writer.end();
-      for (const entry of entries) {
-        group.entries.push(entry);
-        group.addresses.push(entry.address);
-      }
+      writer.end();
+      for (const entry of entries) group.entries.push(entry);
       nextSeq += entries.length;
       pumping ??= pump();
       await group.done;

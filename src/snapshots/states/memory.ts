@@ -1,5 +1,14 @@
 import { Fault } from "../../domain/fault.ts";
-import { checkCut, checkEntries, decodeEntry, encodeEntry, isAfter, placeOf, unsentMark } from "./entry_codec.ts";
+import {
+  checkCut,
+  checkEntries,
+  decodeEntry,
+  decodeStanding,
+  encodeEntry,
+  isAfter,
+  placeOf,
+  unsentMark,
+} from "./entry_codec.ts";
 import type { Entry, States, Tail } from "./states.ts";
 
 /** An entry as bytes, so that nobody changes it afterwards and what does not survive CBOR shows at once. */
@@ -85,6 +94,12 @@ export function memoryStates(): States {
       for (const address of under(prefix)) {
         const kept = actors.get(address)?.at(-1);
         if (kept !== undefined && !kept.gone) yield entryOf(kept);
+      }
+    },
+    async *standing(prefix = "") {
+      for (const address of under(prefix)) {
+        const kept = actors.get(address)?.at(-1);
+        if (kept !== undefined && !kept.gone) yield decodeStanding(address, kept.bytes);
       }
     },
     async *history(address, { afterSeq = 0, toSeq = lastSeq, limit = Infinity } = {}) {

@@ -17,12 +17,22 @@ const cbor = new Encoder(options);
 
 export const encodePlain = (value: unknown): Uint8Array => cbor.encode(value);
 
+// A slice of a Buffer is a Buffer: what is decoded should be the same wherever the bytes come from.
+const plainBytes = (bytes: Uint8Array, from = 0): Uint8Array =>
+  from === 0 && bytes.constructor === Uint8Array
+    ? bytes
+    : new Uint8Array(bytes.buffer, bytes.byteOffset + from, bytes.byteLength - from);
+
 /** For bytes that this program wrote and that are checked by their CRC. */
-export const decodePlain = (bytes: Uint8Array): unknown =>
-  // A slice of a Buffer is a Buffer: what is decoded should be the same wherever the bytes come from.
-  cbor.decode(
-    bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-  );
+export const decodePlain = (bytes: Uint8Array): unknown => cbor.decode(plainBytes(bytes));
+
+/** The first `count` values, at least one, of such an array of at most 23; the others are not decoded. */
+export function decodeFirst(bytes: Uint8Array, count: number): unknown[] {
+  const values: unknown[] = [];
+  // The head of so short an array is one byte; behind it stands one value after the other.
+  cbor.decodeMultiple(plainBytes(bytes, 1), (value) => values.push(value) < count) as void;
+  return values;
+}
 
 const nestingMax = 64;
 /** Values, keys included: an empty map is one byte here and some 56 in memory. */

@@ -12,7 +12,8 @@ import { type FileHandle, readFully } from "./files.ts";
  * batch   28 B  u32 magic | u32 body bytes | u32 entries | u32 bytes of this segment durable before this write
  *               | f64 seq of the first entry | u32 CRC of the 24 bytes before; then the body: records
  * record   8 B  u32 payload bytes | u32 CRC of the payload; then the payload:
- *               u8 flags (1: the actor is gone) | u8 address bytes | address | CBOR map of the other fields
+ *               u8 flags (1: the actor is gone) | u8 address bytes | address | CBOR array of the other fields
+ *               (seq, atMs, epoch, machine, version, cause.id, state, cause.from, cause.event, said, and reason if any)
  * ```
  *
  * A batch is what one `commit` brought: it counts whole or not at all. The durable length in each batch tells damage
@@ -96,7 +97,7 @@ export function parseSegmentHeader(bytes: Buffer, path: string): SegmentHeader |
 export interface BatchWriter {
   /** Opens a batch; `record` fills it, `end` closes it. */
   begin(firstSeq: number): void;
-  /** @returns where the record starts in the buffer. @throws {Fault} `REQUEST_INVALID` for one that is too long. */
+  /** @returns the bytes of its payload. @throws {Fault} `REQUEST_INVALID` for one that is too long. */
   record(address: string, gone: boolean, bytes: Uint8Array): number;
   end(): void;
   /** Drops the batch that is open. */
@@ -104,18 +105,19 @@ export interface BatchWriter {
   /** Completes every batch, now that it is known what is durable before it. Nothing may be added after. */
   seal(durableBytes: number): Buffer;
   readonly bytes: number;
+  /** Where the batches are, to be used again when they are written. */
+  readonly buffer: Buffer;
 }
 
-/** @param bytesExpected what the batches will need; they may need more. */
-export function batchWriter(bytesExpected: number): BatchWriter {
-  let buffer = Buffer.allocUnsafe(bytesExpected);
+/** @param buffer to write to; one that is too small is replaced. */
+export function batchWriter(buffer: Buffer): BatchWriter {
   let length = 0;
   let begun = 0;
   let count = 0;
   const batches: number[] = [];
   const reserve = (bytes: number): void => {
     if (length + bytes <= buffer.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(buffer.length * 2, length + bytes));
+    const grown = Buffer.allocUnsafeSlow(Math.max(buffer.length * 2, length + bytes));
     buffer.copy(grown, 0, 0, length);
     buffer = grown;
   };
@@ -148,7 +150,7 @@ export function batchWriter(bytesExpected: number): BatchWriter {
       buffer.writeUInt32LE(crc32(buffer.subarray(payload, payload + payloadBytes)), start + 4);
       length += recordBytes + payloadBytes;
       count++;
-      return start;
+      return payloadBytes;
     },
     end() {
       buffer.writeUInt32LE(length - begun - batchBytes, begun + 4);
@@ -167,6 +169,9 @@ export function batchWriter(bytesExpected: number): BatchWriter {
     },
     get bytes() {
       return length;
+    },
+    get buffer() {
+      return buffer;
     },
   };
 }
@@ -189,15 +194,6 @@ function parseBatchHeader(bytes: Buffer, at: number): BatchHeader | undefined {
     durableBytes: bytes.readUInt32LE(at + 12),
     firstSeq: bytes.readDoubleLE(at + 16),
   };
-}
-
-/** What a place in the index needs to know of a record that is known to be whole. */
-export const payloadBytesAt = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at);
-export const isGoneAt = (bytes: Buffer, at: number): boolean => (bytes[at + recordBytes]! & goneFlag) !== 0;
-/** The entry in a record that is known to be whole, without its address. */
-export function entryBytesAt(bytes: Buffer, at: number): Buffer {
-  const payload = at + recordBytes;
-  return bytes.subarray(payload + 2 + bytes[payload + 1]!, payload + bytes.readUInt32LE(at));
 }
 
 /**

@@ -1,12 +1,10 @@
 import { Buffer } from "node:buffer";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setImmediate } from "node:timers/promises";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { Fault } from "../../domain/fault.ts";
 import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import type { SaidPlace } from "./entry_codec.ts";
-import { entryBytesAt, isGoneAt, payloadBytesAt } from "./segment.ts";
 
 /** An index of another format is made anew. */
 const indexFormat = 1;
@@ -24,19 +22,40 @@ export const positionOf = (ordinal: number, offset: number): number => ordinal *
 export const ordinalOfPosition = (position: number): number => Math.floor(position / 2 ** 32);
 export const offsetOfPosition = (position: number): number => position % 2 ** 32;
 
-/** Durable entries that lie together in a segment, and are to be indexed. */
+/** A record in the log, as the index knows it. */
+export interface IndexRecord extends Location {
+  readonly address: string;
+}
+
+/** Durable entries that follow each other, and are to be indexed. */
 export interface Chunk {
-  readonly ordinal: number;
-  /** Of the bytes in the segment: where a batch begins. */
-  readonly offset: number;
-  /** Whole batches; nobody writes to them any more. */
-  readonly bytes: Buffer;
-  readonly firstSeq: number;
-  readonly addresses: readonly string[];
-  /** Of each entry's record in the bytes. */
-  readonly starts: readonly number[];
+  readonly records: readonly IndexRecord[];
+  /** The position of the batch after them. */
+  readonly end: number;
   /** When the last of them was made. */
   readonly lastAtMs: number;
+}
+
+/**
+ * What actors did: of each its entries in order, as three numbers each (seq, position, and payload bytes with the bit
+ * of an actor that is gone).
+ */
+export type Steps = Map<string, number[]>;
+
+/** Adds the entries of a chunk to the steps of their actors. */
+export function addSteps(steps: Steps, { records }: Chunk): void {
+  for (const { address, seq, position, payloadBytes, gone } of records) {
+    const length = gone ? payloadBytes + goneBit : payloadBytes;
+    const places = steps.get(address);
+    if (places === undefined) steps.set(address, [seq, position, length]);
+    else places.push(seq, position, length);
+  }
+}
+
+/** The newest place of that actor in these steps. */
+export function lastStep(steps: Steps, address: string): Location | undefined {
+  const places = steps.get(address);
+  return places === undefined ? undefined : locationOf(places.at(-3)!, places.at(-2)!, places.at(-1)!);
 }
 
 /** How far the index has come, saved with every step of it. */
@@ -64,29 +83,30 @@ export interface HistoryRow {
 }
 
 /**
- * Follows the log: the newest entry of every actor, and where each actor's entries lie. All of it can be made again
- * from the log and the base. Reads are synchronous and short; callers page.
+ * Follows the log: where the newest entry of every actor lies that is not gone, and where all entries of each actor lie.
+ * Of an actor whose newest entry was in a segment that is dropped, the base tells. All of the index can be made again from
+ * the log. Reads are synchronous and short; callers page.
  */
 export interface StateIndex {
   meta(): IndexMeta | undefined;
   /**
-   * Adds entries of one segment that follow those that are indexed, and then the new meta, in slices. When that ends
-   * half-way, adding what follows the old meta again is the same as adding it once.
+   * Adds what actors did after all that is indexed, and then the new meta, in slices. When that ends half-way, adding
+   * what follows the old meta again is the same as adding it once.
    */
-  add(chunks: readonly Chunk[], meta: IndexMeta): Promise<void>;
-  /** Fills the empty index with what the base keeps. */
-  seed(kept: readonly Kept[]): Promise<void>;
-  get(address: string): Uint8Array | undefined;
+  add(steps: Steps, meta: IndexMeta): Promise<void>;
+  get(address: string): Location | undefined;
   /** The next actors after `after` under `prefix`, in byte order. */
-  current(prefix: string, after: string | undefined, limit: number): Kept[];
+  current(prefix: string, after: string | undefined, limit: number): { address: string; place: Location }[];
   /** The next rows after that one (of an address and its first seq) under `prefix`, by address, then seq. */
   rows(prefix: string, after: readonly [string, number] | undefined, limit: number): HistoryRow[];
   /** The rows of one actor that begin after `afterFirstSeq`, oldest first. */
   rowsOf(address: string, afterFirstSeq: number, limit: number): HistoryRow[];
   /** The last row of that actor that begins at or before `seq`. */
   lastRow(address: string, seq: number): HistoryRow | undefined;
-  /** Removes the rows of these actors that begin before `seq`. */
+  /** Removes what is told of these actors before `seq`. */
   forget(addresses: readonly string[], seq: number): Promise<void>;
+  /** Resolves when all that was done is durable. */
+  flushed(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -100,40 +120,34 @@ export interface StateBase {
   /** Durable when it resolves. */
   setFirstSeq(seq: number): Promise<void>;
   page(prefix: string, after: string | undefined, limit: number): Kept[];
+  /** Like {@link page}, the addresses alone. */
+  addresses(prefix: string, after: string | undefined, limit: number): string[];
+  get(address: string): Uint8Array | undefined;
   put(kept: readonly { readonly address: string; readonly bytes: Uint8Array | undefined }[]): Promise<void>;
   /** Resolves when all that was put is durable. */
   flushed(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Work between two looks at the event loop: a few ms each. */
-const foldEntries = 4000;
-const sliceActors = 400;
+/** In one transaction, and between two looks at the event loop: some ms. */
+const sliceActors = 2000;
+/** Bound on what a slice adds to the index, about: for the question whether the disk has room. */
+const actorBytes = 512;
 
 const locationBytes = 20;
 const goneBit = 2 ** 31;
 
-/** What one actor did in the chunks that are being added. */
-interface Steps {
-  /** For each entry: seq, position, and payload bytes with the bit of an actor that is gone. */
-  readonly places: number[];
-  last: Chunk;
-  lastStart: number;
-}
-
-/** Adds the entries of a chunk to the steps of their actors. */
-function fold(actors: Map<string, Steps>, chunk: Chunk): void {
-  const { ordinal, offset, bytes, firstSeq, addresses, starts } = chunk;
-  const position = positionOf(ordinal, offset);
-  for (let index = 0; index < addresses.length; index++) {
-    const start = starts[index]!;
-    let steps = actors.get(addresses[index]!);
-    if (steps === undefined) actors.set(addresses[index]!, steps = { places: [], last: chunk, lastStart: start });
-    steps.last = chunk;
-    steps.lastStart = start;
-    const length = payloadBytesAt(bytes, start);
-    steps.places.push(firstSeq + index, position + start, isGoneAt(bytes, start) ? length + goneBit : length);
+/** A row lies in one segment, so that it can be forgotten with it. */
+function rowsOfSteps(places: number[]): readonly number[][] {
+  const rows: number[][] = [];
+  let from = 0;
+  for (let next = 3; next < places.length; next += 3) {
+    if (ordinalOfPosition(places[next + 1]!) === ordinalOfPosition(places[from + 1]!)) continue;
+    rows.push(places.slice(from, next));
+    from = next;
   }
+  rows.push(from === 0 ? places : places.slice(from));
+  return rows;
 }
 
 function packPlaces(places: readonly number[]): Buffer {
@@ -146,16 +160,13 @@ function packPlaces(places: readonly number[]): Buffer {
   return bytes;
 }
 
-function unpack(bytes: Buffer, at: number): Location {
-  const length = bytes.readUInt32LE(at + 16);
+function locationOf(seq: number, position: number, length: number): Location {
   const gone = length >= goneBit;
-  return {
-    seq: bytes.readDoubleLE(at),
-    position: bytes.readDoubleLE(at + 8),
-    payloadBytes: gone ? length - goneBit : length,
-    gone,
-  };
+  return { seq, position, payloadBytes: gone ? length - goneBit : length, gone };
 }
+
+const unpack = (bytes: Buffer, at: number): Location =>
+  locationOf(bytes.readDoubleLE(at), bytes.readDoubleLE(at + 8), bytes.readUInt32LE(at + 16));
 
 export function locationsOf(row: HistoryRow): Location[] {
   const locations: Location[] = [];
@@ -230,49 +241,41 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
     firstSeq: key[1],
     locations: value,
   });
+  let last: Promise<unknown> = Promise.resolve();
+  /** One writes at a time: what is removed is looked at before. */
+  const alone = (work: () => Promise<void>): Promise<void> => {
+    const done = last.then(work);
+    last = done.catch(() => undefined);
+    return done;
+  };
   return {
     meta: () => metas.get("meta"),
-    async add(chunks, meta) {
-      const actors = new Map<string, Steps>();
-      let folded = 0;
-      for (const chunk of chunks) {
-        fold(actors, chunk);
-        folded += chunk.addresses.length;
-        if (folded < foldEntries) continue;
-        folded = 0;
-        await setImmediate();
-      }
-      const writes = writesTo(dir, "Cannot index states");
-      writes.needRoom(chunks.reduce((sum, { bytes }) => sum + bytes.length, 0));
-      // LMDB's own thread writes them, as many as there are in one transaction; the meta once all are there.
-      const all = [...actors];
-      for (let from = 0; from < all.length; from += sliceActors) {
-        writes.add(root.batch(() => {
-          for (const [address, { places, last, lastStart }] of all.slice(from, from + sliceActors)) {
-            void histories.put([address, places[0]!], packPlaces(places));
-            if (isGoneAt(last.bytes, lastStart)) void currents.remove(address);
-            else void currents.put(address, entryBytesAt(last.bytes, lastStart));
-          }
-        }));
-        await setImmediate();
-      }
-      await writes.done();
-      writes.add(metas.put("meta", meta));
-      await writes.done();
+    add: (steps, meta) =>
+      alone(async () => {
+        const writes = writesTo(dir, "Cannot index states");
+        writes.needRoom(steps.size * actorBytes);
+        const all = [...steps];
+        for (let from = 0; from < all.length; from += sliceActors) {
+          // LMDB's own thread writes them; the meta with the last, once the others are there.
+          writes.add(root.batch(() => {
+            for (const [address, places] of all.slice(from, from + sliceActors)) {
+              for (const row of rowsOfSteps(places)) void histories.put([address, row[0]!], packPlaces(row));
+              if (places.at(-1)! >= goneBit) void currents.remove(address);
+              else void currents.put(address, packPlaces(places.slice(-3)));
+            }
+            if (from + sliceActors >= all.length) void metas.put("meta", meta);
+          }));
+          await writes.done();
+        }
+      }),
+    get(address) {
+      const packed = currents.get(address);
+      return packed === undefined ? undefined : unpack(packed, 0);
     },
-    async seed(kept) {
-      const writes = writesTo(dir, "Cannot index states");
-      writes.needRoom(bytesOf(kept));
-      writes.add(root.batch(() => {
-        for (const { address, bytes } of kept) void currents.put(address, bytes as Buffer);
-      }));
-      await writes.done();
-    },
-    get: (address) => currents.get(address),
     current: (prefix, after, limit) =>
       Array.from(currents.getRange(addressRange(prefix, after, limit)), ({ key, value }) => ({
         address: key,
-        bytes: value,
+        place: unpack(value, 0),
       })),
     rows(prefix, after, limit) {
       const range = {
@@ -301,16 +304,23 @@ export async function openIndex(dir: string, readOnly: boolean): Promise<StateIn
         histories.getRange({ start: [address, seq], end: [address, -1], reverse: true, limit: 1 }),
         rowOf,
       )[0],
-    async forget(addresses, seq) {
-      const writes = writesTo(dir, "Cannot prune the index");
-      writes.needRoom(0);
-      writes.add(root.batch(() => {
-        for (const address of addresses) {
-          for (const key of histories.getKeys({ start: [address, 0], end: [address, seq] })) void histories.remove(key);
-        }
-      }));
-      await writes.done();
-    },
+    forget: (addresses, seq) =>
+      alone(async () => {
+        const writes = writesTo(dir, "Cannot prune the index");
+        writes.needRoom(0);
+        root.resetReadTxn();
+        writes.add(root.batch(() => {
+          for (const address of addresses) {
+            for (const key of histories.getKeys({ start: [address, 0], end: [address, seq] })) {
+              void histories.remove(key);
+            }
+            const packed = currents.get(address);
+            if (packed !== undefined && unpack(packed, 0).seq < seq) void currents.remove(address);
+          }
+        }));
+        await writes.done();
+      }),
+    flushed: async () => void (await root.flushed),
     close: () => root.close(),
   };
 }
@@ -338,6 +348,14 @@ export function openBase(dir: string, readOnly: boolean): StateBase {
         address: key,
         bytes: value,
       }));
+    },
+    addresses(prefix, after, limit) {
+      root.resetReadTxn();
+      return Array.from(entries.getKeys(addressRange(prefix, after, limit)));
+    },
+    get(address) {
+      root.resetReadTxn();
+      return entries.get(address);
     },
     async put(kept) {
       const writes = writesTo(dir, "Cannot prune states");

@@ -31,6 +31,12 @@ export interface Entry {
   readonly reason?: string;
 }
 
+/** Where an actor stands: its newest entry without what it heard and said. */
+export interface Standing extends Omit<Entry, "cause" | "said" | "reason"> {
+  /** Of the message that led there. */
+  readonly causeId: string;
+}
+
 /** What a restart needs, beside the current states. */
 export interface Tail {
   /** Of the last entry; 0 for an empty store. */
@@ -63,6 +69,8 @@ export interface States {
   get(address: Address): Promise<Entry | undefined>;
   /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
   current(prefix?: string): AsyncIterable<Entry>;
+  /** Like {@link current}, at less than half the cost: for whoever must know where everybody stands. */
+  standing(prefix?: string): AsyncIterable<Standing>;
   /**
    * Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. It begins with
    * `firstSeq` (see {@link bounds}); what an actor was before is in the cut there.

@@ -32,7 +32,8 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 const isInternal = (to: Address): boolean => !to.startsWith("member/");
-const addressesOf = (entries: readonly Entry[]): string[] => entries.map(({ address }) => address);
+const addressesOf = (entries: readonly { readonly address: string }[]): string[] =>
+  entries.map(({ address }) => address);
 const seqsOf = (entries: readonly Entry[]): number[] => entries.map(({ seq }) => seq);
 
 /** What a store must answer, by looking at everything that was ever committed. */
@@ -192,6 +193,25 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       ]);
       expect(addressesOf(await collect(store.current("task/a/")))).toEqual(["task/a/10", "task/a/2"]);
       expect(await store.get("task/a/1" as Address)).toBeUndefined();
+    });
+
+    test("standing() gives the same actors as current(), without what they heard and said", async () => {
+      const store = await states();
+      await store.commit([
+        entry(1, "task/a/1", {
+          said: [said(1, 0, "job/a")],
+          state: { bytes: Uint8Array.of(1, 2), why: "x".repeat(70) },
+        }),
+        entry(2, "task/b/1", { cause: { id: "1.0", from: "job/a" as Address, event: { type: "t" } }, reason: "why" }),
+        entry(3, "job/a", { state: null }),
+      ]);
+      const standings = (await collect(store.current())).map(({ cause, said: _, reason: __, ...rest }) => ({
+        ...rest,
+        causeId: cause.id,
+      }));
+      expect(standings).toHaveLength(2);
+      expect(await collect(store.standing())).toEqual(standings);
+      expect(addressesOf(await collect(store.standing("task/b/")))).toEqual(["task/b/1"]);
     });
 
     test("an actor that is gone stays in the history, and may come again", async () => {

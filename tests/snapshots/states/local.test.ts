@@ -257,6 +257,7 @@ test("an index that was deleted is made again from the log and the base", async 
     await store.bounds(),
     await store.tail((to) => !to.startsWith("member/")),
     await collect(store.current()),
+    await Promise.all(["worker/idle", "worker/left", "task/a/3"].map((address) => store.get(address as Address))),
     await collect(store.cut(firstSeq)),
     await collect(store.cut(50)),
     await collect(store.history("task/a/")),
@@ -265,6 +266,34 @@ test("an index that was deleted is made again from the log and the base", async 
   await states.close();
   await rm(join(dir, "index"), { recursive: true });
   expect(await answers(await open(dir, 1000))).toEqual(before);
+});
+
+test("whoever stands only in what was dropped is current until it goes, and never comes back", async () => {
+  const dir = temporaryFolder();
+  const states = await open(dir, 1000);
+  await states.tail(() => true);
+  await states.commit([entry(1, "worker/idle"), entry(2, "worker/left"), entry(3, "worker/moved")]);
+  let seq = 3;
+  const fill = async (): Promise<void> => {
+    for (let count = 0; count < 20; count++) await states.commit([entry(++seq, "task/a/0")]);
+  };
+  const workers = async (): Promise<unknown> => ({
+    current: (await collect(states.current("worker/"))).map((one) => [one.address, one.seq]),
+    got: (await Promise.all(["idle", "left", "moved"].map((name) => states.get(`worker/${name}` as Address))))
+      .flatMap((one) => one === undefined ? [] : [[one.address, one.seq]]),
+  });
+  const both = (list: unknown): unknown => ({ current: list, got: list });
+  await fill();
+  expect((await states.prune({ beforeMs: 0, bytesMax: 2000 })).firstSeq).toBeGreaterThan(3);
+  expect(await workers()).toEqual(both([["worker/idle", 1], ["worker/left", 2], ["worker/moved", 3]]));
+  await states.commit([entry(++seq, "worker/left", { state: null }), entry(++seq, "worker/moved")]);
+  const moved = both([["worker/idle", 1], ["worker/moved", seq]]);
+  expect(await workers()).toEqual(moved);
+  await fill();
+  expect(await workers()).toEqual(moved);
+  await states.prune({ beforeMs: 0, bytesMax: 2000 });
+  expect((await states.bounds()).firstSeq).toBeGreaterThan(25);
+  expect(await workers()).toEqual(moved);
 });
 
 test("a drop that was interrupted is finished by the next prune, and nothing is lost meanwhile", async () => {
