@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
@@ -8,7 +8,7 @@ const isOnPath = (program: string): boolean =>
 
 /** What a person types, in any folder, to run this very program: it is on nobody's PATH when it comes from a checkout. */
 export function ownCommand(): string {
-  const script = fileURLToPath(new URL("../../bin/scoot-actors.mjs", import.meta.url));
+  const script = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "bin", "scoot-actors.mjs");
   if (isOnPath("scoot-actors")) return "scoot-actors";
   if (/[\\/]node_modules[\\/]scoot-actors[\\/]/.test(script)) return "npx scoot-actors";
   const quoted = /^[\w./@+-]+$/.test(script) ? script : `'${script.replaceAll("'", "'\\''")}'`;
