@@ -36,7 +36,6 @@ import {
   type HistoryRow,
   type IndexMeta,
   lastLocation,
-  lastStep,
   type Location,
   locationsOf,
   openBase,
@@ -45,6 +44,7 @@ import {
   type StateBase,
   type StateIndex,
   type Steps,
+  stepsOf,
 } from "./state_index.ts";
 import type { Entry, States, Tail } from "./states.ts";
 
@@ -102,7 +102,7 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
       base,
       log,
       ready: () => Promise.resolve(),
-      waiting: () => undefined,
+      waiting: () => [],
       lastSeq: () => index.meta()?.indexedSeq ?? 0,
     }),
     commit: refuse,
@@ -226,8 +226,8 @@ interface IndexFollower {
   catchUp(): Promise<void>;
   /** Resolves soon, or with the index when too much waits for it. */
   room(): Promise<void>;
-  /** Where the newest entry of that actor lies, of those that wait to be indexed. */
-  newest(address: string): Location | undefined;
+  /** Where the entries of that actor lie that wait to be indexed, oldest first. */
+  waiting(address: string): Location[];
   /** Entries that wait. */
   readonly pending: number;
   lastEpoch: number;
@@ -319,8 +319,7 @@ function indexFollower(
       // Whether or not that succeeds, what was committed is durable.
       if (follower.pending > pendingEntriesMax) await start().catch(() => undefined);
     },
-    newest: (address) =>
-      lastStep(steps, address) ?? (window === undefined ? undefined : lastStep(window.steps, address)),
+    waiting: (address) => [...(window === undefined ? [] : stepsOf(window.steps, address)), ...stepsOf(steps, address)],
     get pending() {
       return takenEntries - indexedEntries;
     },
@@ -341,8 +340,8 @@ interface Sources {
   readonly log: StateLog;
   /** Brings the index up to what is durable. */
   ready(): Promise<void>;
-  /** Where the newest entry of that actor lies, of those that are not in the index yet. */
-  waiting(address: string): Location | undefined;
+  /** Where the entries of that actor lie that are not in the index yet, oldest first. */
+  waiting(address: string): Location[];
   lastSeq(): number;
 }
 
@@ -393,18 +392,22 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     return places.sort((a, b) => a.seq - b.seq);
   }
 
+  /** Does not wait for the index: what is not in it yet comes last. */
   async function* historyOf(address: string, afterSeq: number, toSeq: number): AsyncGenerator<Entry> {
+    const isWanted = ({ seq }: Location): boolean => seq > afterSeq && seq <= toSeq;
+    const later = waiting(address);
+    const indexedTo = Math.min(toSeq, (later[0]?.seq ?? Infinity) - 1);
     // The row that holds the first entry wanted may begin before it.
     let next = index.lastRow(address, afterSeq)?.firstSeq;
     let cursor = next === undefined ? afterSeq : next - 1;
     for (;;) {
       const rows: HistoryRow[] = index.rowsOf(address, cursor, 16);
-      const places = rows.flatMap(locationsOf).filter(({ seq }) => seq > afterSeq && seq <= toSeq);
-      yield* entriesAt(places);
+      yield* entriesAt(rows.flatMap(locationsOf).filter((place) => isWanted(place) && place.seq <= indexedTo));
       next = rows.at(-1)?.firstSeq;
-      if (next === undefined || next > toSeq || rows.length < 16) return;
+      if (next === undefined || next > indexedTo || rows.length < 16) break;
       cursor = next;
     }
+    yield* entriesAt(later.filter(isWanted));
   }
 
   /** Who comes next, with the place in the log or the entry of the base; `end`: more may come after that address. */
@@ -515,7 +518,7 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     },
     async get(address) {
       for (;;) {
-        const found = waiting(address) ?? index.get(address) ?? standsInBase(address);
+        const found = waiting(address).at(-1) ?? index.get(address) ?? standsInBase(address);
         if (found instanceof Uint8Array) return decodeEntry(address, found);
         if (found === undefined || found.gone) return undefined;
         const record = (await log.read([found]))?.[0];
@@ -525,15 +528,16 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     current: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeEntry),
     standing: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeStanding),
     async *history(address, range = {}) {
-      await ready();
       const afterSeq = Math.max(range.afterSeq ?? 0, firstSeq() - 1);
       const toSeq = Math.min(range.toSeq ?? Infinity, lastSeq());
       let left = range.limit ?? Infinity;
       if (left <= 0 || afterSeq >= toSeq) return;
       let entries: AsyncIterable<Entry>;
       if (!address.endsWith("/")) entries = historyOf(address, afterSeq, toSeq);
+      else if (lastSeq() - afterSeq <= scanEntries) entries = fromLog(address, afterSeq, toSeq);
       else {
-        const places = lastSeq() - afterSeq <= scanEntries ? undefined : await placesUnder(address, afterSeq, toSeq);
+        await ready();
+        const places = await placesUnder(address, afterSeq, toSeq);
         entries = places === undefined ? fromLog(address, afterSeq, toSeq) : entriesAt(places);
       }
       for await (const entry of entries) {
@@ -574,7 +578,7 @@ function writing(
     base,
     log,
     ready: () => follower.catchUp(),
-    waiting: follower.newest,
+    waiting: follower.waiting,
     lastSeq: () => log.lastSeq,
   });
 

@@ -52,10 +52,13 @@ export function addSteps(steps: Steps, { records }: Chunk): void {
   }
 }
 
-/** The newest place of that actor in these steps. */
-export function lastStep(steps: Steps, address: string): Location | undefined {
-  const places = steps.get(address);
-  return places === undefined ? undefined : locationOf(places.at(-3)!, places.at(-2)!, places.at(-1)!);
+/** The places of that actor in these steps, oldest first. */
+export function stepsOf(steps: Steps, address: string): Location[] {
+  const places = steps.get(address) ?? [];
+  return Array.from(
+    { length: places.length / 3 },
+    (_, at) => locationOf(places[at * 3]!, places[at * 3 + 1]!, places[at * 3 + 2]!),
+  );
 }
 
 /** How far the index has come, saved with every step of it. */
