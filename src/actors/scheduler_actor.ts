@@ -478,6 +478,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     link.lastNumber = message.number;
     if (message.type === "worker.report") {
       for (const held of message.attempts) hearAttempt(workerId, held);
+      // It is leaving: what it gives back is not to be placed there again.
+      if (message.attempts.some(({ stage }) => stage === "returned")) {
+        host.tell(
+          workerAddress(workerId),
+          { type: "worker.disconnected", atMs: clock.now() },
+          memberAddress(workerId),
+          "It is leaving",
+        );
+      }
       return;
     }
     const { worker } = message;

@@ -55,7 +55,10 @@ export interface Worker {
   start(): Promise<void>;
   /** Call in the turn in which the connection was handed over. The newest one is spoken on. */
   attachScheduler(connection: Connection): void;
-  /** Gives back what is not ended, with that reason. */
+  /**
+   * Takes nothing more, and gives back with that reason what is not ended, once its commands are gone, so that they and
+   * the next attempts do not overlap. What is over but for its capture is waited for. Takes 8 s at most.
+   */
   leave(why: string): Promise<void>;
   /** Attempts that are not ended. */
   readonly running: number;
@@ -64,6 +67,8 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
+/** For commands to end and outputs to be stored, of a worker that leaves: longer than the grace of a command. */
+const leaveMsMax = 8_000;
 /** Stages that nobody is told of are saved together. */
 const saveQuietAfterMs = 100;
 
@@ -81,6 +86,10 @@ export function createWorker(options: WorkerOptions): Worker {
   let numberSeen = 0;
   let cancelSync = (): void => {};
   let stopped = false;
+  /** It gives everything back, and takes nothing more. */
+  let isLeaving = false;
+  /** Of what it waits for meanwhile. */
+  const endings = new Map<Address, () => void>();
 
   const host: Host = createHost({
     states: options.states,
@@ -117,9 +126,11 @@ export function createWorker(options: WorkerOptions): Worker {
       else held.set(address, after);
     },
   });
-  const effects = options.effects((taskId, attempt, event) =>
-    host.enqueue(() => host.tell(attemptAddress(taskId, attempt), { ...event }, effectsAddress))
-  );
+  const effects = options.effects((taskId, attempt, event) => {
+    const address = attemptAddress(taskId, attempt);
+    host.enqueue(() => host.tell(address, { ...event }, effectsAddress));
+    if (event.type !== "attempt.started") endings.get(address)?.();
+  });
   const doEffect = (effect: AttemptMessage): void => {
     switch (effect.type) {
       case "effect.run":
@@ -167,7 +178,7 @@ export function createWorker(options: WorkerOptions): Worker {
   };
   const sync = (): void => {
     cancelSync();
-    if (stopped) return;
+    if (stopped || isLeaving) return;
     cancelSync = clock.at(clock.now() + syncEveryMs, sync);
     send({ type: "worker.sync", number: ++number, worker: description, attempts: describeAll(durable.values()) });
   };
@@ -194,7 +205,7 @@ export function createWorker(options: WorkerOptions): Worker {
     for (const assignment of message.hold) {
       const address = attemptAddress(assignment.taskId, assignment.attempt);
       wanted.add(address);
-      if (!host.has(address)) {
+      if (!host.has(address) && !isLeaving) {
         host.tell(address, {
           type: "attempt.create",
           input: { ...assignment, atMs: clock.now() } satisfies AttemptInput,
@@ -224,22 +235,27 @@ export function createWorker(options: WorkerOptions): Worker {
     }
   };
 
+  const inTurn = (work: () => void): Promise<void> =>
+    new Promise((resolve) =>
+      host.enqueue(() => {
+        work();
+        resolve();
+      })
+    );
+
   return {
     async start() {
       await host.restore();
       for (const [address, state] of held) durable.set(address, state);
-      await new Promise<void>((resolve) =>
-        host.enqueue(() => {
-          host.setEpoch(host.lastEpoch + 1);
-          for (const [address, state] of [...held]) {
-            if (pathOf(state.value) === "ended") continue;
-            const { taskId, attempt } = state.context as AttemptContext;
-            effects.clean(taskId, attempt);
-            host.remove(address, effectsAddress, "Its worker stopped while it was not ended");
-          }
-          resolve();
-        })
-      );
+      await inTurn(() => {
+        host.setEpoch(host.lastEpoch + 1);
+        for (const [address, state] of [...held]) {
+          if (pathOf(state.value) === "ended") continue;
+          const { taskId, attempt } = state.context as AttemptContext;
+          effects.clean(taskId, attempt);
+          host.remove(address, effectsAddress, "Its worker stopped while it was not ended");
+        }
+      });
       await host.settled();
     },
     attachScheduler(next) {
@@ -257,20 +273,32 @@ export function createWorker(options: WorkerOptions): Worker {
       sync();
     },
     async leave(why) {
-      await new Promise<void>((resolve) =>
-        host.enqueue(() => {
-          const returned: HeldAttempt[] = [];
-          for (const [address, state] of [...held]) {
-            if (!isLive(state)) continue;
-            const { taskId, attempt } = state.context as AttemptContext;
-            effects.stop(taskId, attempt, why);
-            host.remove(address, effectsAddress, why);
-            returned.push({ stage: "returned", taskId, attempt, why });
-          }
-          if (returned.length > 0) send({ type: "worker.report", number: ++number, attempts: returned });
-          resolve();
-        })
-      );
+      const returned: HeldAttempt[] = [];
+      const giveBack = (address: Address, state: State): void => {
+        const { taskId, attempt } = state.context as AttemptContext;
+        host.remove(address, effectsAddress, why);
+        returned.push({ stage: "returned", taskId, attempt, why });
+      };
+      const ends: Promise<void>[] = [];
+      await inTurn(() => {
+        isLeaving = true;
+        for (const [address, state] of [...held]) {
+          if (!isLive(state)) continue;
+          const { taskId, attempt } = state.context as AttemptContext;
+          ends.push(new Promise((resolve) => endings.set(address, resolve)));
+          if (pathOf(state.value) === "capturing") continue;
+          giveBack(address, state);
+          effects.stop(taskId, attempt, why);
+        }
+      });
+      let cancelWait = (): void => {};
+      const waited = new Promise<void>((resolve) => cancelWait = clock.at(clock.now() + leaveMsMax, resolve));
+      await Promise.race([Promise.all(ends), waited]);
+      cancelWait();
+      await inTurn(() => {
+        for (const [address, state] of [...held]) if (isLive(state)) giveBack(address, state);
+        if (returned.length > 0) send({ type: "worker.report", number: ++number, attempts: returned });
+      });
       await host.settled();
       await connection?.drained();
     },

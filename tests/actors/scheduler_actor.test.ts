@@ -294,6 +294,24 @@ describe("a worker that comes back after it was given up", () => {
   });
 });
 
+test("what a leaving worker gives back is placed elsewhere, and waits when there is nobody else", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit } = await start(time, states);
+  const leaving = worker();
+  leaving.sync();
+  const task = taskId(await submit(), 0);
+  await quiet(time);
+  leaving.report(running(task));
+  leaving.report({ stage: "returned", taskId: task, attempt: 1, why: "it stops" });
+  await quiet(time);
+  expect(await taskIn(states, task)).toMatchObject({ path: "queued", context: { attempts: [{ ended: "it stops" }] } });
+  const other = worker(workerId("w2"));
+  other.sync();
+  await quiet(time);
+  expect(addresses(other.told.at(-1)!.hold)).toEqual([`${task}#2`]);
+});
+
 describe("two processes with the id of one worker", () => {
   test("are not served both: the second is told so, and what the first runs goes on", async () => {
     const time = virtualTime();

@@ -1,34 +1,50 @@
 import { expect, test } from "vitest";
-import { createWorker } from "../../src/actors/worker_actor.ts";
+import { createWorker, type ReportEffect, type Worker } from "../../src/actors/worker_actor.ts";
 import type { Fault } from "../../src/domain/fault.ts";
-import { workerId } from "../../src/domain/ids.ts";
+import { type TaskId, workerId } from "../../src/domain/ids.ts";
 import { silentLog } from "../../src/observability/log.ts";
-import type { ToWorker } from "../../src/protocol/worker_messages.ts";
-import { newLife, virtualTime } from "../../src/simulation/time.ts";
+import type { FromWorker, ToWorker } from "../../src/protocol/worker_messages.ts";
+import { newLife, type VirtualTime, virtualTime } from "../../src/simulation/time.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
 import type { Connection } from "../../src/transport/transport.ts";
 
-test("a worker says so to a scheduler whose epoch is older than one that it has heard, and does nothing of what it says", async () => {
-  const time = virtualTime();
+const task = (index: number): TaskId => `j0123456789-000000/${index}` as TaskId;
+const digest = `${"c".repeat(64)}/1` as ToWorker["hold"][number]["command"];
+const quiet = async (time: VirtualTime): Promise<void> => void await time.run(time.now(), () => false);
+
+/** A worker whose effects are done by the test. */
+async function start(time: VirtualTime) {
   const life = newLife(time);
-  const worker = createWorker({
-    description: { workerId: workerId("w1"), incarnation: "1", slots: 1, platform: {}, isolation: "none" },
+  const deeds: string[] = [];
+  let report: ReportEffect = () => {};
+  const worker: Worker = createWorker({
+    description: { workerId: workerId("w1"), incarnation: "1", slots: 9, platform: {}, isolation: "none" },
     states: memoryStates(),
     clock: life,
     log: silentLog,
     defer: life.soon,
-    effects: () => ({ run: () => {}, stop: () => {}, capture: () => {}, clean: () => {} }),
+    effects: (given) => {
+      report = given;
+      return {
+        run: ({ taskId, attempt }) => void deeds.push(`run ${taskId}#${attempt}`),
+        stop: (taskId, attempt) => void deeds.push(`stop ${taskId}#${attempt}`),
+        capture: ({ taskId, attempt }) => void deeds.push(`capture ${taskId}#${attempt}`),
+        clean: (taskId, attempt) => void deeds.push(`clean ${taskId}#${attempt}`),
+      };
+    },
   });
   void worker.start();
-  await time.run(time.now(), () => false);
+  await quiet(time);
+  /** A scheduler that dialled, or was. */
   const connect = () => {
     let handler = (_: unknown): unknown => undefined;
+    const heard: FromWorker[] = [];
     const closedWith: (Fault | undefined)[] = [];
     worker.attachScheduler(
       {
         peer: { protocol: "scoot-actors", version: 1, role: "scheduler", memberId: "scheduler", incarnation: "1" },
         remote: "test",
-        send: () => {},
+        send: (message) => void heard.push(message as FromWorker),
         bufferedBytes: 0,
         drained: () => Promise.resolve(),
         onMessage: (given) => void (handler = given),
@@ -36,28 +52,73 @@ test("a worker says so to a scheduler whose epoch is older than one that it has 
         close: (why) => void closedWith.push(why),
       } satisfies Connection,
     );
-    const say = async (epoch: number, number: number): Promise<void> => {
-      const hold = [{
-        taskId: `j0123456789-000000/${epoch}`,
-        attempt: 1,
-        command: `${"c".repeat(64)}/1`,
-        inputRoot: `${"c".repeat(64)}/1`,
-        timeoutMs: 1,
-      }] as ToWorker["hold"];
+    let number = 0;
+    const hold = async (epoch: number, ...tasks: readonly TaskId[]): Promise<void> => {
       handler(
-        { type: "worker.should", epoch, number, full: true, hold, drop: [], acknowledged: [] } satisfies ToWorker,
+        {
+          type: "worker.should",
+          epoch,
+          number: ++number,
+          full: true,
+          hold: tasks.map((taskId) => ({ taskId, attempt: 1, command: digest, inputRoot: digest, timeoutMs: 1 })),
+          drop: [],
+          acknowledged: [],
+        } satisfies ToWorker,
       );
-      await time.run(time.now(), () => false);
+      await quiet(time);
     };
-    return { say, closedWith };
+    return { hold, heard, closedWith };
   };
+  return { worker, deeds, connect, report: (...given: Parameters<ReportEffect>) => report(...given) };
+}
+
+test("a worker tells a scheduler whose epoch is older than one that it has heard, and does nothing of what it says", async () => {
+  const time = virtualTime();
+  const { worker, connect } = await start(time);
   const first = connect();
-  await first.say(7, 1);
+  await first.hold(7, task(7));
   expect(worker.running).toBe(1);
   const replaced = connect();
-  await replaced.say(1, 1);
+  await replaced.hold(1, task(1));
   expect(worker.running).toBe(1);
   expect(replaced.closedWith[0]?.message).toMatch(/epoch must be at least 7: current value is 1/);
-  await first.say(6, 9);
+  await first.hold(6, task(6));
   expect(first.closedWith, "what comes late from a connection of the past says nothing of the present").toEqual([]);
+});
+
+test("a worker that leaves gives back what it runs when that is gone, waits for captures, and takes nothing more", async () => {
+  const time = virtualTime();
+  const { worker, deeds, connect, report } = await start(time);
+  const { hold, heard } = connect();
+  await hold(1, task(0), task(1));
+  for (const index of [0, 1]) report(task(index), 1, { type: "attempt.started", atMs: time.now() });
+  report(task(1), 1, { type: "attempt.finished", ending: { kind: "exited", exitCode: 0 } });
+  await quiet(time);
+  const left = worker.leave("it stops");
+  await quiet(time);
+  expect(deeds).toContain(`stop ${task(0)}#1`);
+  await hold(1, task(0), task(1), task(2));
+  expect(deeds.filter((deed) => deed.startsWith("run"))).toEqual([`run ${task(0)}#1`, `run ${task(1)}#1`]);
+  const stagesOf = (): string[] =>
+    heard.filter(({ type }) => type === "worker.report").flatMap(({ attempts }) =>
+      attempts.map(({ taskId, stage }) => `${taskId} ${stage}`)
+    );
+  expect(stagesOf().filter((said) => said.endsWith("returned"))).toEqual([]);
+  report(task(0), 1, { type: "attempt.finished", ending: { kind: "killed", reason: "it stops" } });
+  report(task(1), 1, { type: "attempt.captured", leavings: {} });
+  await time.run(time.now() + 200, () => false);
+  await left;
+  expect(stagesOf().slice(-2).sort()).toEqual([`${task(0)} returned`, `${task(1)} ended`]);
+  expect(time.now() - 1_700_000_000_000, "it does not wait longer than it must").toBeLessThan(1_000);
+});
+
+test("a worker that leaves does not wait for ever", async () => {
+  const time = virtualTime();
+  const { worker, connect } = await start(time);
+  const { hold, heard } = connect();
+  await hold(1, task(0));
+  const left = worker.leave("it stops");
+  await time.run(time.now() + 8_200, () => false);
+  await left;
+  expect(heard.at(-1)).toMatchObject({ attempts: [{ stage: "returned", taskId: task(0), why: "it stops" }] });
 });
