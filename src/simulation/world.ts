@@ -36,8 +36,12 @@ export interface History {
     readonly tasks: readonly TaskView[];
   }[];
   readonly marks: readonly Mark[];
-  /** Every saved step of the tasks, in order. */
+  /** Every saved step of the tasks and of the workers, in order. */
   readonly entries: readonly Entry[];
+  readonly slotsOfEach: number;
+  /** How often processes were asked to stop, and how often disks were full. */
+  readonly stops: number;
+  readonly fullDisks: number;
   readonly schedulerStarts: number;
   readonly workerStarts: number;
   readonly messages: number;
@@ -47,6 +51,9 @@ export interface History {
 const stormy: NetworkFaults = { drop: 10, double: 20, delay: 60, cut: 4 };
 /** Of messages, in thousandths: a process dies when one arrives. */
 const crashes = 30;
+/** While it is stormy, so many processes are asked to stop in good order. */
+const stopsMax = 4;
+const slots = 2;
 const calmForMs = 15 * 60_000;
 const lostAfterMs = 10_000;
 
@@ -79,19 +86,25 @@ export async function simulate(options: SimulationOptions): Promise<History> {
 
   interface Process {
     crash(): void;
+    /** Asks it to stop in good order; it may crash over that. */
+    stop(): void;
     readonly starts: number;
   }
-  /** A process that starts again some time after each crash. */
-  const keepAlive = (start: (life: Life, chance: Random) => void): Process => {
+  /** A process that starts again some time after each crash and each stop; `start` gives what stops it. */
+  const keepAlive = (start: (life: Life, chance: Random) => () => Promise<void>): Process => {
     let starts = 0;
     let life: Life;
+    let stop: () => Promise<void>;
+    let isStopping = false;
     const begin = (): void => {
       starts++;
+      isStopping = false;
       life = newLife(time);
-      start(life, seededRandom(random.integer(2 ** 32)));
+      stop = start(life, seededRandom(random.integer(2 ** 32)));
+      // Not every start comes to its end.
+      if (isStormy && random.integer(6) === 0) time.at(time.now() + random.integer(60), self.crash);
     };
-    begin();
-    return {
+    const self: Process = {
       get starts() {
         return starts;
       },
@@ -100,8 +113,29 @@ export async function simulate(options: SimulationOptions): Promise<History> {
         life.kill();
         time.at(time.now() + 50 + random.integer(2_500), begin);
       },
+      stop() {
+        if (isStopping || !life.isAlive) return;
+        isStopping = true;
+        const stopped = life;
+        void stop().then(() => {
+          if (life === stopped) self.crash(); // it has nothing more to lose
+        });
+      },
     };
+    begin();
+    return self;
   };
+  let fullDisks = 0;
+  /** Some disks are full for a while. */
+  const fullFrom = (oneIn: number): () => boolean => {
+    if (random.integer(oneIn) !== 0) return () => false;
+    fullDisks++;
+    const fromMs = startMs + random.integer(faultsForMs);
+    const toMs = Math.min(fromMs + random.integer(6_000), startMs + faultsForMs);
+    return () => time.now() >= fromMs && time.now() < toMs;
+  };
+  const sleeps = (life: Life, ms: number): Promise<void> =>
+    new Promise((resolve) => void life.at(life.now() + ms, resolve));
   const hello = (role: Hello["role"], memberId: string, chance: Random): Hello => ({
     protocol: "scoot-actors",
     version: protocolVersion,
@@ -111,9 +145,10 @@ export async function simulate(options: SimulationOptions): Promise<History> {
   });
 
   const schedulerDisk = memoryStates();
+  const isSchedulerDiskFull = fullFrom(3);
   processes.push(keepAlive((life, chance) => {
     const scheduler = createScheduler({
-      states: simulatedDisk(schedulerDisk, life, time, chance, planted),
+      states: simulatedDisk(schedulerDisk, life, time, chance, planted, isSchedulerDiskFull),
       clock: life,
       random: chance,
       log: silentLog,
@@ -134,20 +169,33 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       });
       life.onKill(() => void listener.close());
     });
+    return async () => {
+      await scheduler.drain("the simulation stops it");
+      await sleeps(life, random.integer(4_000));
+      await scheduler.putBack("the simulation stops it");
+      await sleeps(life, random.integer(1_000));
+      await scheduler.stop();
+    };
   }));
   const attach = (scheduler: Scheduler, connection: Connection): void =>
     connection.peer.role === "worker" ? scheduler.attachWorker(connection) : scheduler.attachGateway(connection);
 
-  const startWorker = (life: Life, chance: Random, name: string, disk: States): void => {
+  const startWorker = (
+    life: Life,
+    chance: Random,
+    name: string,
+    disk: States,
+    isFull: () => boolean,
+  ): () => Promise<void> => {
     const worker = createWorker({
       description: {
         workerId: toWorkerId(name),
         incarnation: `i${chance.integer(2 ** 32)}`,
-        slots: 2,
+        slots,
         platform: {},
         isolation: "simulated",
       },
-      states: simulatedDisk(disk, life, time, chance, planted === "ignoreEpoch" ? "none" : planted),
+      states: simulatedDisk(disk, life, time, chance, planted === "ignoreEpoch" ? "none" : planted, isFull),
       clock: life,
       log: silentLog,
       defer: life.soon,
@@ -168,11 +216,16 @@ export async function simulate(options: SimulationOptions): Promise<History> {
         signal: new AbortController().signal,
       });
     });
+    return async () => {
+      await worker.leave("the simulation stops it");
+      await worker.stop();
+    };
   };
 
   for (let number = 1; number <= workerCount; number++) {
     const disk = memoryStates();
-    processes.push(keepAlive((life, chance) => startWorker(life, chance, `w${number}`, disk)));
+    const isFull = fullFrom(6);
+    processes.push(keepAlive((life, chance) => startWorker(life, chance, `w${number}`, disk, isFull)));
   }
 
   // The client asks until it is answered, as a gateway on behalf of its users does.
@@ -219,15 +272,22 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     };
     again();
   };
-  for (const one of known) {
-    time.at(one.planned.submitAtMs, () =>
-      ask({ type: "job.accept", job: one.planned.job }, (answer) => {
-        one.jobId = answer["jobId"] as JobId;
-        if (one.planned.killAtMs === undefined) return;
-        time.at(one.planned.killAtMs, () =>
-          ask({ type: "job.kill", jobId: one.jobId!, reason: "the simulation said so" }, () =>
-            void (one.killed = true)));
-      }));
+  const submit = (one: (typeof known)[number]): void =>
+    ask({ type: "job.accept", job: one.planned.job }, (answer) => {
+      if (answer.type === "fault") return void time.at(time.now() + 1_000, () => submit(one)); // it is stopping
+      one.jobId = answer["jobId"] as JobId;
+      if (one.planned.killAtMs === undefined) return;
+      time.at(one.planned.killAtMs, () =>
+        ask({ type: "job.kill", jobId: one.jobId!, reason: "the simulation said so" }, () =>
+          void (one.killed = true)));
+    });
+  for (const one of known) time.at(one.planned.submitAtMs, () => submit(one));
+  let stops = 0;
+  for (let stop = random.integer(stopsMax + 1); stop > 0; stop--) {
+    time.at(startMs + random.integer(faultsForMs), () => {
+      stops++;
+      processes[random.integer(2) === 0 ? 0 : random.integer(processes.length)]!.stop();
+    });
   }
   const poll = (one: (typeof known)[number]): void =>
     ask({ type: "job.get", jobId: one.jobId! }, (answer) => {
@@ -245,12 +305,16 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     await time.run(time.now() + 5_000, () => known.every(isOver));
   }
   const entries: Entry[] = [];
-  for await (const entry of schedulerDisk.history("task/")) entries.push(entry);
+  for (const kind of ["task/", "worker/"]) for await (const entry of schedulerDisk.history(kind)) entries.push(entry);
+  entries.sort((a, b) => a.seq - b.seq);
   return {
     seed,
     jobs: known,
     marks,
     entries,
+    slotsOfEach: slots,
+    stops,
+    fullDisks,
     schedulerStarts: processes[0]!.starts,
     workerStarts: processes.slice(1).reduce((sum, process) => sum + process.starts, 0),
     messages,

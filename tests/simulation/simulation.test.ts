@@ -1,22 +1,31 @@
 import { describe, expect, test } from "vitest";
+import type { Attempt } from "../../src/domain/job.ts";
+import type { State } from "../../src/machines/step.ts";
 import { violations } from "../../src/simulation/check.ts";
 import type { Planted } from "../../src/simulation/disk.ts";
 import { simulate } from "../../src/simulation/world.ts";
+import type { Entry } from "../../src/snapshots/states/states.ts";
 
 const seeds = 50;
 
 describe("a simulated cluster", () => {
   test(
-    `loses nothing and runs nothing twice under ${seeds} seeds of crashes, cuts, drops, doubles and delays`,
+    `loses nothing, runs nothing twice and is fair under ${seeds} seeds of crashes, stops, full disks and bad networks`,
     async () => {
       let starts = 0;
+      let stops = 0;
+      let fullDisks = 0;
       for (let seed = 1; seed <= seeds; seed++) {
         const history = await simulate({ seed });
         expect(violations(history), `replay with seed ${seed}`).toEqual([]);
         expect(history.marks.length, `seed ${seed} ran something`).toBeGreaterThan(10);
         starts += history.schedulerStarts - 1 + history.workerStarts - 3;
+        stops += history.stops;
+        fullDisks += history.fullDisks;
       }
       expect(starts, "processes were killed").toBeGreaterThan(seeds);
+      expect(stops, "processes were stopped").toBeGreaterThan(seeds);
+      expect(fullDisks, "disks were full").toBeGreaterThan(seeds / 4);
     },
     120_000,
   );
@@ -29,6 +38,26 @@ describe("a simulated cluster", () => {
     ];
     expect(second).toEqual(first);
     expect(other.entries).not.toEqual(first.entries);
+  }, 30_000);
+
+  test("is checked by its log: a false reason, a turn out of turn and an entry that grows are found", async () => {
+    const history = await simulate({ seed: 1 });
+    const changed = (change: (task: Record<string, unknown>, entry: Entry) => Record<string, unknown>): string[] =>
+      violations({
+        ...history,
+        entries: history.entries.map((entry) => {
+          if (entry.machine !== "task" || entry.state === null) return entry;
+          const state = entry.state as State;
+          return { ...entry, state: { ...state, context: { ...state.context, ...change(state.context, entry) } } };
+        }),
+      });
+    const attempts = (task: Record<string, unknown>): readonly Attempt[] => task["attempts"] as readonly Attempt[];
+    expect(changed(() => ({}))).toEqual([]);
+    expect(changed((task) => ({ attempts: attempts(task).map((one) => ({ ...one, reason: "drained" })) }))[0])
+      .toMatch(/was made for "drained"/);
+    expect(changed((_, { seq }) => ({ priority: seq % 3 }))[0]).toMatch(/which is more urgent/);
+    expect(changed((_, { seq }) => ({ requestor: `r${seq % 3}`, priority: 0 }))[0]).toMatch(/running\) went ahead of/);
+    expect(changed((task) => ({ name: `${task["name"]}`.repeat(3_000) }))[0]).toMatch(/has \d+ bytes/);
   }, 30_000);
 
   test.each<Planted>(["speakBeforeSave", "forgetUnsent", "ignoreEpoch"])(

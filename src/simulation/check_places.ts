@@ -1,0 +1,74 @@
+import { nameOf, type TaskId } from "../domain/ids.ts";
+import { pathOf, type State } from "../machines/step.ts";
+import type { TaskContext } from "../machines/task.ts";
+import { encodeEntry } from "../snapshots/states/entry_codec.ts";
+import type { History } from "./world.ts";
+
+/**
+ * Fairness: whoever is given a slot is of the most urgent rank that waits, and of those a requestor with the fewest
+ * running tasks (all workers of a simulation can run all tasks); and no worker is given more than it has slots for.
+ */
+export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<string> {
+  const queued = new Map<TaskId, TaskContext>();
+  const placed = new Map<TaskId, TaskContext>();
+  for (const entry of entries) {
+    if (entry.machine !== "task" || entry.state === null) continue;
+    const state = entry.state as State;
+    const task = state.context as TaskContext;
+    const taskId = nameOf(entry.address) as TaskId;
+    const runningOf = (requestor: string): number => {
+      let count = 0;
+      for (const other of placed.values()) if (other.requestor === requestor) count++;
+      return count;
+    };
+    if ((entry.cause.event as { readonly type: string }).type === "task.placed") {
+      const own = runningOf(task.requestor);
+      for (const [other, { priority, requestor }] of queued) {
+        if (priority > task.priority) yield `Fairness: ${taskId} went ahead of ${other}, which is more urgent`;
+        else if (priority === task.priority && runningOf(requestor) < own) {
+          yield `Fairness: ${taskId} of ${task.requestor} (${own} running) went ahead of ${other} of ${requestor} (${
+            runningOf(requestor)
+          })`;
+        }
+      }
+      const { workerId } = task.attempts.at(-1)!;
+      const there = [...placed.values()].filter((other) => other.attempts.at(-1)!.workerId === workerId).length;
+      if (there >= slotsOfEach) yield `${taskId} was given to ${workerId}, which has ${there} tasks already`;
+    }
+    queued.delete(taskId);
+    placed.delete(taskId);
+    const path = pathOf(state.value);
+    if (path === "queued") queued.set(taskId, task);
+    else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
+  }
+}
+
+/** Of one entry of a task: what it is born with, and what each attempt adds. */
+const entryBytesMax = 2_000;
+const attemptBytesMax = 600;
+/** Entries of a task beside those of its attempts: born, given its input, told to stop, settled. */
+const entriesMax = 6;
+const entriesOfAttemptMax = 4;
+
+/** G8: what is written for a task depends on what happens to it, and not on how many others there are. */
+export function* costIsBounded({ entries, schedulerStarts }: History): Iterable<string> {
+  const counts = new Map<TaskId, { entries: number; attempts: number }>();
+  for (const entry of entries) {
+    if (entry.machine !== "task" || entry.state === null) continue;
+    const { attempts, dependents } = (entry.state as State).context as TaskContext;
+    const bytes = encodeEntry(entry).length;
+    const bytesMax = entryBytesMax + attemptBytesMax * attempts.length + attemptBytesMax * dependents.length;
+    if (bytes > bytesMax) {
+      yield `G8: entry ${entry.seq} of ${entry.address} has ${bytes} bytes, and should have ${bytesMax}`;
+    }
+    const taskId = nameOf(entry.address) as TaskId;
+    const count = counts.get(taskId) ?? { entries: 0, attempts: 0 };
+    counts.set(taskId, { entries: count.entries + 1, attempts: attempts.length });
+  }
+  for (const [taskId, { entries: made, attempts }] of counts) {
+    const max = entriesMax + entriesOfAttemptMax * attempts + schedulerStarts;
+    if (made > max) {
+      yield `G8: ${made} entries were written for ${taskId} of ${attempts} attempts, and should be ${max}`;
+    }
+  }
+}
