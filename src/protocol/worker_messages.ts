@@ -6,7 +6,8 @@ import { bytes, cText, digest, label, name, outcome, parse, taskId, textRecord, 
  * The worker says which attempts it holds; the scheduler answers which it should hold.
  */
 
-const attemptsMax = 10_000;
+/** More than a worker has slots: results that are not acknowledged yet are among them. */
+const attemptsMax = 20_000;
 
 /** One attempt as the worker has it. `ended` carries the result and is repeated until it is acknowledged. */
 const heldAttempt = v.variant("stage", [
@@ -19,7 +20,7 @@ const heldAttempt = v.variant("stage", [
 const description = v.strictObject({
   workerId,
   incarnation: name(64),
-  slots: whole(1, 100_000),
+  slots: whole(1, 10_000),
   platform: textRecord(64, 200),
   isolation: label(200),
 });

@@ -1,6 +1,8 @@
-import { mkdirSync, readFileSync, statfsSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import v8 from "node:v8";
+import { Fault } from "../domain/fault.ts";
 import { lineLog, type Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
@@ -34,18 +36,29 @@ export function diskSpace(dir: string): () => boolean {
  * The secret that members and clients of this cluster share: made at the first start, a file that only its user reads.
  */
 export function readOrMakeToken(path: string): string {
+  const read = (): string => {
+    const token = readFileSync(path, "utf8").trim();
+    if (token !== "") return token;
+    // An empty secret would let everybody in.
+    throw new Fault("TOKEN_INVALID", `Cannot use the token in ${path} as it must not be empty: remove the file`);
+  };
   try {
-    return readFileSync(path, "utf8").trim();
+    return read();
   } catch (thrown) {
     if ((thrown as { code?: unknown }).code !== "ENOENT") throw thrown;
   }
   mkdirSync(join(path, ".."), { recursive: true });
+  // Whole before it has its name, so that another member never reads a part of it.
+  const beside = `${path}.${process.pid}.${randomHex(4)}`;
   try {
-    writeFileSync(path, `${randomHex(32)}\n`, { mode: 0o600, flag: "wx" });
+    writeFileSync(beside, `${randomHex(32)}\n`, { mode: 0o600, flag: "wx" });
+    linkSync(beside, path);
   } catch (thrown) {
     if ((thrown as { code?: unknown }).code !== "EEXIST") throw thrown; // another member was quicker
+  } finally {
+    rmSync(beside, { force: true });
   }
-  return readFileSync(path, "utf8").trim();
+  return read();
 }
 
 export const helloOf = (role: Hello["role"], memberId: string, token?: string): Hello => ({
