@@ -107,6 +107,11 @@ interface Watch {
 
 interface WorkerLink {
   readonly connection: Connection;
+  /**
+   * Whether its sync was answered. Until then nothing is to be held or dropped by it: what leaves late, as the disk was
+   * slow, may have been said to an earlier process of the worker.
+   */
+  isSynced: boolean;
   lastNumber: number;
 }
 
@@ -118,7 +123,12 @@ interface Deltas {
 
 type ToMember =
   | Extract<TaskMessage, { type: `attempt.${string}` }>
-  | { readonly type: "worker.full"; readonly hold: ToWorker["hold"]; readonly drop: ToWorker["drop"] }
+  | {
+    readonly type: "worker.full";
+    readonly link: WorkerLink;
+    readonly hold: ToWorker["hold"];
+    readonly drop: ToWorker["drop"];
+  }
   | { readonly type: "gateway"; readonly re?: number; readonly body: Answer | Push }
   /** Work that must wait until all that was decided before is durable. Never saved. */
   | { readonly type: "then"; readonly work: () => void };
@@ -144,7 +154,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   /** Of what workers are told: one counter for all of them, so that none is kept for those that are gone. */
   let lastNumber = 0;
   const deltas = new Map<WorkerId, Deltas>();
-  const wantFull = new Set<WorkerId>();
+  /** Syncs to answer. */
+  const wantFull = new Map<WorkerId, WorkerLink>();
   let gatewayCount = 0;
   let isStarted = false;
   let stopped = false;
@@ -290,20 +301,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (body.type === "gateway") return sendGateway(member, body.body, body.re);
     if (body.type === "then") return body.work();
     const workerId = member as WorkerId;
-    if (!links.has(workerId)) return; // it will sync when it comes back
+    const link = links.get(workerId);
+    if (link === undefined) return; // it will sync when it comes back
     switch (body.type) {
       case "attempt.hold": {
+        if (!link.isSynced) return;
         const { taskId, attempt, command, inputRoot, timeoutMs } = body;
         deltasOf(workerId).hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
         return;
       }
       case "attempt.drop":
+        if (!link.isSynced) return;
         deltasOf(workerId).drop.push({ taskId: body.taskId, attempt: body.attempt, reason: body.reason });
         return;
       case "attempt.acknowledged":
         deltasOf(workerId).acknowledged.push({ taskId: body.taskId, attempt: body.attempt });
         return;
       case "worker.full": {
+        if (body.link !== link) return;
+        link.isSynced = true;
         const pending = deltas.get(workerId);
         deltas.delete(workerId);
         sendShould(workerId, true, { hold: body.hold, drop: body.drop, acknowledged: pending?.acknowledged ?? [] });
@@ -399,7 +415,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
       }
     }
-    for (const workerId of wantFull) host.say(memberAddress(workerId), fullFor(workerId));
+    for (const [workerId, link] of wantFull) host.say(memberAddress(workerId), fullFor(workerId, link));
     wantFull.clear();
   };
   const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
@@ -411,7 +427,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       why,
     );
   };
-  const fullFor = (workerId: WorkerId): ToMember => {
+  const fullFor = (workerId: WorkerId, link: WorkerLink): ToMember => {
     const hold: ToWorker["hold"] = [];
     const drop: ToWorker["drop"] = [];
     for (const taskId of onWorker.get(workerId) ?? []) {
@@ -423,7 +439,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
       else hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
     }
-    return { type: "worker.full", hold, drop };
+    return { type: "worker.full", link, hold, drop };
   };
 
   // ---- what workers say --------------------------------------------------------------------------------------------
@@ -521,7 +537,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
       }
     }
-    wantFull.add(workerId);
+    wantFull.set(workerId, link);
   };
 
   // ---- what gateways ask -------------------------------------------------------------------------------------------
@@ -849,7 +865,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
     attachWorker(connection) {
       const workerId = connection.peer.memberId as WorkerId;
-      const link: WorkerLink = { connection, lastNumber: 0 };
+      const link: WorkerLink = { connection, isSynced: false, lastNumber: 0 };
       const other = links.get(workerId)?.connection;
       if (other !== undefined && other.peer.incarnation !== connection.peer.incarnation) {
         return connection.close(

@@ -294,6 +294,43 @@ describe("a worker that comes back after it was given up", () => {
   });
 });
 
+test("what was said to a worker while the disk was slow is not heard by its next process", async () => {
+  const time = virtualTime();
+  const kept = memoryStates();
+  let isSlow: Promise<void> | undefined;
+  const states: States = {
+    ...kept,
+    async commit(entries) {
+      await isSlow;
+      await kept.commit(entries);
+    },
+  };
+  const { scheduler, worker, submit } = await start(time, states);
+  const first = worker();
+  first.sync();
+  const task = taskId(await submit(), 0);
+  await quiet(time);
+  first.report(running(task));
+  await quiet(time);
+  let goOn = (): void => {};
+  isSlow = new Promise<void>((resolve) => goOn = resolve);
+  void scheduler.drain("it stops");
+  await quiet(time);
+  first.sync(running(task));
+  await quiet(time);
+  first.cut();
+  await quiet(time);
+  void scheduler.putBack("it stops");
+  const second = worker(w1, "2");
+  second.sync();
+  await quiet(time);
+  isSlow = undefined;
+  goOn();
+  await quiet(time);
+  expect(second.told.flatMap(({ hold }) => addresses(hold))).toEqual([]);
+  expect(second.told.at(-1)).toMatchObject({ full: true });
+});
+
 test("what a leaving worker gives back is placed elsewhere, and waits when there is nobody else", async () => {
   const time = virtualTime();
   const states = memoryStates();

@@ -246,7 +246,7 @@ describe("messages between members", () => {
     ["more attempts than a worker has", parseFromWorker, {
       type: "worker.report",
       number: 1,
-      attempts: Array.from({ length: 10_001 }, () => ({ stage: "held", taskId, attempt: 1 })),
+      attempts: Array.from({ length: 20_001 }, () => ({ stage: "held", taskId, attempt: 1 })),
     }, "attempts"],
     ["an epoch of 0", parseToWorker, {
       type: "worker.should",
