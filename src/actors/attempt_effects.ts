@@ -1,5 +1,4 @@
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -9,6 +8,7 @@ import type { Leavings, Outcome, Output } from "../domain/job.ts";
 import type { AttemptInput } from "../machines/attempt.ts";
 import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
+import { removeLeft } from "../runner/remove_left.ts";
 import type { Exit, Runner, Running } from "../runner/runner.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
@@ -60,7 +60,11 @@ const commandBytesMax = 64 * 1024 * 1024;
 /** Checkout, run, capture: what a worker does for an attempt, on this machine. Each is done at most once at a time. */
 export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const { blobs, runner, clock, log, report } = options;
-  removeTree(options.dir, log);
+  const remove = (dir: string): void => {
+    // Nobody uses its place again.
+    if (!removeLeft(dir)) log.warn("Cannot remove what a task left", { dir });
+  };
+  remove(options.dir);
   mkdirSync(options.dir, { recursive: true });
   interface Live {
     readonly abort: AbortController;
@@ -181,22 +185,9 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     },
     clean(taskId, attempt) {
       live.delete(keyOf(taskId, attempt));
-      removeTree(placesOf(options.dir, taskId, attempt).dir, log);
+      remove(placesOf(options.dir, taskId, attempt).dir);
     },
   };
-}
-
-/**
- * Whatever a command left there: also folders without write permission, as the caches of package managers have them, and
- * deeper ones than a path can name. What cannot be removed stays, and is told; nobody uses its place again.
- */
-function removeTree(dir: string, log: Log): void {
-  try {
-    rmSync(dir, { recursive: true, force: true });
-  } catch {
-    spawnSync("/bin/sh", ["-c", 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"', "sh", dir], { stdio: "ignore" });
-    if (existsSync(dir)) log.warn("Cannot remove what a task left", { dir });
-  }
 }
 
 function endingOf(exit: Exit, timeoutMs: number): Outcome {

@@ -1,0 +1,17 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
+
+/**
+ * Removes a folder with whatever commands left in it: also folders without write permission, as the caches of package
+ * managers have them, and deeper ones than a path can name.
+ *
+ * @returns whether it is gone.
+ */
+export function removeLeft(dir: string): boolean {
+  try {
+    rmSync(dir, { recursive: true, force: true });
+  } catch {
+    spawnSync("/bin/sh", ["-c", 'chmod -R u+rwX -- "$1"; rm -rf -- "$1"', "sh", dir], { stdio: "ignore" });
+  }
+  return !existsSync(dir);
+}
