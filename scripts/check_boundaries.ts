@@ -33,7 +33,7 @@ const rooms: Readonly<Record<string, Room>> = {
   domain: { rooms: [], packages: [], node: [], pure: true },
   protocol: { rooms: ["domain"], packages: ["valibot"], node: ["node:buffer", "node:crypto"], pure: true },
   // THOUGHT
-  scheduling: { rooms: words, packages: [], node: [], pure: true },
+  scheduling: { rooms: words, packages: ["deno-std"], node: [], pure: true },
   machines: { rooms: [...words, "scheduling"], packages: ["xstate"], node: [], pure: true },
   // HANDS
   runtime: { rooms: ["domain"], packages: ["deno-std"], node: "all", pure: false },

@@ -1,3 +1,4 @@
+import { BinaryHeap } from "deno-std/data_structures/binary_heap.js";
 import type { TaskId, WorkerId } from "../domain/ids.ts";
 
 /**
@@ -57,7 +58,22 @@ interface Group {
   size: number;
   /** Of the task that came last: tasks of one job come together and share one text. */
   lastInput: string;
+  /** Its place among the others, as far as it was looked at. */
+  turn: Turn | undefined;
+  /** It has no turn: what it waits for, while no worker can take its head. */
+  parked: Set<Group> | undefined;
 }
+
+/** What says whose turn it is, as of when it was written down. It counts while it is its group's. */
+interface Turn {
+  readonly group: Group;
+  readonly running: number;
+  readonly again: boolean;
+  readonly order: number;
+}
+
+const compareTurns = (a: Turn, b: Turn): number =>
+  a.group.rank - b.group.rank || a.running - b.running || Number(b.again) - Number(a.again) || a.order - b.order;
 
 interface Slots extends PlacingWorker {
   busy: number;
@@ -122,6 +138,13 @@ function countBefore(entries: readonly Waiting[], head: number, order: number): 
 export function schedulingView(): SchedulingView {
   const waiting = new Map<TaskId, Waiting>();
   const groups = new Map<string, Group>();
+  const groupsOf = new Map<string, Set<Group>>();
+  const waitingByRank = new Map<number, number>();
+  /** Also turns that no longer count. */
+  let turns = new BinaryHeap<Turn>(compareTurns);
+  /** Groups whose head fits no worker: until one has room again, or until there is another worker. */
+  const untilRoom = new Set<Group>();
+  const untilWorker = new Set<Group>();
   const workers = new Map<WorkerId, Slots>();
   /** By worker, also of those that may not be given tasks now. */
   const occupied = new Map<WorkerId, number>();
@@ -142,15 +165,36 @@ export function schedulingView(): SchedulingView {
     }
     return group.first[group.firstHead];
   };
-  const sooner = (a: Group, b: Group): boolean => {
-    if (a.rank !== b.rank) return a.rank < b.rank;
-    const runningA = running.get(a.requestor) ?? 0;
-    const runningB = running.get(b.requestor) ?? 0;
-    if (runningA !== runningB) return runningA < runningB;
-    const headA = headOf(a)!;
-    const headB = headOf(b)!;
-    return headA.again === headB.again ? headA.order < headB.order : headA.again;
+  /** Writes down when it is the turn of a group of which something has changed. */
+  const takeTurn = (group: Group): void => {
+    if (group.parked !== undefined) return;
+    const head = headOf(group)!;
+    const now = running.get(group.requestor) ?? 0;
+    const { turn } = group;
+    if (turn !== undefined && turn.order === head.order && turn.running === now) return;
+    group.turn = { group, running: now, again: head.again, order: head.order };
+    if (turns.length > 2 * groups.size + 64) {
+      turns = new BinaryHeap<Turn>(compareTurns);
+      for (const { turn } of groups.values()) if (turn !== undefined) turns.push(turn);
+    } else turns.push(group.turn);
   };
+  const takeTurns = (those: Iterable<Group>): void => {
+    for (const group of those) takeTurn(group);
+  };
+  const park = (group: Group, where: Set<Group>): void => {
+    group.turn = undefined;
+    group.parked = where;
+    where.add(group);
+  };
+  const comeBack = (those: Set<Group>): void => {
+    for (const group of those) {
+      group.parked = undefined;
+      takeTurn(group);
+    }
+    those.clear();
+  };
+  const count = (rank: number, change: number): void =>
+    void waitingByRank.set(rank, (waitingByRank.get(rank) ?? 0) + change);
   const hasFreeSlot = (): boolean => {
     for (const worker of workers.values()) if (worker.busy < worker.slots) return true;
     return false;
@@ -181,8 +225,13 @@ export function schedulingView(): SchedulingView {
           firstHead: 0,
           size: 0,
           lastInput: task.input,
+          turn: undefined,
+          parked: undefined,
         };
         groups.set(key, group);
+        const those = groupsOf.get(task.requestor);
+        if (those === undefined) groupsOf.set(task.requestor, new Set([group]));
+        else those.add(group);
       }
       if (task.input !== group.lastInput) group.lastInput = task.input;
       const entry: Waiting = {
@@ -195,19 +244,33 @@ export function schedulingView(): SchedulingView {
       };
       (task.again ? group.again : group.first).push(entry);
       group.size++;
+      count(group.rank, 1);
       waiting.set(task.taskId, entry);
+      if (headOf(group) === entry) takeTurn(group);
     },
     dequeue(taskId) {
       const entry = waiting.get(taskId);
       if (entry === undefined) return;
       waiting.delete(taskId);
       entry.gone = true;
-      if (--entry.group.size === 0) groups.delete(entry.group.key);
+      const { group } = entry;
+      count(group.rank, -1);
+      if (--group.size > 0) {
+        if (group.turn?.order === entry.order) takeTurn(group);
+        return;
+      }
+      group.turn = undefined;
+      group.parked?.delete(group);
+      groups.delete(group.key);
+      const those = groupsOf.get(group.requestor)!;
+      those.delete(group);
+      if (those.size === 0) groupsOf.delete(group.requestor);
     },
     occupy(workerId, requestor, input) {
       busy++;
       occupied.set(workerId, (occupied.get(workerId) ?? 0) + 1);
       running.set(requestor, (running.get(requestor) ?? 0) + 1);
+      takeTurns(groupsOf.get(requestor) ?? []);
       const worker = workers.get(workerId);
       if (worker === undefined) return;
       worker.busy++;
@@ -221,8 +284,11 @@ export function schedulingView(): SchedulingView {
       const others = (running.get(requestor) ?? 1) - 1;
       if (others === 0) running.delete(requestor);
       else running.set(requestor, others);
+      takeTurns(groupsOf.get(requestor) ?? []);
       const worker = workers.get(workerId);
-      if (worker !== undefined) worker.busy--;
+      if (worker === undefined) return;
+      worker.busy--;
+      comeBack(untilRoom);
     },
     setWorker(worker) {
       const known = workers.get(worker.workerId);
@@ -232,6 +298,8 @@ export function schedulingView(): SchedulingView {
         busy: occupied.get(worker.workerId) ?? 0,
         lastInput: known?.lastInput,
       });
+      comeBack(untilRoom);
+      comeBack(untilWorker);
     },
     removeWorker(workerId) {
       slots -= workers.get(workerId)?.slots ?? 0;
@@ -239,11 +307,12 @@ export function schedulingView(): SchedulingView {
     },
     next() {
       if (groups.size === 0 || !hasFreeSlot()) return undefined;
-      const candidates = [...groups.values()];
-      while (candidates.length > 0) {
-        let at = 0;
-        for (let i = 1; i < candidates.length; i++) if (sooner(candidates[i]!, candidates[at]!)) at = i;
-        const group = candidates[at]!;
+      for (let turn = turns.peek(); turn !== undefined; turn = turns.peek()) {
+        const { group } = turn;
+        if (group.turn !== turn) {
+          turns.pop();
+          continue;
+        }
         const { taskId, input } = headOf(group)!;
         const chosen = workerFor(group, input);
         if (chosen !== undefined) {
@@ -256,7 +325,9 @@ export function schedulingView(): SchedulingView {
             : `${worker.workerId} has the most free slots of those that fit: ${free}`;
           return { taskId, workerId: worker.workerId, why };
         }
-        candidates.splice(at, 1);
+        turns.pop();
+        const mayFit = [...workers.values()].some((worker) => meets(worker, group.platform));
+        park(group, mayFit ? untilRoom : untilWorker);
       }
       return undefined;
     },
@@ -280,7 +351,7 @@ export function schedulingView(): SchedulingView {
       let ahead = entry.again
         ? countBefore(again, againHead, entry.order)
         : again.length - againHead + countBefore(first, firstHead, entry.order);
-      for (const group of groups.values()) if (group.rank < rank) ahead += group.size;
+      for (const [other, waits] of waitingByRank) if (other < rank) ahead += waits;
       const fits = [...workers.values()].some((worker) => meets(worker, platform));
       const unmet = fits ? [] : Object.entries(platform)
         .filter(([name, value]) => ![...workers.values()].some((worker) => worker.platform[name] === value))

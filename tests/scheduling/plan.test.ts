@@ -60,6 +60,18 @@ function scheduling(...workers: readonly PlacingWorker[]) {
 const order = (placements: readonly (readonly [number, string])[]): readonly number[] =>
   placements.map(([index]) => index);
 
+test("a decision costs what it decides: 20,000 requestors and as many wishes that nobody meets do not make it dearer", () => {
+  const s = scheduling(worker("w1", 1_000));
+  s.enqueue(
+    ...Array.from({ length: 20_000 }, (_, index) => task(index, { requestor: `r${index}` })),
+    ...Array.from({ length: 20_000 }, (_, index) => task(20_000 + index, { rank: 0, platform: { os: `os${index}` } })),
+  );
+  const startedAtMs = performance.now();
+  expect(s.placeAll()).toHaveLength(1_000);
+  // Looking at all of them for each took several seconds; this takes some hundredths of one.
+  expect(performance.now() - startedAtMs).toBeLessThan(1_000);
+});
+
 describe("whose turn it is", () => {
   test("tasks of one requestor go in the order in which they came", () => {
     const s = scheduling(worker("w1", 5));
