@@ -409,22 +409,24 @@ export function createHost(options: HostOptions): Host {
       seq = tail.lastSeq;
       lastEpoch = tail.lastEpoch;
       epoch = lastEpoch;
-      for await (const { address, version, causeId, state: saved } of states.standing()) {
-        const kindName = kindOf(address);
-        const kind = kinds[kindName];
-        if (kind === undefined) continue;
-        if (version !== kind.version) {
-          throw asFault(
-            new Error(`its state has version ${version}, this program knows ${kind.version}`),
-            `Cannot wake ${address}`,
-          );
+      for await (const page of states.standing()) {
+        for (const { address, version, causeId, state: saved } of page) {
+          const kindName = kindOf(address);
+          const kind = kinds[kindName];
+          if (kind === undefined) continue;
+          if (version !== kind.version) {
+            throw asFault(
+              new Error(`its state has version ${version}, this program knows ${kind.version}`),
+              `Cannot wake ${address}`,
+            );
+          }
+          const state = saved as State;
+          if (options.keep?.(address, state, adoptedAtMs(causeId)) === false) continue;
+          rows.set(address, { kind, kindName, live: undefined, rest: resting.write(state) });
+          const { wakeAtMs } = state.context as { readonly wakeAtMs?: number };
+          if (wakeAtMs !== undefined) wakeAt.push([address, wakeAtMs]);
+          options.observe?.(address, undefined, state);
         }
-        const state = saved as State;
-        if (options.keep?.(address, state, adoptedAtMs(causeId)) === false) continue;
-        rows.set(address, { kind, kindName, live: undefined, rest: resting.write(state) });
-        const { wakeAtMs } = state.context as { readonly wakeAtMs?: number };
-        if (wakeAtMs !== undefined) wakeAt.push([address, wakeAtMs]);
-        options.observe?.(address, undefined, state);
       }
       for (const [address, atMs] of wakeAt) wakeups.set(address, atMs);
       for (const { id, from, to, body } of tail.unsent) inner.push({ id, from, to, event: body as HostEvent });

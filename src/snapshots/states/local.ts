@@ -479,15 +479,14 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
   }
 
   /** @param check is called at the beginning, and before anything of a page is given. */
-  async function* actorsOf<T>(
+  async function* pagesOf<T>(
     pageAfter: (after: string | undefined) => Page,
     decode: (address: string, bytes: Uint8Array) => T,
     check: () => void = () => {},
-  ): AsyncGenerator<T> {
+  ): AsyncGenerator<T[]> {
     check();
     await ready();
     let after: string | undefined;
-    let given = 0;
     for (;;) {
       const { actors, end } = firstOf(pageAfter(after));
       const records = await log.read(actors.flatMap(({ place }) => (place === undefined ? [] : [place])));
@@ -495,13 +494,17 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
       // A segment was dropped while it was read: its entries are in the base by now.
       if (records === undefined) continue;
       let next = 0;
-      for (const { address, bytes } of actors) {
-        yield decode(address, bytes ?? records[next++]!.bytes);
-        if (++given % yieldActors === 0) await setImmediate();
+      for (let from = 0; from < actors.length; from += yieldActors) {
+        yield actors.slice(from, from + yieldActors)
+          .map(({ address, bytes }) => decode(address, bytes ?? records[next++]!.bytes));
+        await setImmediate();
       }
       if (end === undefined) return;
       after = end;
     }
+  }
+  async function* each<T>(pages: AsyncIterable<readonly T[]>): AsyncGenerator<T> {
+    for await (const page of pages) yield* page;
   }
 
   return {
@@ -525,8 +528,8 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
         if (record !== undefined) return decodeEntry(address, record.bytes);
       }
     },
-    current: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeEntry),
-    standing: (prefix = "") => actorsOf((after) => currentPage(prefix, after), decodeStanding),
+    current: (prefix = "") => each(pagesOf((after) => currentPage(prefix, after), decodeEntry)),
+    standing: (prefix = "") => pagesOf((after) => currentPage(prefix, after), decodeStanding),
     async *history(address, range = {}) {
       const afterSeq = Math.max(range.afterSeq ?? 0, firstSeq() - 1);
       const toSeq = Math.min(range.toSeq ?? Infinity, lastSeq());
@@ -546,11 +549,7 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
       }
     },
     cut: (seq, prefix = "") =>
-      actorsOf(
-        (after) => cutPage(seq, prefix, after),
-        decodeEntry,
-        () => checkCut(seq, firstSeq(), lastSeq()),
-      ),
+      each(pagesOf((after) => cutPage(seq, prefix, after), decodeEntry, () => checkCut(seq, firstSeq(), lastSeq()))),
     bounds,
   };
 }

@@ -97,10 +97,8 @@ export function memoryStates(): States {
       }
     },
     async *standing(prefix = "") {
-      for (const address of under(prefix)) {
-        const kept = actors.get(address)?.at(-1);
-        if (kept !== undefined && !kept.gone) yield decodeStanding(address, kept.bytes);
-      }
+      const newest = under(prefix).map((address) => actors.get(address)!.at(-1)!);
+      yield newest.filter(({ gone }) => !gone).map(({ address, bytes }) => decodeStanding(address, bytes));
     },
     async *history(address, { afterSeq = 0, toSeq = lastSeq, limit = Infinity } = {}) {
       const entries = (address.endsWith("/") ? under(address) : [address])

@@ -69,8 +69,8 @@ export interface States {
   get(address: Address): Promise<Entry | undefined>;
   /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
   current(prefix?: string): AsyncIterable<Entry>;
-  /** Like {@link current}, at less than half the cost: for whoever must know where everybody stands. */
-  standing(prefix?: string): AsyncIterable<Standing>;
+  /** Like {@link current} in pages of some hundreds, at half the cost: for whoever must know where everybody stands. */
+  standing(prefix?: string): AsyncIterable<readonly Standing[]>;
   /**
    * Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. It begins with
    * `firstSeq` (see {@link bounds}); what an actor was before is in the cut there.
