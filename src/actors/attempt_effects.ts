@@ -1,4 +1,5 @@
 import { mkdirSync, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -72,6 +73,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     stopReason?: string;
     exit?: Exit;
     command?: CommandData;
+    /** Its working folder goes as soon as it was captured: a task that filled the disk leaves room for its result. */
+    emptying?: Promise<void>;
   }
   const live = new Map<string, Live>();
   const keyOf = (taskId: TaskId, attempt: number): string => `${taskId}#${attempt}`;
@@ -176,7 +179,11 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     capture({ taskId, attempt, ending }) {
       const one = live.get(keyOf(taskId, attempt));
       if (one === undefined) return;
-      capture(one, taskId, attempt, ending).catch((thrown) =>
+      capture(one, taskId, attempt, ending).finally(() => {
+        const { root, home } = placesOf(options.dir, taskId, attempt);
+        one.emptying = Promise.all([root, home].map((dir) => rm(dir, { recursive: true, force: true })))
+          .then(() => {}, () => {}); // what resists is left to clean()
+      }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",
           fault: faultData(asFault(thrown, `Cannot keep the streams of ${taskId}`)),
@@ -184,8 +191,12 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       );
     },
     clean(taskId, attempt) {
-      live.delete(keyOf(taskId, attempt));
-      remove(placesOf(options.dir, taskId, attempt).dir);
+      const key = keyOf(taskId, attempt);
+      const emptied = live.get(key)?.emptying;
+      live.delete(key);
+      const { dir } = placesOf(options.dir, taskId, attempt);
+      if (emptied === undefined) remove(dir);
+      else void emptied.then(() => remove(dir));
     },
   };
 }

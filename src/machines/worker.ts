@@ -32,8 +32,6 @@ export type WorkerEvent =
   | { readonly type: "worker.disconnected"; readonly atMs: number }
   /** Its scheduler has started anew, and nobody is connected yet: from now on it has its time to come back. */
   | { readonly type: "worker.awaited"; readonly atMs: number }
-  /** It said goodbye: nothing of it will come back by itself. */
-  | { readonly type: "worker.left"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
 
 export const workerMachine = setup({
@@ -60,7 +58,6 @@ export const workerMachine = setup({
       on: {
         "worker.disconnected": { target: "absent", actions: "awaitReturn" },
         "worker.awaited": { target: "absent", actions: "awaitReturn" },
-        "worker.left": { target: "lost", actions: "giveUp" },
       },
     },
     absent: {
@@ -68,7 +65,6 @@ export const workerMachine = setup({
       on: {
         "clock.reached": { target: "lost", guard: "isDue", actions: "giveUp" },
         "worker.awaited": { actions: "awaitReturn" },
-        "worker.left": { target: "lost", actions: "giveUp" },
       },
     },
     lost: {

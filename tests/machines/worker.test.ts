@@ -45,11 +45,6 @@ describe("a worker, as its scheduler sees it,", () => {
     expect(newWorker().hear(disconnected(100), reached(1_100), joined(2_000)).path).toBe("present");
   });
 
-  test("that says goodbye is lost at once", () => {
-    expect(newWorker().hear({ type: "worker.left", atMs: 50 }).path).toBe("lost");
-    expect(newWorker().hear(disconnected(20), { type: "worker.left", atMs: 50 }).path).toBe("lost");
-  });
-
   test("that is away has its whole time again when its scheduler starts anew, which it may have waited for", () => {
     const worker = newWorker().hear(disconnected(100), awaited(5_000), reached(5_000));
     expect(worker.path).toBe("absent");
@@ -69,7 +64,6 @@ describe("a worker, as its scheduler sees it,", () => {
       atMs.map(disconnected),
       atMs.map(awaited),
       atMs.map(reached),
-      atMs.map((at): WorkerEvent => ({ type: "worker.left", atMs: at })),
     );
     fc.assert(fc.property(fc.array(event, { maxLength: 40 }), (events) => {
       const worker = newWorker();
