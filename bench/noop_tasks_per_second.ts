@@ -14,7 +14,7 @@ const slots = 200;
 
 const parts = await startParts();
 try {
-  parts.start("./noop_worker.ts", [parts.schedulerAddress, parts.token, String(slots)]);
+  const worker = parts.start("./noop_worker.ts", [parts.schedulerAddress, parts.token, String(slots)]);
   const client = connectClient({ url: parts.gatewayUrl, token: parts.token });
   let jobs = 0;
   let isOver = false;
@@ -36,6 +36,8 @@ try {
     jobs,
     scheduler: usageOf(parts.scheduler.pid),
     gateway: usageOf(parts.gateway.pid),
+    worker: usageOf(worker.pid),
+    client: process.cpuUsage(),
   });
   const samples = [look()];
   const endMs = performance.now() + seconds * 1_000;
@@ -82,6 +84,18 @@ try {
     {
       name: "CPU of the gateway a task",
       value: ((last.gateway.cpuSeconds - first.gateway.cpuSeconds) * 1e6) / tasks,
+      unit: "µs",
+      target: { atMost: Infinity },
+    },
+    {
+      name: "CPU of the simulated worker a task",
+      value: ((last.worker.cpuSeconds - first.worker.cpuSeconds) * 1e6) / tasks,
+      unit: "µs",
+      target: { atMost: Infinity },
+    },
+    {
+      name: "CPU of the client a task",
+      value: (last.client.user + last.client.system - first.client.user - first.client.system) / tasks,
       unit: "µs",
       target: { atMost: Infinity },
     },
