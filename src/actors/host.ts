@@ -141,16 +141,35 @@ const clockAddress = "clock" as Address;
 function restingForm() {
   const shapes: (readonly string[])[] = [];
   const shapeIds = new Map<string, number>();
+  /** Of the state before: states of one kind come in rows, and most have the names of the one before. */
+  let last = 0;
+  const shapeOf = (names: readonly string[]): number => {
+    const key = names.join();
+    let shape = shapeIds.get(key);
+    if (shape === undefined) {
+      shape = shapes.push(names) - 1;
+      shapeIds.set(key, shape);
+    }
+    return shape;
+  };
   return {
     write({ value, context }: State): string {
-      const names = Object.keys(context).filter((name) => context[name] !== undefined); // JSON would make it null
-      const key = names.join();
-      let shape = shapeIds.get(key);
-      if (shape === undefined) {
-        shape = shapes.push(names) - 1;
-        shapeIds.set(key, shape);
+      const expected = shapes[last];
+      const parts: unknown[] = [last, value];
+      let isExpected = expected !== undefined;
+      let count = 0;
+      for (const name in context) {
+        const part = context[name];
+        if (part === undefined) continue; // JSON would make it null
+        parts.push(part);
+        if (isExpected && expected![count] !== name) isExpected = false;
+        count++;
       }
-      return JSON.stringify([shape, value, ...names.map((name) => context[name])]);
+      if (!isExpected || count !== expected!.length) {
+        last = shapeOf(Object.keys(context).filter((name) => context[name] !== undefined));
+        parts[0] = last;
+      }
+      return JSON.stringify(parts);
     },
     read(text: string): State {
       const [shape, value, ...values] = JSON.parse(text) as [number, unknown, ...unknown[]];

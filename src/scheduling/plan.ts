@@ -111,6 +111,16 @@ export interface SchedulingView {
 const groupKey = ({ rank, requestor, platform }: QueuedTask): string =>
   JSON.stringify([rank, requestor, Object.entries(platform).sort(([a], [b]) => (a < b ? -1 : 1))]);
 
+const isEmpty = (platform: Readonly<Record<string, string>>): boolean => {
+  for (const _ in platform) return false;
+  return true;
+};
+
+/** Whether a task is plainly of that group: most ask for nothing of their worker, and come after one like them. */
+const isPlainlyOf = ({ rank, requestor, platform }: QueuedTask, group: Group): boolean =>
+  group.size > 0 && rank === group.rank && requestor === group.requestor && isEmpty(platform) &&
+  isEmpty(group.platform);
+
 export const meets = (worker: PlacingWorker, platform: Readonly<Record<string, string>>): boolean => {
   for (const name in platform) if (worker.platform[name] !== platform[name]) return false;
   return true;
@@ -138,6 +148,8 @@ function countBefore(entries: readonly Waiting[], head: number, order: number): 
 export function schedulingView(): SchedulingView {
   const waiting = new Map<TaskId, Waiting>();
   const groups = new Map<string, Group>();
+  /** Of the task that came last. */
+  let lastGroup: Group | undefined;
   const groupsOf = new Map<string, Set<Group>>();
   const waitingByRank = new Map<number, number>();
   /** Also turns that no longer count. */
@@ -211,9 +223,9 @@ export function schedulingView(): SchedulingView {
   const view: SchedulingView = {
     enqueue(task) {
       if (waiting.has(task.taskId)) return;
-      const key = groupKey(task);
-      let group = groups.get(key);
+      let group = lastGroup !== undefined && isPlainlyOf(task, lastGroup) ? lastGroup : groups.get(groupKey(task));
       if (group === undefined) {
+        const key = groupKey(task);
         group = {
           key,
           rank: task.rank,
@@ -233,6 +245,7 @@ export function schedulingView(): SchedulingView {
         if (those === undefined) groupsOf.set(task.requestor, new Set([group]));
         else those.add(group);
       }
+      lastGroup = group;
       if (task.input !== group.lastInput) group.lastInput = task.input;
       const entry: Waiting = {
         taskId: task.taskId,
