@@ -3,7 +3,7 @@ import { workerId } from "../../src/domain/ids.ts";
 import { type FromWorker, parseToWorker } from "../../src/protocol/worker_messages.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { realRandom } from "../../src/runtime/random.ts";
-import { helloOf } from "../../src/roles/machine.ts";
+import { helloOf, memberBackoff } from "../../src/roles/machine.ts";
 import { keepDialing } from "../../src/transport/redial.ts";
 import { tcpTransport } from "../../src/transport/tcp.ts";
 import type { Connection } from "../../src/transport/transport.ts";
@@ -47,5 +47,6 @@ await keepDialing({
   onConnection: serve,
   clock: realClock,
   random: realRandom,
+  backoff: memberBackoff,
   signal: new AbortController().signal,
 });

@@ -4,10 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { cliArgs, runtimeArgs } from "../../scripts/support/cluster.ts";
 
 /** The parts of a cluster as processes of their own, for benches that look at one of them. */
-const isDeno = "deno" in process.versions;
-
 export interface Part {
   readonly pid: number;
   /** Kills it, and waits for its end. */
@@ -32,19 +31,18 @@ const file = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 export async function startParts(): Promise<Parts> {
   const dir = mkdtempSync(join(tmpdir(), "scoot-bench-"));
   const children: ChildProcess[] = [];
-  const launch = (path: string, args: readonly string[]): ChildProcess => {
-    const child = spawn(process.execPath, [...(isDeno ? ["run", "-A"] : []), file(path), ...args], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+  const launch = (args: readonly string[]): ChildProcess => {
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
     children.push(child);
     return child;
   };
   const part = (child: ChildProcess): Part => {
-    const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    const isOver = (): boolean => child.exitCode !== null || child.signalCode !== null;
+    const ended = isOver() ? Promise.resolve() : new Promise<void>((resolve) => child.once("exit", () => resolve()));
     return {
       pid: child.pid!,
       async kill(signal = "SIGKILL") {
-        if (child.exitCode === null && child.signalCode === null) process.kill(child.pid!, signal);
+        if (!isOver()) process.kill(child.pid!, signal);
         await ended;
       },
     };
@@ -62,7 +60,7 @@ export async function startParts(): Promise<Parts> {
     });
   const tokenFile = join(dir, "token");
   const startScheduler = (listen: string) =>
-    launch("../../src/cli/main.ts", [
+    launch(cliArgs(
       "scheduler",
       "--data",
       join(dir, "scheduler"),
@@ -70,11 +68,11 @@ export async function startParts(): Promise<Parts> {
       listen,
       "--token-file",
       tokenFile,
-    ]);
+    ));
   const scheduler = startScheduler("127.0.0.1:0");
   const schedulerAddress = await ready(scheduler);
   const hostPort = schedulerAddress.slice("tcp://".length);
-  const gateway = launch("../../src/cli/main.ts", [
+  const gateway = launch(cliArgs(
     "gateway",
     "--data",
     join(dir, "gateway"),
@@ -84,7 +82,7 @@ export async function startParts(): Promise<Parts> {
     hostPort,
     "--token-file",
     tokenFile,
-  ]);
+  ));
   const gatewayUrl = await ready(gateway);
   return {
     dir,
@@ -98,7 +96,7 @@ export async function startParts(): Promise<Parts> {
       await ready(child);
       return part(child);
     },
-    start: (path, args) => part(launch(path, args)),
+    start: (path, args) => part(launch([...runtimeArgs(file(path)), ...args])),
     async stop() {
       await Promise.all(children.map((child) => part(child).kill()));
       rmSync(dir, { recursive: true, force: true });

@@ -9,7 +9,9 @@ import type { Ready } from "../../src/roles/ready_file.ts";
 /** Real clusters for scripts, tests and benches: started as a user does, on a free port, in a folder of their own. */
 
 const isDeno = "deno" in process.versions;
-const cli = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+/** Benches on Node run what a user of Node runs: the program as `npm pack` has it, which deno task bench builds first. */
+const isBuilt = !isDeno && process.env["BENCH_BUILT"] === "1";
+const cli = fileURLToPath(new URL(isBuilt ? "../../dist/cli/main.js" : "../../src/cli/main.ts", import.meta.url));
 
 /** How this runtime runs a TypeScript file. */
 export const runtimeArgs = (file: string): string[] => isDeno ? ["run", "-A", file] : [file];

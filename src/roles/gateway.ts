@@ -12,7 +12,7 @@ import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
-import { diskSpace, helloOf } from "./machine.ts";
+import { diskSpace, helloOf, memberBackoff } from "./machine.ts";
 import { feedHttpServer, type Takers } from "./sniff.ts";
 
 export interface GatewayRoleOptions {
@@ -90,6 +90,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     },
     clock: realClock,
     random: realRandom,
+    backoff: memberBackoff,
     signal: stopping.signal,
   });
   return {

@@ -109,6 +109,9 @@ export function keepPruned(
   };
 }
 
+/** Between dials of members to each other: a restart of a few hundred ms is to be noticed as soon as it is over. */
+export const memberBackoff = { firstMs: 50, maxMs: 500 } as const;
+
 /** Lines on stderr. */
 export const stderrLog = (who: string): Log =>
   lineLog(who, realClock.now, (line) => void process.stderr.write(`${line}\n`));

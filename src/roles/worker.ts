@@ -15,7 +15,7 @@ import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
-import { defer, endBroken, helloOf, keepPruned } from "./machine.ts";
+import { defer, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
 
 /** Kept of each stream of a task. */
 const outputBytesMax = 100 * 1024 * 1024;
@@ -102,6 +102,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
       },
       clock: realClock,
       random: realRandom,
+      backoff: memberBackoff,
       signal: stopping.signal,
     });
   };
