@@ -589,8 +589,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     };
     addWatch(watch);
     try {
-      await needJob(jobId);
-      if (only !== undefined && await states.get(only) === undefined) {
+      if (!liveJobs.has(jobId)) await needJob(jobId);
+      if (only !== undefined && only !== jobAddress(jobId) && await states.get(only) === undefined) {
         throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
       }
       const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
