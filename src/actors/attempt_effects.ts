@@ -1,5 +1,4 @@
 import { mkdirSync, statSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -11,7 +10,7 @@ import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
 import type { Exit, Runner, Running } from "../runner/runner.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { removeLeft } from "../runtime/remove_left.ts";
+import { removeBeside, removeLeft } from "../runtime/remove_left.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import { fileBytes, hashFile } from "../snapshots/blobs/object_file.ts";
 import { captureOutputs } from "../snapshots/trees/capture.ts";
@@ -181,8 +180,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       if (one === undefined) return;
       capture(one, taskId, attempt, ending).finally(() => {
         const { root, home } = placesOf(options.dir, taskId, attempt);
-        one.emptying = Promise.all([root, home].map((dir) => rm(dir, { recursive: true, force: true })))
-          .then(() => {}, () => {}); // what resists is left to clean()
+        one.emptying = Promise.all([removeBeside(root), removeBeside(home)]).then(() => {}); // the rest is left to clean()
       }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
+import { rm } from "node:fs/promises";
 
 /**
  * Removes a folder with whatever commands left in it: also folders without write permission, as the caches of package
@@ -15,3 +16,6 @@ export function removeLeft(dir: string): boolean {
   }
   return !existsSync(dir);
 }
+
+/** The same for what is easily removed, beside other work. What resists is left for {@link removeLeft}; it never rejects. */
+export const removeBeside = (dir: string): Promise<void> => rm(dir, { recursive: true, force: true }).catch(() => {});
