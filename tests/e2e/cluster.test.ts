@@ -269,6 +269,7 @@ describe("starting", () => {
 
   test("tells three lines; with --json what is in the ready file, as one line", async () => {
     const told = await clusterOfTest();
+    await until("the third line", () => /\nTry: .*\n/.test(told.log())); // it comes by a pipe, the ready file by the disk
     expect(told.log()).toMatch(
       /^Ready in [\d.]+ s, durable in \S+, 2 workers of \d+ slots?; isolation .+\nAt http:\/\/127\.0\.0\.1:\d+ .*\nTry: .*\n$/,
     );
