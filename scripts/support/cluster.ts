@@ -83,7 +83,8 @@ export async function startCluster(
   let text = "";
   child.stdout.on("data", (bytes) => text += bytes);
   child.stderr.on("data", (bytes) => text += bytes);
-  const ended = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+  // Not "exit": what it said last may still be on its way.
+  const ended = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
   const ready = await until("the cluster to be ready", () => {
     if (child.exitCode !== null) throw new Error(`The cluster exited with ${child.exitCode}:\n${text}`);
     return existsSync(readyFile) ? JSON.parse(readFileSync(readyFile, "utf8")) as Ready : undefined;

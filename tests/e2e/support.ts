@@ -50,7 +50,7 @@ export async function clusterOfTest(
 export const exitOf = (child: ChildProcess): Promise<number | null> =>
   child.exitCode !== null || child.signalCode !== null
     ? Promise.resolve(child.exitCode)
-    : new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+    : new Promise((resolve) => child.once("close", (code) => resolve(code)));
 
 /** Waits until nothing runs that belongs to the cluster in that folder. */
 export const allGone = (dir: string): Promise<true> =>
