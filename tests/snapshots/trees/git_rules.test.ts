@@ -106,8 +106,11 @@ describe("capture() by git's rules", () => {
               // a file is where a folder should be, or the reverse: then it is the other one
             }
           };
-          for (const path of made.files) write(path.join("/"), "x");
-          for (const [path, rules] of made.ignored) write(`${path.slice(0, -1).join("/")}/.gitignore`, rules);
+          // Told to ignore case, git refuses to add a file beside one whose name differs in case alone.
+          const named = (path: readonly string[]): string =>
+            made.isCaseIgnored ? path.join("/").toLowerCase() : path.join("/");
+          for (const path of made.files) write(named(path), "x");
+          for (const [path, rules] of made.ignored) write(`${named(path.slice(0, -1))}/.gitignore`, rules);
           if (made.isForced) run("add", "-f", ".");
           write(".gitignore", made.atTop);
           if (made.exclude !== null) write(".git/info/exclude", made.exclude);
