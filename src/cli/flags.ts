@@ -45,12 +45,6 @@ export const textOf = <Value>(value: string, says: string, read: Reader<Value>):
   read,
 });
 export const list = (value: string, says: string): ListFlag<string> => ({ kind: "list", value, says, read: asGiven });
-export const listOf = <Value>(value: string, says: string, read: Reader<Value>): ListFlag<Value> => ({
-  kind: "list",
-  value,
-  says,
-  read,
-});
 export const toggle = (says: string, short?: string): SwitchFlag => ({
   kind: "switch",
   says,

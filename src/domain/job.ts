@@ -27,8 +27,6 @@ export type Outcome =
   | { readonly kind: "skipped"; readonly because: TaskId; readonly reason: string }
   | ({ readonly kind: "failed"; readonly fault: FaultData } & Leavings);
 
-export type OutcomeKind = Outcome["kind"];
-
 export const isSuccess = (outcome: Outcome): boolean => outcome.kind === "exited" && outcome.exitCode === 0;
 
 /** Why an attempt was made. */
