@@ -42,6 +42,15 @@ export class WireWriter {
     this.#bytes[this.#at++] = rest;
   }
 
+  /** An int64 or int32 that may be negative: then ten bytes, two's complement. @param value an integer from -2^53+1 to 2^53-1. */
+  signed(value: number): void {
+    if (value >= 0) return this.varint(value);
+    this.#reserve(10);
+    let rest = BigInt.asUintN(64, BigInt(value));
+    for (; rest >= 0x80n; rest >>= 7n) this.#bytes[this.#at++] = Number(rest & 0x7fn) | 0x80;
+    this.#bytes[this.#at++] = Number(rest);
+  }
+
   tag(field: number, wire: number): void {
     this.varint(field * 8 + wire);
   }
@@ -163,6 +172,36 @@ export class WireReader {
   integer(): number {
     this.#expect(varintWire);
     return this.#varint();
+  }
+
+  /** An int64 or int32 that may be negative, from -2^53+1 to 2^53-1. */
+  signed(): number {
+    this.#expect(varintWire);
+    const from = this.#at;
+    this.#varintSkip();
+    if (this.#at - from < 10) {
+      this.#at = from;
+      return this.#varint();
+    }
+    let value = 0n;
+    for (let i = 9; i >= 0; i--) value = value << 7n | BigInt(this.#bytes[from + i]! & 0x7f);
+    const signed = Number(BigInt.asIntN(64, value));
+    if (Number.isSafeInteger(signed)) return signed;
+    return this.fail("an integer must be from -2^53+1 to 2^53-1: current value is not");
+  }
+
+  /** The integers of a repeated field: one, or many packed into one value. */
+  integers(into: number[]): void {
+    if (this.wire === varintWire) {
+      into.push(this.#varint());
+      return;
+    }
+    this.#expect(bytesWire);
+    const length = this.#varint();
+    const to = this.#take(length) + length;
+    this.#at = to - length;
+    while (this.#at < to) into.push(this.#varint());
+    if (this.#at !== to) this.fail(`field ${this.field} must end with its last integer`);
   }
 
   /** A view of the message's own memory. */

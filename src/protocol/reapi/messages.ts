@@ -1,0 +1,138 @@
+import { bool, bytes, digest, digests, encoded, int, ints, many, message, one, text, texts } from "./codec.ts";
+
+/**
+ * The messages of the services that we speak: proto/ says what each is for. Field names are those of the public contract
+ * in camel case.
+ */
+
+/** Of `DigestFunction.Value`: 0 is what clients send that know none. */
+export const sha256Function = 1;
+/** `Compressor.Value`. */
+export const compressors = { identity: 0, zstd: 1 } as const;
+
+// google.rpc
+
+export const anyMessage = message("an Any", { typeUrl: text(1), value: bytes(2) });
+export const rpcStatus = message("a Status", { code: int(1), message: text(2), details: many(3, anyMessage) });
+
+// Capabilities
+
+const semVer = message("a SemVer", { major: int(1), minor: int(2), patch: int(3), prerelease: text(4) });
+const priorityRange = message("a PriorityRange", { minPriority: int(1), maxPriority: int(2) });
+const priorities = message("PriorityCapabilities", { priorities: many(1, priorityRange) });
+const updateCapabilities = message("ActionCacheUpdateCapabilities", { updateEnabled: bool(1) });
+const cacheCapabilities = message("CacheCapabilities", {
+  digestFunctions: ints(1),
+  actionCacheUpdateCapabilities: one(2, updateCapabilities),
+  cachePriorityCapabilities: one(3, priorities),
+  maxBatchTotalSizeBytes: int(4),
+  symlinkAbsolutePathStrategy: int(5),
+  supportedCompressors: ints(6),
+  supportedBatchUpdateCompressors: ints(7),
+});
+const executionCapabilities = message("ExecutionCapabilities", {
+  digestFunction: int(1),
+  execEnabled: bool(2),
+  executionPriorityCapabilities: one(3, priorities),
+  supportedNodeProperties: texts(4),
+  digestFunctions: ints(5),
+});
+export const getCapabilitiesRequest = message("a GetCapabilitiesRequest", { instanceName: text(1) });
+export const serverCapabilities = message("ServerCapabilities", {
+  cacheCapabilities: one(1, cacheCapabilities),
+  executionCapabilities: one(2, executionCapabilities),
+  deprecatedApiVersion: one(3, semVer),
+  lowApiVersion: one(4, semVer),
+  highApiVersion: one(5, semVer),
+});
+
+// ContentAddressableStorage
+
+export const findMissingBlobsRequest = message("a FindMissingBlobsRequest", {
+  instanceName: text(1),
+  blobDigests: digests(2),
+  digestFunction: int(3),
+});
+export const findMissingBlobsResponse = message("a FindMissingBlobsResponse", { missingBlobDigests: digests(2) });
+
+const updateBlob = message("a blob of a BatchUpdateBlobsRequest", { digest: digest(1), data: bytes(2), compressor: int(3) });
+export const batchUpdateBlobsRequest = message("a BatchUpdateBlobsRequest", {
+  instanceName: text(1),
+  requests: many(2, updateBlob),
+  digestFunction: int(5),
+});
+const updateAnswer = message("an answer of a BatchUpdateBlobsResponse", { digest: digest(1), status: one(2, rpcStatus) });
+export const batchUpdateBlobsResponse = message("a BatchUpdateBlobsResponse", { responses: many(1, updateAnswer) });
+
+export const batchReadBlobsRequest = message("a BatchReadBlobsRequest", {
+  instanceName: text(1),
+  digests: digests(2),
+  acceptableCompressors: ints(3),
+  digestFunction: int(4),
+});
+const readAnswer = message("an answer of a BatchReadBlobsResponse", {
+  digest: digest(1),
+  data: bytes(2),
+  status: one(3, rpcStatus),
+  compressor: int(4),
+});
+export const batchReadBlobsResponse = message("a BatchReadBlobsResponse", { responses: many(1, readAnswer) });
+
+export const getTreeRequest = message("a GetTreeRequest", {
+  instanceName: text(1),
+  rootDigest: digest(2),
+  pageSize: int(3),
+  pageToken: text(4),
+  digestFunction: int(5),
+});
+export const getTreeResponse = message("a GetTreeResponse", { directories: encoded(1), nextPageToken: text(2) });
+
+// google.bytestream
+
+export const readRequest = message("a ReadRequest", { resourceName: text(1), readOffset: int(2), readLimit: int(3) });
+export const readResponse = message("a ReadResponse", { data: bytes(10) });
+export const writeRequest = message("a WriteRequest", {
+  resourceName: text(1),
+  writeOffset: int(2),
+  finishWrite: bool(3),
+  data: bytes(10),
+});
+export const writeResponse = message("a WriteResponse", { committedSize: int(1) });
+export const queryWriteStatusRequest = message("a QueryWriteStatusRequest", { resourceName: text(1) });
+export const queryWriteStatusResponse = message("a QueryWriteStatusResponse", { committedSize: int(1), complete: bool(2) });
+
+// ActionCache. An ActionResult stays encoded here: it has a codec of its own.
+
+export const getActionResultRequest = message("a GetActionResultRequest", {
+  instanceName: text(1),
+  actionDigest: digest(2),
+  inlineStdout: bool(3),
+  inlineStderr: bool(4),
+  inlineOutputFiles: texts(5),
+  digestFunction: int(6),
+});
+export const updateActionResultRequest = message("an UpdateActionResultRequest", {
+  instanceName: text(1),
+  actionDigest: digest(2),
+  actionResult: bytes(3),
+  digestFunction: int(5),
+});
+
+// What a client says of itself, in a header.
+
+const toolDetails = message("ToolDetails", { toolName: text(1), toolVersion: text(2) });
+export const requestMetadata = message("RequestMetadata", {
+  toolDetails: one(1, toolDetails),
+  actionId: text(2),
+  toolInvocationId: text(3),
+  correlatedInvocationsId: text(4),
+  actionMnemonic: text(5),
+  targetId: text(6),
+});
+
+// grpc.health.v1
+
+export const healthCheckRequest = message("a HealthCheckRequest", { service: text(1) });
+export const healthCheckResponse = message("a HealthCheckResponse", { status: int(1) });
+/** `ServingStatus`. */
+export const serving = 1;

@@ -1,0 +1,89 @@
+import { type Digest, digestOfHash, isDigest } from "../../domain/digest.ts";
+import { Fault } from "../../domain/fault.ts";
+
+/** Names of blobs in ByteStream calls (remote_execution.proto, "ContentAddressableStorage"). */
+
+/** What parses a resource name from the right: an instance name cannot hold one as a segment. */
+const reserved: ReadonlySet<string> = new Set([
+  "blobs",
+  "uploads",
+  "actions",
+  "actionResults",
+  "operations",
+  "capabilities",
+  "compressed-blobs",
+]);
+const instanceNameMax = 1_000;
+const resourceNameMax = 4_000;
+
+export type CompressorName = "identity" | "zstd";
+
+export interface BlobName {
+  readonly instance: string;
+  readonly compressor: CompressorName;
+  readonly digest: Digest;
+}
+export interface UploadName extends BlobName {
+  /** Chosen by the client: sets its upload apart from others of the same blob. */
+  readonly uploadId: string;
+}
+
+/** @throws {Fault} `REQUEST_INVALID` for a name with a reserved segment, or an empty one. */
+export function checkInstanceName(name: string): string {
+  if (name === "") return name;
+  const segments = name.split("/");
+  const bad = segments.find((segment) => segment === "" || reserved.has(segment));
+  if (bad === undefined && name.length <= instanceNameMax) return name;
+  throw new Fault(
+    "REQUEST_INVALID",
+    `Cannot use the instance name "${name.slice(0, 200)}" as its segments must not be empty or one of ${
+      [...reserved].join(", ")
+    }, and it may have ${instanceNameMax} characters`,
+  );
+}
+
+/** Of `[INSTANCE/]blobs/HASH/SIZE` and `[INSTANCE/]compressed-blobs/COMPRESSOR/HASH/SIZE`. @throws {Fault} `REQUEST_INVALID`. */
+export function parseBlobName(name: string): BlobName {
+  const segments = segmentsOf(name);
+  const at = segments.findIndex((segment) => reserved.has(segment));
+  const { digest, compressor, length } = blobAt(name, segments, at);
+  if (segments.length !== at + length) throw badName(name, "end with the blob's size");
+  return { instance: checkInstanceName(segments.slice(0, at).join("/")), compressor, digest };
+}
+
+/** Of `[INSTANCE/]uploads/ID/blobs/HASH/SIZE[/ANYTHING]`, and the same for compressed ones. @throws {Fault} `REQUEST_INVALID`. */
+export function parseUploadName(name: string): UploadName {
+  const segments = segmentsOf(name);
+  const at = segments.findIndex((segment) => reserved.has(segment));
+  const uploadId = segments[at + 1] ?? "";
+  if (segments[at] !== "uploads" || uploadId === "") throw badName(name, "have uploads/ID before the blob");
+  const { digest, compressor } = blobAt(name, segments, at + 2);
+  return { instance: checkInstanceName(segments.slice(0, at).join("/")), uploadId, compressor, digest };
+}
+
+function segmentsOf(name: string): string[] {
+  if (name.length > resourceNameMax) throw badName(name, `have at most ${resourceNameMax} characters`);
+  return name.split("/");
+}
+
+function blobAt(
+  name: string,
+  segments: readonly string[],
+  at: number,
+): { readonly digest: Digest; readonly compressor: CompressorName; readonly length: number } {
+  const isCompressed = segments[at] === "compressed-blobs";
+  if (!isCompressed && segments[at] !== "blobs") throw badName(name, "have blobs/HASH/SIZE");
+  const compressor = isCompressed ? segments[at + 1] : "identity";
+  if (compressor !== "zstd" && compressor !== "identity") {
+    throw badName(name, "have a compressor that is served here: identity or zstd");
+  }
+  const from = at + (isCompressed ? 2 : 1);
+  const [hash = "", size = ""] = segments.slice(from, from + 2);
+  if (!/^[0-9a-f]{64}$/.test(hash)) throw badName(name, "have a hash of 64 lower-case hex digits: SHA-256 is the one function served here");
+  const digest = digestOfHash(hash, Number(size));
+  if (!/^[0-9]{1,16}$/.test(size) || !isDigest(digest)) throw badName(name, "have a size from 0 to 2^53-1");
+  return { digest, compressor, length: from + 2 - at };
+}
+
+const badName = (name: string, must: string): Fault =>
+  new Fault("REQUEST_INVALID", `Cannot use the resource name "${name.slice(0, 300)}" as it must ${must}`);

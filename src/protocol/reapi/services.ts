@@ -1,0 +1,43 @@
+import type { Codec } from "./codec.ts";
+import * as m from "./messages.ts";
+
+/** The methods that we speak: server, conformance runner and benches take them from here. */
+export interface Method<Request, Response> {
+  /** "/package.Service/Method" */
+  readonly path: string;
+  readonly kind: "unary" | "clientStream" | "serverStream";
+  readonly request: Codec<Request>;
+  readonly response: Codec<Response>;
+}
+
+const method = <Request, Response>(
+  path: string,
+  request: Codec<Request>,
+  response: Codec<Response>,
+  kind: Method<Request, Response>["kind"] = "unary",
+): Method<Request, Response> => ({ path, kind, request, response });
+
+const reapi = "/build.bazel.remote.execution.v2.";
+const cas = `${reapi}ContentAddressableStorage/`;
+const byteStream = "/google.bytestream.ByteStream/";
+
+/** A message that stays encoded. */
+const opaque: Codec<Uint8Array> = {
+  what: "a message",
+  encode: (bytes) => bytes as Uint8Array<ArrayBuffer>,
+  decode: (bytes) => bytes,
+};
+
+export const methods = {
+  getCapabilities: method(`${reapi}Capabilities/GetCapabilities`, m.getCapabilitiesRequest, m.serverCapabilities),
+  findMissingBlobs: method(`${cas}FindMissingBlobs`, m.findMissingBlobsRequest, m.findMissingBlobsResponse),
+  batchUpdateBlobs: method(`${cas}BatchUpdateBlobs`, m.batchUpdateBlobsRequest, m.batchUpdateBlobsResponse),
+  batchReadBlobs: method(`${cas}BatchReadBlobs`, m.batchReadBlobsRequest, m.batchReadBlobsResponse),
+  getTree: method(`${cas}GetTree`, m.getTreeRequest, m.getTreeResponse, "serverStream"),
+  read: method(`${byteStream}Read`, m.readRequest, m.readResponse, "serverStream"),
+  write: method(`${byteStream}Write`, m.writeRequest, m.writeResponse, "clientStream"),
+  queryWriteStatus: method(`${byteStream}QueryWriteStatus`, m.queryWriteStatusRequest, m.queryWriteStatusResponse),
+  getActionResult: method(`${reapi}ActionCache/GetActionResult`, m.getActionResultRequest, opaque),
+  updateActionResult: method(`${reapi}ActionCache/UpdateActionResult`, m.updateActionResultRequest, opaque),
+  checkHealth: method("/grpc.health.v1.Health/Check", m.healthCheckRequest, m.healthCheckResponse),
+} as const;
