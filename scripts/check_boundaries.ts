@@ -80,6 +80,7 @@ const entrances = [
   "transport/secret.ts",
   "transport/redial.ts",
   "snapshots/states/states.ts",
+  "snapshots/actions/actions.ts",
   "snapshots/blobs/blobs.ts",
   "snapshots/refs/refs.ts",
   "snapshots/refs/name.ts",

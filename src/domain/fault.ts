@@ -23,7 +23,9 @@ export const faults = {
   PATH_INVALID: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
   NAME_NOT_UTF8: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
   TREE_INVALID: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
+  RANGE_INVALID: { retry: "never", grpc: "OUT_OF_RANGE", http: 416 },
   // What was asked for is not there.
+  ACTION_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   JOB_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   TASK_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   WORKER_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },

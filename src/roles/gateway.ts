@@ -1,5 +1,6 @@
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
+import { join } from "node:path";
 import { createGateway, type Gateway } from "../api/gateway.ts";
 import type { SealedJobs } from "../api/job_files.ts";
 import { httpServer } from "../api/http.ts";
@@ -7,11 +8,14 @@ import { Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
+import { reapiServer } from "../reapi/server.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
+import { outliveHttp2Farewells } from "./http2_on_deno.ts";
 import { diskSpace, helloOf, memberBackoff } from "./machine.ts";
 import { feedHttpServer, type Takers } from "./sniff.ts";
 
@@ -23,6 +27,8 @@ export interface GatewayRoleOptions {
   readonly blobs: Blobs;
   readonly sealed: SealedJobs;
   readonly names: Refs;
+  /** The cache that Bazel and its cousins use as well; without one, their connections are closed at once. */
+  readonly actions?: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */
   readonly hosts: readonly string[];
   readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
@@ -76,6 +82,15 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     acceptUpgrade: (request, socket, head) =>
       webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
+  outliveHttp2Farewells();
+  const reapi = options.actions === undefined ? undefined : reapiServer({
+    blobs,
+    actions: options.actions,
+    uploadsDir: join(options.dataDir, "uploads"),
+    instances: "any",
+    clock: realClock,
+    log,
+  });
   const stopping = new AbortController();
   let told = "";
   void keepDialing({
@@ -100,12 +115,12 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     takers: {
       onHttp: feedHttpServer(http),
       onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
-      // gRPC comes with the Bazel gateway; until then its clients are told at once that nobody speaks it here.
-      onHttp2: (socket) => void socket.destroy(),
+      onHttp2: (socket) => reapi === undefined ? void socket.destroy() : reapi.take(socket),
     },
     stop() {
       stopping.abort();
       gateway.close();
+      reapi?.close();
       http.close();
       http.closeAllConnections();
     },

@@ -1,4 +1,3 @@
-
 import { Fault } from "../../domain/fault.ts";
 import { utf8Length, varintWire, WireReader, WireWriter } from "./wire.ts";
 
@@ -167,7 +166,10 @@ function grown<Item>(list: readonly Item[], item: Item): readonly Item[] {
 function writeText(writer: WireWriter, number: number, value: string): void {
   const length = utf8Length(value);
   if (length < 0) {
-    throw new Fault("REQUEST_INVALID", `Cannot encode field ${number} as it must be Unicode: it has half a surrogate pair`);
+    throw new Fault(
+      "REQUEST_INVALID",
+      `Cannot encode field ${number} as it must be Unicode: it has half a surrogate pair`,
+    );
   }
   writer.text(number, value, length);
 }

@@ -55,13 +55,20 @@ export const findMissingBlobsRequest = message("a FindMissingBlobsRequest", {
 });
 export const findMissingBlobsResponse = message("a FindMissingBlobsResponse", { missingBlobDigests: digests(2) });
 
-const updateBlob = message("a blob of a BatchUpdateBlobsRequest", { digest: digest(1), data: bytes(2), compressor: int(3) });
+const updateBlob = message("a blob of a BatchUpdateBlobsRequest", {
+  digest: digest(1),
+  data: bytes(2),
+  compressor: int(3),
+});
 export const batchUpdateBlobsRequest = message("a BatchUpdateBlobsRequest", {
   instanceName: text(1),
   requests: many(2, updateBlob),
   digestFunction: int(5),
 });
-const updateAnswer = message("an answer of a BatchUpdateBlobsResponse", { digest: digest(1), status: one(2, rpcStatus) });
+const updateAnswer = message("an answer of a BatchUpdateBlobsResponse", {
+  digest: digest(1),
+  status: one(2, rpcStatus),
+});
 export const batchUpdateBlobsResponse = message("a BatchUpdateBlobsResponse", { responses: many(1, updateAnswer) });
 
 export const batchReadBlobsRequest = message("a BatchReadBlobsRequest", {
@@ -99,7 +106,10 @@ export const writeRequest = message("a WriteRequest", {
 });
 export const writeResponse = message("a WriteResponse", { committedSize: int(1) });
 export const queryWriteStatusRequest = message("a QueryWriteStatusRequest", { resourceName: text(1) });
-export const queryWriteStatusResponse = message("a QueryWriteStatusResponse", { committedSize: int(1), complete: bool(2) });
+export const queryWriteStatusResponse = message("a QueryWriteStatusResponse", {
+  committedSize: int(1),
+  complete: bool(2),
+});
 
 // ActionCache. An ActionResult stays encoded here: it has a codec of its own.
 

@@ -1,5 +1,6 @@
 import { type Digest, digestOfHash, isDigest } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
+import { utf8Length } from "./wire.ts";
 
 /** Names of blobs in ByteStream calls (remote_execution.proto, "ContentAddressableStorage"). */
 
@@ -13,7 +14,8 @@ const reserved: ReadonlySet<string> = new Set([
   "capabilities",
   "compressed-blobs",
 ]);
-const instanceNameMax = 1_000;
+/** In bytes of UTF-8, as the action cache has it. */
+const instanceNameBytesMax = 256;
 const resourceNameMax = 4_000;
 
 export type CompressorName = "identity" | "zstd";
@@ -33,12 +35,13 @@ export function checkInstanceName(name: string): string {
   if (name === "") return name;
   const segments = name.split("/");
   const bad = segments.find((segment) => segment === "" || reserved.has(segment));
-  if (bad === undefined && name.length <= instanceNameMax) return name;
+  // deno-lint-ignore no-control-regex
+  if (bad === undefined && !/[\0-\x1f\x7f]/.test(name) && utf8Length(name) <= instanceNameBytesMax) return name;
   throw new Fault(
     "REQUEST_INVALID",
     `Cannot use the instance name "${name.slice(0, 200)}" as its segments must not be empty or one of ${
       [...reserved].join(", ")
-    }, and it may have ${instanceNameMax} characters`,
+    }, and it may have ${instanceNameBytesMax} bytes without control characters`,
   );
 }
 
@@ -79,7 +82,9 @@ function blobAt(
   }
   const from = at + (isCompressed ? 2 : 1);
   const [hash = "", size = ""] = segments.slice(from, from + 2);
-  if (!/^[0-9a-f]{64}$/.test(hash)) throw badName(name, "have a hash of 64 lower-case hex digits: SHA-256 is the one function served here");
+  if (!/^[0-9a-f]{64}$/.test(hash)) {
+    throw badName(name, "have a hash of 64 lower-case hex digits: SHA-256 is the one function served here");
+  }
   const digest = digestOfHash(hash, Number(size));
   if (!/^[0-9]{1,16}$/.test(size) || !isDigest(digest)) throw badName(name, "have a size from 0 to 2^53-1");
   return { digest, compressor, length: from + 2 - at };

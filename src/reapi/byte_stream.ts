@@ -1,0 +1,180 @@
+import { Buffer } from "node:buffer";
+import { type Digest, emptyDigest, sizeOf } from "../domain/digest.ts";
+import { Fault } from "../domain/fault.ts";
+import { parseBlobName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
+import { methods } from "../protocol/reapi/services.ts";
+import { blobCorrupt, type Blobs } from "../snapshots/blobs/blobs.ts";
+import {
+  type Call,
+  checkInstance,
+  clientOf,
+  type Instances,
+  type Served,
+  serveStream,
+  serveUnary,
+  serveUpload,
+} from "./calls.ts";
+import type { Upload, Uploads } from "./uploads.ts";
+import { compressed, decompressed, decompressSmall, needZstd } from "./zstd.ts";
+
+/** Uploads of blobs up to this size are kept in memory; one that breaks off begins anew. */
+const memoryBytesMax = 256 * 1024;
+const nameHeader = "build.bazel.remote.execution.v2.resource-name";
+/** Clients that take nothing but the raw size for a compressed upload; all others count what they sent. */
+const countsRawBytes = /siso|reclient|reproxy|remotetool/i;
+
+export function serveByteStream(served: Served, blobs: Blobs, uploads: Uploads, instances: Instances): void {
+  serveStream(served, methods.read, async function* ({ resourceName, readOffset, readLimit }, { signal }) {
+    const { instance, digest, compressor } = parseBlobName(resourceName);
+    checkInstance(instances, instance);
+    if (readOffset < 0 || readOffset > sizeOf(digest) || readLimit < 0) {
+      throw new Fault(
+        "RANGE_INVALID",
+        `Cannot read blob ${digest} as offset and limit must lie within it: current values are ${readOffset} and ${readLimit}`,
+      );
+    }
+    if (compressor === "identity") {
+      const length = readLimit === 0 ? {} : { length: readLimit };
+      for await (const data of blobs.get(digest, { offset: readOffset, ...length, signal })) yield { data };
+      return;
+    }
+    needZstd();
+    if (readLimit !== 0) {
+      throw new Fault("REQUEST_INVALID", "Cannot read a compressed blob as read_limit must be 0 then");
+    }
+    // Before the first byte of a frame leaves: whether there is a blob at all.
+    const raw = blobs.get(digest, { offset: readOffset, signal })[Symbol.asyncIterator]();
+    const first = await raw.next();
+    const chunks = async function* (): AsyncGenerator<Uint8Array> {
+      for (let next = first; !next.done; next = await raw.next()) yield next.value;
+    };
+    for await (const data of compressed(chunks())) yield { data };
+  });
+
+  serveUpload(served, methods.write, async (requests, call) => {
+    const first = await requests.next();
+    if (first.done) {
+      throw new Fault("REQUEST_INVALID", "Cannot take an upload as it must have a first message: there was none");
+    }
+    const name = parseUploadName(first.value.resourceName);
+    checkInstance(instances, name.instance);
+    checkHeader(call, first.value.resourceName);
+    if (name.compressor === "zstd") needZstd();
+    const isRaw = name.compressor === "identity";
+    const countsRaw = isRaw || countsRawBytes.test(clientOf(call)?.toolDetails?.toolName ?? "");
+    const size = sizeOf(name.digest);
+    if (await holds(blobs, name.digest)) return { committedSize: countsRaw ? size : -1 };
+
+    let loses = (_why: Fault): void => {};
+    const lost = new Promise<never>((_resolve, reject) => loses = reject);
+    lost.catch(() => {});
+    const upload = size <= memoryBytesMax
+      ? inMemory()
+      : await uploads.take(first.value.resourceName, () =>
+        loses(new Fault("CANCELLED", "Cannot go on with this upload as its client went on with it elsewhere")));
+    let isDone = false;
+    try {
+      const sentMax = isRaw ? size : size + Math.ceil(size / 128) + 1024;
+      let isFinished = false;
+      for (
+        let next: IteratorResult<WriteRequest, undefined> = first;
+        !next.done;
+        next = await Promise.race([requests.next(), lost])
+      ) {
+        const { resourceName, writeOffset, finishWrite, data } = next.value;
+        if (resourceName !== "" && resourceName !== first.value.resourceName) {
+          throw refused(name, `keep its resource name: it became "${resourceName.slice(0, 300)}"`);
+        }
+        if (next === first && writeOffset === 0 && upload.size > 0) await upload.clear();
+        if (writeOffset !== upload.size) {
+          throw refused(name, `go on at offset ${upload.size}: current value is ${writeOffset}`);
+        }
+        if (upload.size + data.length > sentMax) {
+          isDone = true;
+          throw blobCorrupt(name.digest, `more than ${sentMax} bytes`);
+        }
+        if (data.length > 0) await upload.append(data);
+        if (finishWrite) {
+          isFinished = true;
+          break;
+        }
+      }
+      if (!isFinished) return { committedSize: upload.size };
+      isDone = true; // whatever comes of it: what does not match is worth nothing
+      if (isRaw && upload.size !== size) throw blobCorrupt(name.digest, `${upload.size} bytes`);
+      await store(blobs, name, upload, call.signal);
+      return { committedSize: countsRaw ? size : upload.size };
+    } finally {
+      await upload.close(isDone);
+    }
+  });
+
+  serveUnary(served, methods.queryWriteStatus, async ({ resourceName }) => {
+    const { instance, digest } = parseUploadName(resourceName);
+    checkInstance(instances, instance);
+    if (await holds(blobs, digest)) return { committedSize: sizeOf(digest), complete: true };
+    return { committedSize: await uploads.sizeOf(resourceName), complete: false };
+  });
+}
+
+interface WriteRequest {
+  readonly resourceName: string;
+  readonly writeOffset: number;
+  readonly finishWrite: boolean;
+  readonly data: Uint8Array;
+}
+
+const holds = async (blobs: Blobs, digest: Digest): Promise<boolean> =>
+  digest === emptyDigest || (await blobs.missing(new Set([digest]))).size === 0;
+
+async function store(
+  blobs: Blobs,
+  { digest, compressor }: UploadName,
+  upload: Upload,
+  signal: AbortSignal,
+): Promise<void> {
+  if (sizeOf(digest) > memoryBytesMax) {
+    const bytes = upload.read();
+    return await blobs.put(digest, compressor === "identity" ? bytes : decompressed(digest, bytes), { signal });
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of upload.read()) chunks.push(chunk);
+  const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+  await blobs.put(digest, compressor === "identity" ? whole : decompressSmall(digest, whole), { signal });
+}
+
+function inMemory(): Upload {
+  let chunks: Uint8Array[] = [];
+  let size = 0;
+  return {
+    get size() {
+      return size;
+    },
+    append(bytes) {
+      chunks.push(bytes);
+      size += bytes.length;
+      return Promise.resolve();
+    },
+    clear() {
+      chunks = [];
+      size = 0;
+      return Promise.resolve();
+    },
+    async *read() {
+      yield* chunks;
+    },
+    close: () => Promise.resolve(),
+  };
+}
+
+function checkHeader({ metadata }: Call, name: string): void {
+  const [header] = metadata.get(nameHeader);
+  if (header === undefined || header === name) return;
+  throw new Fault(
+    "REQUEST_INVALID",
+    `Cannot take an upload as the header ${nameHeader} must be the name in the message`,
+  );
+}
+
+const refused = ({ digest }: UploadName, must: string): Fault =>
+  new Fault("REQUEST_INVALID", `Cannot take the upload of blob ${digest} as it must ${must}`);

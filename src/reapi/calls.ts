@@ -1,0 +1,219 @@
+import { Buffer } from "node:buffer";
+import {
+  type handleClientStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  type Server,
+  type ServerWritableStream,
+  status,
+} from "@grpc/grpc-js";
+import { type Digest, digestOfHash, isDigest } from "../domain/digest.ts";
+import { asFault, Fault } from "../domain/fault.ts";
+import type { Log } from "../observability/log.ts";
+import type { MessageOf, WireDigest } from "../protocol/reapi/codec.ts";
+import { requestMetadata, rpcStatus, sha256Function } from "../protocol/reapi/messages.ts";
+import { checkInstanceName } from "../protocol/reapi/resource_name.ts";
+import type { Method } from "../protocol/reapi/services.ts";
+
+/** How methods are served: requests decoded, faults told, clients that leave noticed. */
+
+/** What a method knows of its call. */
+export interface Call {
+  readonly metadata: Metadata;
+  /** Aborted when the client has gone, or its deadline has passed. */
+  readonly signal: AbortSignal;
+}
+
+const detailsKey = "grpc-status-details-bin";
+const metadataKey = "build.bazel.remote.execution.v2.requestmetadata-bin";
+/** Trailers are headers, which clients bound. */
+const messageMax = 1_500;
+
+const buffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** Requests are decoded by the method, which can answer for what is wrong with them; grpc-js would say INTERNAL. */
+const asItIs = (bytes: Buffer): Buffer => bytes;
+
+/** A fault as `google.rpc.Status`, for answers that hold one. */
+export function statusOf(fault: Fault): { readonly code: number; readonly message: string } {
+  return {
+    code: status[fault.meaning.grpc as keyof typeof status],
+    message: fault.message.slice(0, messageMax).toWellFormed(),
+  };
+}
+
+/** How calls are answered that fail. */
+export interface Served {
+  readonly server: Server;
+  readonly log: Log;
+}
+
+/** What is thrown, as the call's own status, with the same as details. */
+function errorOf(thrown: unknown, path: string, signal: AbortSignal, log: Log) {
+  let fault = asFault(thrown);
+  if (fault.code === "INTERNAL" && !signal.aborted) {
+    log.error("Cannot answer a call", { method: path, error: fault });
+    fault = new Fault("INTERNAL", "Cannot answer: see the gateway's log");
+  }
+  const { code, message } = statusOf(fault);
+  const metadata = new Metadata();
+  metadata.set(detailsKey, buffer(rpcStatus.encode({ code, message })));
+  return Object.assign(new Error(message), { code, details: message, metadata });
+}
+
+/** Until the call is over; grpc-js says "cancelled" after a good end too. */
+function watchClient(call: { on(event: "cancelled", listener: () => void): unknown; cancelled: boolean }) {
+  const gone = new AbortController();
+  let isOver = false;
+  const onCancelled = (): void => {
+    if (!isOver) gone.abort(new Fault("CANCELLED", "The client has gone, or its deadline has passed"));
+  };
+  call.on("cancelled", onCancelled);
+  if (call.cancelled) onCancelled();
+  return { signal: gone.signal, end: () => isOver = true };
+}
+
+export function serveUnary<Request, Response>(
+  { server, log }: Served,
+  method: Method<Request, Response>,
+  answer: (request: Request, call: Call) => Promise<Partial<Response>> | Partial<Response>,
+): void {
+  const handle: handleUnaryCall<Buffer, Uint8Array> = (call, respond) => {
+    const client = watchClient(call);
+    const { metadata } = call;
+    const answered = async (): Promise<Uint8Array> =>
+      method.response.encode(await answer(method.request.decode(call.request), { metadata, signal: client.signal }));
+    answered().then((bytes) => {
+      client.end();
+      respond(null, bytes);
+    }, (thrown) => {
+      client.end();
+      respond(errorOf(thrown, method.path, client.signal, log));
+    });
+  };
+  server.register(method.path, handle, buffer, asItIs, "unary");
+}
+
+/** Answers are sent one by one, as fast as the client takes them. */
+export function serveStream<Request, Response>(
+  { server, log }: Served,
+  method: Method<Request, Response>,
+  answers: (request: Request, call: Call) => AsyncIterable<Partial<Response>>,
+): void {
+  server.register<Buffer, Uint8Array>(
+    method.path,
+    (call: ServerWritableStream<Buffer, Uint8Array>) => {
+      const client = watchClient(call);
+      const send = (bytes: Uint8Array): Promise<void> =>
+        new Promise((resolve, reject) => {
+          const onGone = (): void => reject(client.signal.reason);
+          client.signal.addEventListener("abort", onGone, { once: true });
+          call.write(bytes, (error: unknown) => {
+            client.signal.removeEventListener("abort", onGone);
+            if (error) reject(error);
+            else resolve();
+          });
+        });
+      void (async () => {
+        try {
+          for await (
+            const answer of answers(method.request.decode(call.request), {
+              metadata: call.metadata,
+              signal: client.signal,
+            })
+          ) {
+            client.signal.throwIfAborted();
+            await send(method.response.encode(answer));
+          }
+          client.end();
+          call.end();
+        } catch (thrown) {
+          client.end();
+          if (!client.signal.aborted) call.emit("error", errorOf(thrown, method.path, client.signal, log));
+        }
+      })();
+    },
+    buffer,
+    asItIs,
+    "serverStream",
+  );
+}
+
+/** A client's stream of requests, answered once: when the method says, which may be before the stream's end. */
+export function serveUpload<Request, Response>(
+  { server, log }: Served,
+  method: Method<Request, Response>,
+  answer: (requests: AsyncIterator<Request, undefined>, call: Call) => Promise<Partial<Response>>,
+): void {
+  const handle: handleClientStreamingCall<Buffer, Uint8Array> = (call, respond) => {
+    const client = watchClient(call);
+    const received = call[Symbol.asyncIterator]() as AsyncIterator<Buffer, undefined>;
+    const requests: AsyncIterator<Request, undefined> = {
+      async next() {
+        const next = await received.next();
+        return next.done ? next : { done: false, value: method.request.decode(next.value) };
+      },
+    };
+    const { metadata } = call;
+    const answered = async (): Promise<Uint8Array> =>
+      method.response.encode(await answer(requests, { metadata, signal: client.signal }));
+    answered().then((bytes) => {
+      client.end();
+      respond(null, bytes);
+    }, (thrown) => {
+      client.end();
+      respond(errorOf(thrown, method.path, client.signal, log));
+    });
+  };
+  server.register(method.path, handle, buffer, asItIs, "clientStream");
+}
+
+/** Which instances there are: any name, each a namespace of its own, or those of a list. */
+export type Instances = readonly string[] | "any";
+
+/** @throws {Fault} `REQUEST_INVALID` for an instance that is not here, or a digest function that is not SHA-256. */
+export function checkScope(
+  instances: Instances,
+  { instanceName, digestFunction }: { readonly instanceName: string; readonly digestFunction: number },
+): string {
+  if (digestFunction !== 0 && digestFunction !== sha256Function) {
+    throw new Fault(
+      "REQUEST_INVALID",
+      `Cannot use digest function ${digestFunction} as it must be one that is served here: SHA256 (1)`,
+    );
+  }
+  return checkInstance(instances, instanceName);
+}
+
+/** @throws {Fault} `REQUEST_INVALID`. */
+export function checkInstance(instances: Instances, name: string): string {
+  checkInstanceName(name);
+  if (instances === "any" || instances.includes(name)) return name;
+  throw new Fault(
+    "REQUEST_INVALID",
+    `Cannot use the instance "${name}" as it must be one that is served here: ${
+      instances.map((known) => `"${known}"`).join(", ")
+    }`,
+  );
+}
+
+/** @throws {Fault} `DIGEST_INVALID`. */
+export function checkDigest(given: WireDigest | undefined, what: string): Digest {
+  const found: string = digestOfHash(given?.hash ?? "", given?.sizeBytes ?? 0);
+  if (isDigest(found)) return found;
+  throw new Fault(
+    "DIGEST_INVALID",
+    `Cannot use ${what} as its digest must be 64 lower-case hex digits and a size from 0: current value is "${
+      found.slice(0, 100)
+    }"`,
+  );
+}
+
+/** What the client says of itself. Whatever is wrong with it, the call goes on without. */
+export function clientOf({ metadata }: Call): MessageOf<typeof requestMetadata> | undefined {
+  const [header] = metadata.get(metadataKey);
+  try {
+    return header === undefined || typeof header === "string" ? undefined : requestMetadata.decode(header);
+  } catch {
+    return undefined;
+  }
+}

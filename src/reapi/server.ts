@@ -1,0 +1,66 @@
+import type { Socket } from "node:net";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Log } from "../observability/log.ts";
+import { serving } from "../protocol/reapi/messages.ts";
+import { methods } from "../protocol/reapi/services.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { Fault } from "../domain/fault.ts";
+import { serveActionCache } from "./action_cache.ts";
+import { serveByteStream } from "./byte_stream.ts";
+import { type Instances, type Served, serveUnary } from "./calls.ts";
+import { serveCapabilities } from "./capabilities.ts";
+import { serveContentAddressableStorage } from "./content_addressable_storage.ts";
+import { fileUploads } from "./uploads.ts";
+
+export interface ReapiOptions {
+  readonly blobs: Blobs;
+  readonly actions: ActionCache;
+  /** Where uploads that broke off are kept, for this process alone. */
+  readonly uploadsDir: string;
+  /** "any": every name is a namespace of its own. */
+  readonly instances: Instances;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The door for Bazel and its cousins. It does not listen: it is given sockets whose peers speak HTTP/2. */
+export interface ReapiServer {
+  take(socket: Socket): void;
+  /** Tells clients to go; those that have not after `graceMs` are cut off. */
+  drain(graceMs: number): void;
+  close(): void;
+}
+
+/** Of one message, each way: more than a batch with what is around it, and 100,000 digests. */
+const messageBytesMax = 16 * 1024 * 1024;
+
+const services = new Set(Object.values(methods).map(({ path }) => path.split("/")[1]!));
+
+export function reapiServer(options: ReapiOptions): ReapiServer {
+  const { blobs, actions, instances, clock, log } = options;
+  const server = new Server({
+    "grpc.max_receive_message_length": messageBytesMax,
+    "grpc.max_send_message_length": messageBytesMax,
+    "grpc.enable_channelz": 0,
+  });
+  const served: Served = { server, log };
+  serveCapabilities(served, instances);
+  serveContentAddressableStorage(served, blobs, instances);
+  serveByteStream(served, blobs, fileUploads(options.uploadsDir, clock), instances);
+  serveActionCache(served, actions, instances, clock);
+  serveUnary(served, methods.checkHealth, ({ service }) => {
+    if (service === "" || services.has(service)) return { status: serving };
+    throw new Fault("ROUTE_UNKNOWN", `Cannot tell of the service "${service.slice(0, 200)}": it is not here`);
+  });
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  return {
+    take: (socket) => injector.injectConnection(socket),
+    drain: (graceMs) => injector.drain(graceMs),
+    close() {
+      injector.destroy();
+      server.forceShutdown();
+    },
+  };
+}

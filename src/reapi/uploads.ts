@@ -1,0 +1,129 @@
+import { createHash } from "node:crypto";
+import { createReadStream, mkdirSync } from "node:fs";
+import { type FileHandle, open, readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../runtime/clock.ts";
+
+/** An interrupted upload that nobody goes on with is forgotten after this, or when there are too many younger ones. */
+const keptMs = 24 * 3600 * 1000;
+const keptMax = 1_000;
+/** Small messages are written together. */
+const pieceBytes = 256 * 1024;
+
+/** The part of a blob that has come so far, in a file: what is left of an upload that broke off, after a restart too. */
+export interface Upload {
+  /** Bytes that are there. */
+  readonly size: number;
+  append(bytes: Uint8Array): Promise<void>;
+  /** Starts anew. */
+  clear(): Promise<void>;
+  /** Everything, once nothing is appended any more. */
+  read(): AsyncIterable<Uint8Array>;
+  /** Ends this use of it. @param isDone whether the file is not needed any more. */
+  close(isDone: boolean): Promise<void>;
+}
+
+export interface Uploads {
+  /** Goes on with the upload of that name. A connection that still has it loses it: its client has come back on another. */
+  take(name: string, onTaken: () => void): Promise<Upload>;
+  /** How much of it is on the disk. */
+  sizeOf(name: string): Promise<number>;
+}
+
+/** @param dir made if it is not there; for this process alone. */
+export function fileUploads(dir: string, clock: Clock): Uploads {
+  mkdirSync(dir, { recursive: true });
+  const inUse = new Map<string, { readonly taken: () => void; readonly closed: Promise<void> }>();
+  const pathOf = (name: string): string => join(dir, createHash("sha256").update(name).digest("hex"));
+  let sweepAtMs = 0;
+
+  async function sweep(): Promise<void> {
+    if (clock.now() < sweepAtMs) return;
+    sweepAtMs = clock.now() + 60_000;
+    const files = await Promise.all((await readdir(dir)).map(async (name) => {
+      const path = join(dir, name);
+      return { path, usedAtMs: await stat(path).then(({ mtimeMs }) => mtimeMs, () => 0) };
+    }));
+    files.sort((a, b) => b.usedAtMs - a.usedAtMs);
+    for (const [place, { path, usedAtMs }] of files.entries()) {
+      const isOld = place >= keptMax || usedAtMs < clock.now() - keptMs;
+      if (isOld && ![...inUse.keys()].includes(path)) await rm(path, { force: true });
+    }
+  }
+
+  return {
+    async take(name, onTaken) {
+      await sweep();
+      const path = pathOf(name);
+      for (let other; (other = inUse.get(path)) !== undefined;) {
+        other.taken();
+        await other.closed;
+      }
+      let release = (): void => {};
+      inUse.set(path, { taken: onTaken, closed: new Promise((resolve) => release = resolve) });
+      let file: FileHandle;
+      let size: number;
+      try {
+        file = await open(path, "a+");
+        size = (await file.stat()).size;
+      } catch (thrown) {
+        inUse.delete(path);
+        release();
+        throw thrown;
+      }
+      let waiting: Uint8Array[] = [];
+      let waitingBytes = 0;
+      const write = async (): Promise<void> => {
+        const pieces = waiting;
+        waiting = [];
+        waitingBytes = 0;
+        if (pieces.length > 0) await file.writev(pieces);
+      };
+      return {
+        get size() {
+          return size;
+        },
+        async append(bytes) {
+          size += bytes.length;
+          waiting.push(bytes);
+          waitingBytes += bytes.length;
+          if (waitingBytes >= pieceBytes) await write();
+        },
+        async clear() {
+          waiting = [];
+          waitingBytes = 0;
+          size = 0;
+          await file.truncate(0);
+        },
+        async *read() {
+          await write();
+          yield* createReadStream(path, { highWaterMark: pieceBytes }) as AsyncIterable<Uint8Array>;
+        },
+        async close(isDone) {
+          try {
+            if (isDone) await rm(path, { force: true });
+            else await write();
+            await file.close();
+          } finally {
+            inUse.delete(path);
+            release();
+          }
+        },
+      };
+    },
+    async sizeOf(name) {
+      try {
+        const file = await open(pathOf(name), "r");
+        try {
+          await file.sync(); // never more than what is kept
+          return (await file.stat()).size;
+        } finally {
+          await file.close();
+        }
+      } catch (thrown) {
+        if ((thrown as { code?: unknown }).code === "ENOENT") return 0;
+        throw thrown;
+      }
+    },
+  };
+}

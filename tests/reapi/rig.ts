@@ -1,0 +1,130 @@
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
+import { silentLog } from "../../src/observability/log.ts";
+import type { Codec, WireDigest } from "../../src/protocol/reapi/codec.ts";
+import { type Method, methods } from "../../src/protocol/reapi/services.ts";
+import { reapiServer } from "../../src/reapi/server.ts";
+import type { Instances } from "../../src/reapi/calls.ts";
+import { outliveHttp2Farewells } from "../../src/roles/http2_on_deno.ts";
+import { realClock } from "../../src/runtime/clock.ts";
+import { type Blobs } from "../../src/snapshots/blobs/blobs.ts";
+import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+
+/** A gateway in this process, and a client of it that sends what it is told to. */
+export interface Rig {
+  readonly blobs: Blobs;
+  unary<Request, Response>(
+    method: Method<Request, Response>,
+    request: Partial<Request> | Uint8Array,
+    metadata?: Metadata,
+  ): Promise<Response>;
+  stream<Request, Response>(method: Method<Request, Response>, request: Partial<Request>): Promise<Response[]>;
+  /** @param end false: the client breaks off after the last message. */
+  upload(messages: readonly Partial<WriteRequest>[], options?: { end?: boolean; metadata?: Metadata }): Promise<number>;
+  /** The gateway is started anew on what is on the disk. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+type WriteRequest = typeof methods.write.request extends Codec<infer Message> ? Message : never;
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+export async function startRig(options: { actions: ActionCache; blobs?: Blobs; instances?: Instances }): Promise<Rig> {
+  outliveHttp2Farewells();
+  const dir = mkdtempSync(join(tmpdir(), "scoot-reapi-"));
+  const blobs = options.blobs ?? memoryBlobs();
+  const start = () =>
+    reapiServer({
+      blobs,
+      actions: options.actions,
+      uploadsDir: join(dir, "uploads"),
+      instances: options.instances ?? "any",
+      clock: realClock,
+      log: silentLog,
+    });
+  let server = start();
+  const sockets = new Set<Socket>();
+  const listener = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+    server.take(socket);
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const dial = () =>
+    new Client(`127.0.0.1:${(listener.address() as AddressInfo).port}`, credentials.createInsecure(), {
+      "grpc.max_receive_message_length": 16 * 1024 * 1024,
+    });
+  let client = dial();
+  return {
+    blobs,
+    unary: (method, request, metadata = new Metadata()) =>
+      new Promise((resolve, reject) =>
+        client.makeUnaryRequest(
+          method.path,
+          asBuffer,
+          method.response.decode,
+          request instanceof Uint8Array ? request : method.request.encode(request),
+          metadata,
+          (error, response) => error === null ? resolve(response!) : reject(error),
+        )
+      ),
+    async stream(method, request) {
+      const call = client.makeServerStreamRequest(
+        method.path,
+        asBuffer,
+        method.response.decode,
+        method.request.encode(request),
+      );
+      const all = [];
+      for await (const message of call) all.push(message);
+      return all;
+    },
+    upload: (messages, { end = true, metadata = new Metadata() } = {}) =>
+      new Promise((resolve, reject) => {
+        const call = client.makeClientStreamRequest(
+          methods.write.path,
+          asBuffer,
+          methods.write.response.decode,
+          metadata,
+          (error, response) => error === null ? resolve(response!.committedSize) : reject(error),
+        );
+        let left = messages.length;
+        for (const message of messages) {
+          call.write(methods.write.request.encode(message), () => {
+            if (--left === 0 && !end) call.cancel();
+          });
+        }
+        if (end) call.end();
+      }),
+    async restart() {
+      client.close();
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      server = start();
+      client = dial();
+    },
+    async close() {
+      client.close();
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => listener.close(resolve));
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The status code of a call that must fail. */
+export const codeOf = (call: Promise<unknown>): Promise<number> =>
+  call.then(() => 0, (error: ServiceError) => error.code);
+
+export const digestOfText = (content: string | Uint8Array): WireDigest => {
+  const bytes = Buffer.from(content);
+  return { hash: createHash("sha256").update(bytes).digest("hex"), sizeBytes: bytes.length };
+};
+export const nameOf = ({ hash, sizeBytes }: WireDigest): string => `${hash}/${sizeBytes}`;
