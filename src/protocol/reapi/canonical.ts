@@ -19,7 +19,7 @@ const digestLength = (digest: Digest): number => {
   return hashFieldBytes + (size === 0 ? 0 : 1 + varintLength(size));
 };
 
-function writeDigest(writer: WireWriter, field: number, digest: Digest): void {
+export function writeDigest(writer: WireWriter, field: number, digest: Digest): void {
   const size = sizeOf(digest);
   writer.tag(field, bytesWire);
   writer.varint(digestLength(digest));
@@ -29,7 +29,7 @@ function writeDigest(writer: WireWriter, field: number, digest: Digest): void {
   writer.varint(size);
 }
 
-function readDigest(bytes: Uint8Array, what: string, code: FaultCode): Digest {
+export function readDigest(bytes: Uint8Array, what: string, code: FaultCode): Digest {
   const reader: WireReader = new WireReader(bytes, what, code);
   let hashDigits = "";
   let size = 0;
