@@ -5,7 +5,7 @@ import { open } from "lmdb";
 import { type Digest, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
 import { asFault, Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { hasRoom } from "../lmdb_fault.ts";
+import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import { claimFormat, syncFolder } from "../store_format.ts";
 import type { Pool } from "../pool/pool.ts";
 import { blobCorrupt, blobMissing, type Blobs, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
@@ -56,6 +56,8 @@ const mapBytes = 2 ** 38;
 
 /** A use is noted at most this often a blob, so that asking stays a read. */
 const useEverySeconds = 3600;
+/** Uses noted while others may not write: about 5 ms. */
+const usesPerCommit = 1000;
 
 /** Blobs on this machine's disk: an LMDB index with the small ones in it, and files for the large ones. */
 export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
@@ -114,24 +116,43 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     return row !== undefined && isWhole(digest, row);
   }
 
-  /** Notes that present blobs are wanted, so that they are not collected soon. */
   /** Whether a blob was put so long ago that its use is worth a note. */
   const isOld = (row: Uint8Array): boolean => secondsNow() - (row as Buffer).readUInt32BE(1) >= useEverySeconds;
 
-  async function noteUses(digests: Iterable<Digest>): Promise<void> {
+  /**
+   * Notes that blobs are wanted, so that they are not collected soon. A note is written while nobody else writes, and
+   * only beside a row: a collector, which looks at both in the same way, either sees the note or was there before.
+   *
+   * @returns those whose row was taken away meanwhile.
+   */
+  async function noteUses(digests: Iterable<Digest>): Promise<readonly Digest[]> {
     const now = secondsNow();
-    const noted: Promise<void>[] = [];
+    const wanted: Digest[] = [];
     for (const digest of digests) {
       const row = rowNow(digest);
-      if (row === undefined || !isOld(row)) continue;
-      const key = keyOf(digest);
-      const used = uses.getBinaryFast(key);
-      if (used !== undefined && now - used.readUInt32BE(0) < useEverySeconds) continue;
-      const value = Buffer.alloc(4);
-      value.writeUInt32BE(now);
-      noted.push(writer.write(uses, key, value.length, () => value));
+      if (row !== undefined && !isOld(row)) continue;
+      const used = uses.getBinaryFast(keyOf(digest));
+      if (row === undefined || used === undefined || now - used.readUInt32BE(0) >= useEverySeconds) wanted.push(digest);
     }
-    await Promise.all(noted);
+    const gone: Digest[] = [];
+    for (let at = 0; at < wanted.length; at += usesPerCommit) {
+      const group = wanted.slice(at, at + usesPerCommit);
+      try {
+        await root.transaction(() => {
+          for (const digest of group) {
+            if (rowNow(digest) === undefined) gone.push(digest);
+            else {
+              const value = Buffer.alloc(4);
+              value.writeUInt32BE(now);
+              uses.putSync(keyOf(digest), value);
+            }
+          }
+        });
+      } catch (error) {
+        throw await lmdbFault(error, "Cannot note that blobs are wanted", () => !hasRoom(dir, group.length * 256));
+      }
+    }
+    return gone;
   }
 
   function rowFor(digest: Digest, encoding: Encoding, isFile: boolean, body: Uint8Array): Uint8Array {
@@ -213,7 +234,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   ): Promise<void> {
     signal?.throwIfAborted();
     if (digest === emptyDigest) return;
-    if (holds(digest)) return noteUses([digest]);
+    if (holds(digest) && (await noteUses([digest])).length === 0) return;
     if (sizeOf(digest) <= inlineBytesMax) return putSmall(digest, await gather(digest, bytes, signal));
     await putObject(digest, (path) => writeObject(atMost(digest, bytes), path, signal), signal);
   }
@@ -252,7 +273,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
         if (row === undefined || !isWhole(digest, row)) absent.add(digest);
         else if (isOld(row)) old.push(digest);
       }
-      await noteUses(old);
+      for (const digest of await noteUses(old)) absent.add(digest);
       return absent;
     },
 
@@ -267,10 +288,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       const { expected, signal } = options;
       signal?.throwIfAborted();
       if (expected === emptyDigest) return expected;
-      if (expected !== undefined && holds(expected)) {
-        await noteUses([expected]);
-        return expected;
-      }
+      if (expected !== undefined && holds(expected) && (await noteUses([expected])).length === 0) return expected;
       const bytes = await readSmall(path);
       if (bytes !== undefined) {
         const digest = digestOf(bytes);

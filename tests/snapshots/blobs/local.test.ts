@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { open } from "lmdb";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { type Digest, hashOf } from "../../../src/domain/digest.ts";
 import { isFault } from "../../../src/domain/fault.ts";
@@ -294,4 +295,31 @@ describe("a full disk", () => {
     await again.close();
     expect(existsSync(filler)).toBe(false);
   });
+});
+
+test("a blob taken away between the look and the note of its use is missing, and put() stores it again", async () => {
+  const dir = temporaryFolder();
+  let aheadMs = 0;
+  const blobs = opened(dir, { clock: { ...realClock, now: () => realClock.now() + aheadMs } });
+  const collector = open({
+    path: join(dir, "index"),
+    mapSize: 2 ** 38,
+    overlappingSync: false,
+    eventTurnBatching: false,
+    maxDbs: 4,
+    maxReaders: 512,
+    encoding: "binary",
+    keyEncoding: "binary",
+  });
+  onTestFinished(() => collector.close());
+  const rows = collector.openDB<Uint8Array, Uint8Array>("blobs", { encoding: "binary", keyEncoding: "binary" });
+  const digest = await writeBlob(blobs, text(5000));
+  const takeAway = () => collector.transaction(() => void rows.removeSync(Buffer.from(hashOf(digest), "hex")));
+  aheadMs = 2 * 3600_000; // its use is worth a note
+  const [, absent] = await Promise.all([takeAway(), blobs.missing(new Set([digest]))]);
+  expect(absent).toEqual(new Set([digest]));
+  await blobs.put(digest, text(5000));
+  aheadMs *= 2;
+  await Promise.all([takeAway(), blobs.put(digest, text(5000))]);
+  expect(digestOf(await readBlob(blobs, digest, 5000))).toBe(digest);
 });
