@@ -27,8 +27,8 @@ export interface GatewayRoleOptions {
   readonly blobs: Blobs;
   readonly sealed: SealedJobs;
   readonly names: Refs;
-  /** The cache that Bazel and its cousins use as well; without one, their connections are closed at once. */
-  readonly actions?: ActionCache;
+  /** Results of actions, which Bazel and its cousins share with jobs. */
+  readonly actions: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */
   readonly hosts: readonly string[];
   readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
@@ -83,7 +83,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
       webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
   outliveHttp2Farewells();
-  const reapi = options.actions === undefined ? undefined : reapiServer({
+  const reapi = reapiServer({
     blobs,
     actions: options.actions,
     uploadsDir: join(options.dataDir, "uploads"),
@@ -115,12 +115,12 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     takers: {
       onHttp: feedHttpServer(http),
       onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
-      onHttp2: (socket) => reapi === undefined ? void socket.destroy() : reapi.take(socket),
+      onHttp2: reapi.take,
     },
     stop() {
       stopping.abort();
       gateway.close();
-      reapi?.close();
+      reapi.close();
       http.close();
       http.closeAllConnections();
     },

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { workerId } from "../domain/ids.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
+import { memoryActions } from "../snapshots/actions/memory.ts";
 import { memoryBlobs } from "../snapshots/blobs/memory.ts";
 import { memoryRefs } from "../snapshots/refs/memory.ts";
 import { memoryStates } from "../snapshots/states/memory.ts";
@@ -39,6 +40,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: () => Promise.resolve(states) }),
     names: memoryRefs(),
+    actions: memoryActions({ blobs, clock: realClock }),
     hosts: [config.host],
     dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
     acceptCbor: tcp.acceptSocket,

@@ -3,6 +3,7 @@ import process from "node:process";
 import { asFault } from "../domain/fault.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
+import { localActions } from "../snapshots/actions/local.ts";
 import { localBlobs } from "../snapshots/blobs/local.ts";
 import { threadPool } from "../snapshots/pool/pool.ts";
 import { lmdbRefs } from "../snapshots/refs/lmdb.ts";
@@ -24,6 +25,7 @@ const poolThreads = 2;
 const places = (dataDir: string) => ({
   token: join(dataDir, "token"),
   blobs: join(dataDir, "blobs"),
+  actions: join(dataDir, "actions"),
   names: join(dataDir, "names"),
   states: join(dataDir, "states"),
 });
@@ -72,6 +74,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         blobs,
         sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
         names: lmdbRefs({ dir: at.names }),
+        actions: localActions({ dir: at.actions, blobs, clock: realClock }),
         hosts: member.hosts,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         acceptCbor: tcp.acceptSocket,

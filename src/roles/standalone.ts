@@ -7,6 +7,7 @@ import { Fault } from "../domain/fault.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
+import { localActions } from "../snapshots/actions/local.ts";
 import { localBlobs } from "../snapshots/blobs/local.ts";
 import { readThrough } from "../snapshots/blobs/read_through.ts";
 import { threadPool } from "../snapshots/pool/pool.ts";
@@ -73,6 +74,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
     names: lmdbRefs({ dir: join(config.dataDir, "names") }),
+    actions: localActions({ dir: join(config.dataDir, "actions"), blobs, clock: realClock }),
     hosts: [config.listen.host],
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
     acceptCbor: tcp.acceptSocket,

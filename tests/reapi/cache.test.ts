@@ -6,17 +6,16 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { emptyDigest } from "../../src/domain/digest.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
-import { bytes, int, message, text } from "../../src/protocol/reapi/codec.ts";
+import { bytes, digest, int, message, text } from "../../src/protocol/reapi/codec.ts";
 import { requestMetadata, rpcStatus } from "../../src/protocol/reapi/messages.ts";
 import { methods } from "../../src/protocol/reapi/services.ts";
 import { hasZstd } from "../../src/reapi/zstd.ts";
 import { digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
-import { memoryActions } from "./actions.ts";
 import { codeOf, digestOfText, nameOf, type Rig, startRig } from "./rig.ts";
 
 let rig: Rig;
 beforeEach(async () => {
-  rig = await startRig({ actions: memoryActions() });
+  rig = await startRig();
 });
 afterEach(() => rig.close());
 
@@ -130,7 +129,7 @@ describe("digests and instances", () => {
     }
   });
   test("D-7: with a list of instances, others are INVALID_ARGUMENT with the list", async () => {
-    const listed = await startRig({ actions: memoryActions(), instances: ["main", "a/b"] });
+    const listed = await startRig({ instances: ["main", "a/b"] });
     try {
       await listed.unary(methods.findMissingBlobs, { instanceName: "a/b" });
       const error = await listed.unary(methods.findMissingBlobs, { instanceName: "c" }).catch((thrown) => thrown);
@@ -384,7 +383,6 @@ describe("ByteStream.Read", () => {
   test("R-5: loss met half-way is an error", async () => {
     const content = big(3_000_000);
     const losing = await startRig({
-      actions: memoryActions(),
       blobs: {
         ...rig.blobs,
         async *get() {
@@ -470,6 +468,26 @@ describe("ActionCache", () => {
     expect(result.decode(await rig.unary(methods.getActionResult, { actionDigest }))).toMatchObject({ exitCode: 3 });
     await rig.unary(methods.updateActionResult, { actionDigest: hello, actionResult: new Uint8Array(0) });
     expect((await rig.unary(methods.getActionResult, { actionDigest: hello })).length).toBeGreaterThan(0);
+  });
+  test("A-2 A-5: nothing is taken or answered that refers to what is not there", async () => {
+    const output = message("an ActionResult", { stdoutDigest: digest(6) }).encode({ stdoutDigest: hello });
+    const update = () => rig.unary(methods.updateActionResult, { actionDigest, actionResult: output });
+    expect(await codeOf(update())).toBe(status.FAILED_PRECONDITION);
+    expect(await codeOf(rig.unary(methods.getActionResult, { actionDigest }))).toBe(status.NOT_FOUND);
+    await put("hello");
+    await update();
+    expect(await rig.unary(methods.getActionResult, { actionDigest })).toEqual(Buffer.from(output));
+  });
+  test("A-7: the last update wins", async () => {
+    for (const exitCode of [1, 2]) {
+      await rig.unary(methods.updateActionResult, { actionDigest, actionResult: result.encode({ exitCode }) });
+    }
+    expect(result.decode(await rig.unary(methods.getActionResult, { actionDigest }))).toMatchObject({ exitCode: 2 });
+  });
+  test("D-1: what is no ActionResult, or no action's digest, is INVALID_ARGUMENT", async () => {
+    const actionResult = Uint8Array.of(0x0a, 0xff);
+    expect(await codeOf(rig.unary(methods.updateActionResult, { actionDigest, actionResult }))).toBe(3);
+    expect(await codeOf(rig.unary(methods.getActionResult, {}))).toBe(3);
   });
   test("D-7: entries do not cross instances", async () => {
     await rig.unary(methods.updateActionResult, {

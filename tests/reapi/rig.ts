@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
+import { memoryActions } from "../../src/snapshots/actions/memory.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import type { Codec, WireDigest } from "../../src/protocol/reapi/codec.ts";
 import { type Method, methods } from "../../src/protocol/reapi/services.ts";
@@ -35,14 +35,15 @@ type WriteRequest = typeof methods.write.request extends Codec<infer Message> ? 
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-export async function startRig(options: { actions: ActionCache; blobs?: Blobs; instances?: Instances }): Promise<Rig> {
+export async function startRig(options: { blobs?: Blobs; instances?: Instances } = {}): Promise<Rig> {
   outliveHttp2Farewells();
   const dir = mkdtempSync(join(tmpdir(), "scoot-reapi-"));
   const blobs = options.blobs ?? memoryBlobs();
+  const actions = memoryActions({ blobs, clock: realClock });
   const start = () =>
     reapiServer({
       blobs,
-      actions: options.actions,
+      actions,
       uploadsDir: join(dir, "uploads"),
       instances: options.instances ?? "any",
       clock: realClock,
@@ -102,12 +103,13 @@ export async function startRig(options: { actions: ActionCache; blobs?: Blobs; i
         }
         if (end) call.end();
       }),
-    async restart() {
+    restart() {
       client.close();
       server.close();
       for (const socket of sockets) socket.destroy();
       server = start();
       client = dial();
+      return Promise.resolve();
     },
     async close() {
       client.close();
