@@ -18,7 +18,7 @@ import {
 } from "../domain/ids.ts";
 import { invariant } from "../domain/invariant.ts";
 import { jobState, jobView, taskState, taskView, workerView } from "../machines/explain.ts";
-import { type JobContext, type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
+import { type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
 import { type SchedulerContext, schedulerMachine, schedulerVersion } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
@@ -33,16 +33,17 @@ import {
   type SchedulerRequest,
 } from "../protocol/client_messages.ts";
 import { productVersion } from "../protocol/version.ts";
-import { type FromWorker, type HeldAttempt, parseFromWorker, type ToWorker } from "../protocol/worker_messages.ts";
+import { type FromWorker, type HeldAttempt, type ToWorker } from "../protocol/worker_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
-import { ownCopy } from "../runtime/strings.ts";
-import { schedulingView } from "../scheduling/plan.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
 import { createHost, type Host, type HostOptions } from "./host.ts";
 import { jobImports } from "./job_import.ts";
 import { planJob } from "./job_plan.ts";
+import { schedulerIndex } from "./scheduler_index.ts";
+import { createWatches } from "./watches.ts";
+import { createWorkerLinks, type WorkerLink } from "./worker_links.ts";
 
 export interface SchedulerOptions {
   readonly states: States;
@@ -91,35 +92,6 @@ const retentionMs = 1_000;
 const keepLostWorkersMs = 3_600_000;
 /** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
 const tasksPerPage = 500;
-/** Past changes are read no further while so much waits for a gateway. */
-const watchBytesMax = 1024 * 1024;
-
-interface Watch {
-  readonly gateway: string;
-  readonly id: number;
-  readonly jobId: JobId;
-  /** Only this actor's changes: the job, or one of its tasks. */
-  readonly only?: Address;
-  /** While past entries are being read: what came meanwhile. */
-  waiting: Entry[] | undefined;
-  lastSeq: number;
-}
-
-interface WorkerLink {
-  readonly connection: Connection;
-  /**
-   * Whether its sync was answered. Until then nothing is to be held or dropped by it: what leaves late, as the disk was
-   * slow, may have been said to an earlier process of the worker.
-   */
-  isSynced: boolean;
-  lastNumber: number;
-}
-
-interface Deltas {
-  hold: ToWorker["hold"];
-  drop: ToWorker["drop"];
-  acknowledged: ToWorker["acknowledged"];
-}
 
 type ToMember =
   | Extract<TaskMessage, { type: `attempt.${string}` }>
@@ -135,25 +107,10 @@ type ToMember =
 
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { states, clock, random, log } = options;
-  const view = schedulingView();
-  const onWorker = new Map<WorkerId, Set<TaskId>>();
-  const workers = new Set<WorkerId>();
-  const givenUp = new Set<WorkerId>();
-  const jobByKey = new Map<string, JobId>();
-  const liveJobs = new Set<JobId>();
-  /** Oldest end first. */
-  let ended: { readonly jobId: JobId; readonly key: string; readonly endedAtMs: number; readonly tasks: number }[] = [];
-  let forgotten = 0;
-  /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
-  const adopted = new Set<JobId>();
-  const torn: Address[] = [];
+  const index = schedulerIndex();
+  const { view } = index;
 
-  const links = new Map<WorkerId, WorkerLink>();
   const gateways = new Map<string, Connection>();
-  const watches = new Map<JobId, Set<Watch>>();
-  /** Of what workers are told: one counter for all of them, so that none is kept for those that are gone. */
-  let lastNumber = 0;
-  const deltas = new Map<WorkerId, Deltas>();
   /** Syncs to answer. */
   const wantFull = new Map<WorkerId, WorkerLink>();
   let gatewayCount = 0;
@@ -161,170 +118,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   let stopped = false;
   let cancelRetention = (): void => {};
 
-  // ---- what is derived from the rows -------------------------------------------------------------------------------
-
-  const placeOfTask = (
-    state: State | undefined,
-  ): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
-    if (state === undefined) return undefined;
-    const name = taskState(state);
-    if (name === "queued") return { at: "queued" };
-    if (name === "placed" || name === "running" || name === "stopping") {
-      return { at: "worker", workerId: (state.context as TaskContext).attempts.at(-1)!.workerId };
-    }
-    return undefined;
-  };
-  /** Tasks of one job come together and have one input: one text serves them all. */
-  let lastInput = "";
-  const sharedInput = (task: TaskContext): string => {
-    const input = inputRootOf(task)!;
-    if (input !== lastInput) lastInput = ownCopy(input);
-    return lastInput;
-  };
-  const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
-    const from = placeOfTask(before);
-    const to = placeOfTask(after);
-    const task = (after ?? before)!.context as TaskContext;
-    if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
-    if (from?.at === "worker" && to?.at !== "worker") {
-      view.vacate(from.workerId, task.requestor);
-      const tasks = onWorker.get(from.workerId);
-      tasks?.delete(taskId);
-      if (tasks?.size === 0) onWorker.delete(from.workerId);
-    }
-    if (to?.at === "queued" && from?.at !== "queued") {
-      view.enqueue({
-        taskId,
-        requestor: task.requestor,
-        rank: 2 - task.priority,
-        platform: task.platform,
-        input: sharedInput(task),
-        again: task.attempt > 0,
-      });
-    }
-    if (to?.at === "worker" && from?.at !== "worker") {
-      view.occupy(to.workerId, task.requestor, sharedInput(task));
-      let tasks = onWorker.get(to.workerId);
-      if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
-      tasks.add(taskId);
-    }
-  };
-  const observeWorker = (gone: WorkerId, after: State | undefined): void => {
-    if (after === undefined) {
-      workers.delete(gone);
-      givenUp.delete(gone);
-      return view.removeWorker(gone);
-    }
-    const { workerId, slots, platform } = after.context as WorkerContext;
-    workers.add(workerId);
-    const name = pathOf(after.value);
-    if (name === "present") view.setWorker({ workerId, slots, platform });
-    else view.removeWorker(workerId);
-    if (name === "lost") givenUp.add(workerId);
-    else givenUp.delete(workerId);
-  };
-  /** @param adoptedAtMs when it came from another cluster: it is kept from then on, and a key means our own job first. */
-  const noteJob = (state: State, adoptedAtMs?: number): void => {
-    const job = state.context as JobContext;
-    const jobId = ownCopy(job.jobId);
-    const key = ownCopy(job.key);
-    if (adoptedAtMs === undefined || !jobByKey.has(key)) jobByKey.set(key, jobId);
-    if (jobState(state) === "running") liveJobs.add(jobId);
-    else {
-      liveJobs.delete(jobId);
-      ended.push({ jobId, key, endedAtMs: adoptedAtMs ?? job.endedAtMs ?? job.createdAtMs, tasks: job.total });
-    }
-  };
-  const observe = (address: Address, before: State | undefined, after: State | undefined): void => {
-    switch (kindOf(address)) {
-      case "task":
-        return observeTask(nameOf(address) as TaskId, before, after);
-      case "worker":
-        return observeWorker(nameOf(address) as WorkerId, after);
-      case "job":
-        if (
-          after !== undefined &&
-          (before === undefined || (jobState(before) === "running" && jobState(after) !== "running"))
-        ) noteJob(after);
-    }
-  };
-  /** What has ended stays on disk alone. Jobs come before tasks in the order of addresses. */
-  const keep = (address: Address, state: State, adoptedAtMs: number | undefined): boolean => {
-    switch (kindOf(address)) {
-      case "job":
-        if (jobState(state) === "running") {
-          if (adoptedAtMs !== undefined) torn.push(address);
-          return adoptedAtMs === undefined;
-        }
-        noteJob(state, adoptedAtMs);
-        if (adoptedAtMs !== undefined) adopted.add((state.context as JobContext).jobId);
-        return false;
-      case "task":
-        if (adoptedAtMs !== undefined) {
-          if (!adopted.has(jobOfTask(nameOf(address) as TaskId))) torn.push(address);
-          return false;
-        }
-        return taskState(state) !== "settled";
-      default:
-        return true;
-    }
-  };
-
   // ---- what leaves the process -------------------------------------------------------------------------------------
 
-  const deltasOf = (workerId: WorkerId): Deltas => {
-    let found = deltas.get(workerId);
-    if (found === undefined) {
-      if (deltas.size === 0) queueMicrotask(sendDeltas);
-      deltas.set(workerId, found = { hold: [], drop: [], acknowledged: [] });
-    }
-    return found;
-  };
-  const sendShould = (workerId: WorkerId, full: boolean, what: Deltas): void => {
-    const connection = links.get(workerId)?.connection;
-    try {
-      connection?.send(
-        { type: "worker.should", epoch: host.epoch, number: ++lastNumber, full, ...what } satisfies ToWorker,
-      );
-    } catch (thrown) {
-      log.error("Cannot send to a worker", { worker: workerId, error: asFault(thrown) });
-      connection?.close(asFault(thrown));
-    }
-  };
-  const sendDeltas = (): void => {
-    for (const [workerId, what] of deltas) sendShould(workerId, false, what);
-    deltas.clear();
-  };
   const deliver = (to: Address, said: unknown): void => {
     const body = said as ToMember;
     const member = nameOf(to);
     if (body.type === "gateway") return sendGateway(member, body.body, body.re);
     if (body.type === "then") return body.work();
     const workerId = member as WorkerId;
-    const link = links.get(workerId);
-    if (link === undefined) return; // it will sync when it comes back
-    switch (body.type) {
-      case "attempt.hold": {
-        if (!link.isSynced) return;
-        const { taskId, attempt, command, inputRoot, timeoutMs } = body;
-        deltasOf(workerId).hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
-        return;
-      }
-      case "attempt.drop":
-        if (!link.isSynced) return;
-        deltasOf(workerId).drop.push({ taskId: body.taskId, attempt: body.attempt, reason: body.reason });
-        return;
-      case "attempt.acknowledged":
-        deltasOf(workerId).acknowledged.push({ taskId: body.taskId, attempt: body.attempt });
-        return;
-      case "worker.full": {
-        if (body.link !== link) return;
-        link.isSynced = true;
-        const pending = deltas.get(workerId);
-        deltas.delete(workerId);
-        sendShould(workerId, true, { hold: body.hold, drop: body.drop, acknowledged: pending?.acknowledged ?? [] });
-      }
-    }
+    if (body.type === "worker.full") return workerLinks.answer(workerId, body.link, body.hold, body.drop);
+    workerLinks.tell(workerId, body);
   };
   const sendGateway = (gateway: string, body: Answer | Push, re?: number): void => {
     const envelope = (content: Answer | Push) => ({
@@ -341,52 +144,18 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
   const answer = (gateway: string, re: number, body: Answer): void =>
     host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
-  const push = (watch: Watch, entry: Entry): void => {
-    if (entry.seq <= watch.lastSeq || entry.state === null) return;
-    watch.lastSeq = entry.seq;
-    const { id, gateway } = watch;
-    const state = entry.state as State;
-    const body: Push = kindOf(entry.address) === "job"
-      ? { type: "job.changed", watch: id, seq: entry.seq, atMs: entry.atMs, job: jobView(state) }
-      : { type: "task.changed", watch: id, seq: entry.seq, atMs: entry.atMs, task: taskView(state) };
-    sendGateway(gateway, body);
-  };
 
   /** Watchers hear what is durable; what settled needs no memory any more. */
   const committed = (entries: readonly Entry[]): void => {
+    watches.committed(entries);
     const over: Address[] = [];
     for (const entry of entries) {
       const kind = kindOf(entry.address);
-      if (kind !== "job" && kind !== "task") continue;
-      const state = entry.state as State | null;
-      if (watches.size > 0) {
-        const job = kind === "job" ? nameOf(entry.address) as JobId : jobOfTask(nameOf(entry.address) as TaskId);
-        for (const watch of watches.get(job) ?? []) {
-          if (watch.only !== undefined && entry.address !== watch.only) continue;
-          if (watch.waiting === undefined) push(watch, entry);
-          else watch.waiting.push(entry);
-        }
-      }
-      if (state === null) continue;
-      if (kind === "task" ? taskState(state) === "settled" : jobState(state) !== "running") {
-        over.push(entry.address);
-        if (kind === "job") endWatches(nameOf(entry.address) as JobId);
-      }
+      if (entry.state === null || (kind !== "job" && kind !== "task")) continue;
+      const state = entry.state as State;
+      if (kind === "task" ? taskState(state) === "settled" : jobState(state) !== "running") over.push(entry.address);
     }
     if (over.length > 0) host.enqueue(() => over.forEach((address) => host.release(address)));
-  };
-  const endWatches = (jobId: JobId): void => {
-    for (const watch of [...watches.get(jobId) ?? []]) if (watch.waiting === undefined) endWatch(watch);
-  };
-  const endWatch = (watch: Watch): void => {
-    if (!watches.get(watch.jobId)?.has(watch)) return;
-    unwatch(watch);
-    sendGateway(watch.gateway, { type: "watch.end", watch: watch.id });
-  };
-  const unwatch = (watch: Watch): void => {
-    const those = watches.get(watch.jobId);
-    those?.delete(watch);
-    if (those?.size === 0) watches.delete(watch.jobId);
   };
 
   // ---- decisions that follow from the whole ------------------------------------------------------------------------
@@ -395,8 +164,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const decide = (): void => {
     if (!isStarted) return; // what is unsent is heard first, and nobody is here yet
     const atMs = clock.now();
-    for (const workerId of givenUp) {
-      for (const taskId of onWorker.get(workerId) ?? []) {
+    for (const workerId of index.givenUp) {
+      for (const taskId of index.onWorker.get(workerId) ?? []) {
         loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
       }
     }
@@ -430,7 +199,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const fullFor = (workerId: WorkerId, link: WorkerLink): ToMember => {
     const hold: ToWorker["hold"] = [];
     const drop: ToWorker["drop"] = [];
-    for (const taskId of onWorker.get(workerId) ?? []) {
+    for (const taskId of index.onWorker.get(workerId) ?? []) {
       const state = host.state(taskAddress(taskId))!;
       const task = state.context as TaskContext;
       const { attempt, command, timeoutMs, stopReason } = task;
@@ -490,8 +259,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
   };
   const hearWorker = (workerId: WorkerId, link: WorkerLink, message: FromWorker): void => {
-    if (links.get(workerId) !== link || message.number <= link.lastNumber) return;
-    link.lastNumber = message.number;
+    if (!workerLinks.takes(workerId, link, message.number)) return;
     if (message.type === "worker.report") {
       for (const held of message.attempts) hearAttempt(workerId, held);
       // It is leaving: what it gives back is not to be placed there again.
@@ -528,7 +296,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       hearAttempt(workerId, held);
     }
     const restarted = knownWorker !== undefined && knownWorker.incarnation !== worker.incarnation;
-    for (const taskId of onWorker.get(workerId) ?? []) {
+    for (const taskId of index.onWorker.get(workerId) ?? []) {
       const state = host.state(taskAddress(taskId))!;
       // The result of an earlier attempt may be all that it has of the task.
       if (holds.has(attemptAddress(taskId, (state.context as TaskContext).attempt))) continue;
@@ -543,7 +311,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   // ---- what gateways ask -------------------------------------------------------------------------------------------
 
   const accept = (job: EncodedJob): { jobId: JobId; existing: boolean } => {
-    const existing = jobByKey.get(job.key);
+    const existing = index.jobByKey.get(job.key);
     if (existing !== undefined) return { jobId: existing, existing: true };
     if (!isOpen()) {
       throw new Fault("DRAINING", "Cannot accept a job as this cluster is stopping: submit it again when it is back");
@@ -571,80 +339,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
     return entry;
   };
-  /** Past entries first, as they are read; what comes meanwhile waits. The answer comes when all past ones were sent. */
-  const startWatch = async (
-    gateway: string,
-    id: number,
-    jobId: JobId,
-    afterSeq: number,
-    only?: Address,
-  ): Promise<void> => {
-    const watch: Watch = {
-      gateway,
-      id,
-      jobId,
-      ...(only === undefined ? {} : { only }),
-      waiting: [],
-      lastSeq: afterSeq,
-    };
-    addWatch(watch);
-    try {
-      if (!liveJobs.has(jobId)) await needJob(jobId);
-      if (only !== undefined && only !== jobAddress(jobId) && await states.get(only) === undefined) {
-        throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
-      }
-      const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
-      for await (const entry of pastOf(only === undefined ? all : [only], afterSeq)) {
-        if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
-        push(watch, entry);
-        const connection = gateways.get(gateway);
-        if (connection !== undefined && connection.bufferedBytes > watchBytesMax) await connection.drained();
-      }
-      const { waiting } = watch;
-      watch.waiting = undefined;
-      for (const entry of waiting!) push(watch, entry);
-      if (!liveJobs.has(jobId)) {
-        host.enqueue(() =>
-          host.say(memberAddress(gateway), { type: "then", work: () => endWatch(watch) } satisfies ToMember)
-        );
-      }
-    } catch (thrown) {
-      unwatch(watch);
-      throw thrown;
-    }
-  };
-  /** The entries of these actors after one, in order; of what the history no longer has, the last state of each. */
-  async function* pastOf(addresses: readonly string[], afterSeq: number): AsyncGenerator<Entry> {
-    const { firstSeq } = await states.bounds();
-    if (firstSeq > afterSeq + 1) {
-      const old: Entry[] = [];
-      for (const address of addresses) {
-        if (address.endsWith("/")) { for await (const entry of states.current(address)) old.push(entry); }
-        else old.push(...[await states.get(address as Address)].filter((entry) => entry !== undefined));
-      }
-      yield* old.filter(({ seq }) => seq > afterSeq && seq < firstSeq).sort((a, b) => a.seq - b.seq);
-    }
-    const streams = addresses.map((address) => states.history(address, { afterSeq })[Symbol.asyncIterator]());
-    try {
-      const heads = await Promise.all(streams.map((stream) => stream.next()));
-      for (;;) {
-        let first = -1;
-        for (const [at, head] of heads.entries()) {
-          if (!head.done && (first < 0 || head.value.seq < heads[first]!.value.seq)) first = at;
-        }
-        if (first < 0) return;
-        yield heads[first]!.value;
-        heads[first] = await streams[first]!.next();
-      }
-    } finally {
-      for (const stream of streams) await stream.return?.();
-    }
-  }
-  const addWatch = (watch: Watch): void => {
-    let those = watches.get(watch.jobId);
-    if (those === undefined) watches.set(watch.jobId, those = new Set());
-    those.add(watch);
-  };
   const viewOfCluster = (): ClusterView => {
     const { epoch, startedAtMs } = host.state(schedulerAddress)!.context as SchedulerContext;
     return {
@@ -656,12 +350,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       slots: view.slots,
       busy: view.busy,
       queued: view.queued,
-      jobs: liveJobs.size,
+      jobs: index.liveJobs.size,
     };
   };
   const listJobs = async (request: Extract<SchedulerRequest, { type: "job.list" }>): Promise<Answer> => {
     // Ids are in the order of time, so the newest come from the end: ended ones and live ones are few enough to sort.
-    const ids = [...ended.slice(forgotten).map((job) => job.jobId), ...liveJobs].sort().reverse();
+    const ids = [...index.ended.ids(), ...index.liveJobs].sort().reverse();
     const jobs: ReturnType<typeof jobView>[] = [];
     for (const jobId of ids) {
       if (jobs.length === request.limit) break;
@@ -693,7 +387,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "job.import":
         return await imports.take(gateway, request);
       case "job.watch":
-        await startWatch(
+        await watches.start(
           gateway,
           request.watch,
           request.jobId,
@@ -702,7 +396,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         );
         return { type: "done" };
       case "task.watch":
-        await startWatch(
+        await watches.start(
           gateway,
           request.watch,
           jobOfTask(request.taskId),
@@ -711,12 +405,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         );
         return { type: "done" };
       case "job.unwatch":
-        for (const those of watches.values()) {
-          for (const watch of those) if (watch.gateway === gateway && watch.id === request.watch) unwatch(watch);
-        }
+        watches.stop(gateway, request.watch);
         return { type: "done" };
       case "worker.list": {
-        const list = [...workers].sort().map((workerId) =>
+        const list = [...index.workers].sort().map((workerId) =>
           workerView(host.state(workerAddress(workerId))!, view.busyOn(workerId))
         );
         return { type: "worker.views", workers: list };
@@ -742,7 +434,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
       }
       const { jobId, reason } = request;
-      if (liveJobs.has(jobId)) {
+      if (index.liveJobs.has(jobId)) {
         host.tell(jobAddress(jobId), { type: "job.kill", reason, atMs: clock.now() }, memberAddress(gateway), reason);
         return answer(gateway, id, { type: "done" });
       }
@@ -766,28 +458,21 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (stopped) return;
     const tooOld = clock.now() - options.keepJobsMs;
     let removed = 0;
-    while (removed < forgottenPerTurn && forgotten < ended.length) {
-      const job = ended[forgotten]!;
-      if (job.endedAtMs >= tooOld && ended.length - forgotten <= options.keepJobsMax) break;
-      forgotten++;
-      const why = job.endedAtMs < tooOld
-        ? "It ended longer ago than jobs are kept"
-        : "More jobs ended since than are kept";
-      if (jobByKey.get(job.key) === job.jobId) jobByKey.delete(job.key);
+    while (removed < forgottenPerTurn && index.ended.oldest !== undefined) {
+      const isOld = index.ended.oldest.endedAtMs < tooOld;
+      if (!isOld && index.ended.count <= options.keepJobsMax) break;
+      const job = index.forgetOldest();
+      const why = isOld ? "It ended longer ago than jobs are kept" : "More jobs ended since than are kept";
       host.remove(jobAddress(job.jobId), schedulerAddress, why);
-      for (let index = 0; index < job.tasks; index++) {
-        host.remove(taskAddress(`${job.jobId}/${index}` as TaskId), schedulerAddress, why);
-      }
+      for (let at = 0; at < job.tasks; at++) host.remove(taskAddress(taskId(job.jobId, at)), schedulerAddress, why);
       removed += 1 + job.tasks;
     }
-    for (const workerId of [...givenUp]) {
+    for (const workerId of [...index.givenUp]) {
       const { sinceMs } = host.state(workerAddress(workerId))!.context as WorkerContext;
-      if (onWorker.has(workerId) || links.has(workerId) || sinceMs > clock.now() - keepLostWorkersMs) continue;
+      if (
+        index.onWorker.has(workerId) || workerLinks.has(workerId) || sinceMs > clock.now() - keepLostWorkersMs
+      ) continue;
       host.remove(workerAddress(workerId), schedulerAddress, "It was given up, and has not come back since");
-    }
-    if (forgotten > 1_024 && forgotten * 2 > ended.length) {
-      ended = ended.slice(forgotten);
-      forgotten = 0;
     }
     if (removed >= forgottenPerTurn) host.enqueue(retain);
     else cancelRetention = clock.at(clock.now() + retentionMs, () => host.enqueue(retain));
@@ -805,8 +490,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     log,
     defer: options.defer,
     deliver,
-    observe,
-    keep,
+    observe: index.observe,
+    keep: index.keep,
     committed,
     decide,
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
@@ -818,7 +503,34 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     states,
     hasSpace: options.hasSpace,
     afterSaving: (work) => host.say(schedulerAddress, { type: "then", work } satisfies ToMember),
-    done: (state) => noteJob(state, clock.now()),
+    done: (state) => index.noteJob(state, clock.now()),
+  });
+
+  const watches = createWatches({
+    states,
+    send: (gateway, push) => sendGateway(gateway, push),
+    connectionOf: (gateway) => gateways.get(gateway),
+    isLive: (jobId) => index.liveJobs.has(jobId),
+    needJob,
+    afterSaving: (gateway, work) =>
+      host.enqueue(() => host.say(memberAddress(gateway), { type: "then", work } satisfies ToMember)),
+  });
+
+  const workerLinks = createWorkerLinks({
+    log,
+    epoch: () => host.epoch,
+    hear(workerId, link, message) {
+      host.enqueue(() => hearWorker(workerId, link, message));
+      return host.backlog > backlogMax ? host.settled() : undefined;
+    },
+    left: (workerId) =>
+      host.enqueue(() =>
+        host.tell(
+          workerAddress(workerId),
+          { type: "worker.disconnected", atMs: clock.now() },
+          memberAddress(workerId),
+        )
+      ),
   });
 
   /** Does it in a turn; resolves when what it decided is durable. */
@@ -839,7 +551,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const scheduler: Scheduler = {
     async start() {
       await host.restore();
-      ended.sort((a, b) => a.endedAtMs - b.endedAtMs);
+      const torn = index.restored();
       await inTurn(() => {
         const atMs = clock.now();
         host.setEpoch(host.lastEpoch + 1);
@@ -848,10 +560,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
         host.tell(schedulerAddress, { type: "scheduler.started", epoch: host.epoch, atMs }, schedulerAddress);
         // No worker is connected yet: each has its time to come back.
-        for (const workerId of workers) {
+        for (const workerId of index.workers) {
           host.tell(workerAddress(workerId), { type: "worker.awaited", atMs }, schedulerAddress);
         }
-        for (const tasks of onWorker.values()) {
+        for (const tasks of index.onWorker.values()) {
           for (const taskId of tasks) {
             host.tell(taskAddress(taskId), { type: "task.awaited", atMs }, schedulerAddress);
           }
@@ -859,48 +571,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         isStarted = true;
         for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });
-      adopted.clear();
-      torn.length = 0;
       retain();
     },
-    attachWorker(connection) {
-      const workerId = connection.peer.memberId as WorkerId;
-      const link: WorkerLink = { connection, isSynced: false, lastNumber: 0 };
-      const other = links.get(workerId)?.connection;
-      if (other !== undefined && other.peer.incarnation !== connection.peer.incarnation) {
-        return connection.close(
-          new Fault(
-            "WORKER_ID_TAKEN",
-            `Cannot serve worker ${workerId} as its id must be its own: another process, at ${other.remote}, is here by it`,
-          ),
-        );
-      }
-      other?.close();
-      links.set(workerId, link);
-      connection.onMessage((input) => {
-        const message = parseFromWorker(input);
-        if (message.type === "worker.sync" && message.worker.workerId !== workerId) {
-          throw new Fault(
-            "REQUEST_INVALID",
-            `Cannot take a sync of ${message.worker.workerId} as the connection is that of ${workerId}`,
-          );
-        }
-        host.enqueue(() => hearWorker(workerId, link, message));
-        return host.backlog > backlogMax ? host.settled() : undefined;
-      });
-      void connection.closed.then((why) => {
-        if (links.get(workerId) !== link) return;
-        links.delete(workerId);
-        if (why !== undefined) log.warn("A worker is away", { worker: workerId, why });
-        host.enqueue(() =>
-          host.tell(
-            workerAddress(workerId),
-            { type: "worker.disconnected", atMs: clock.now() },
-            memberAddress(workerId),
-          )
-        );
-      });
-    },
+    attachWorker: workerLinks.attach,
     attachGateway(connection) {
       const gateway = `gateway-${++gatewayCount}`;
       gateways.set(gateway, connection);
@@ -919,9 +592,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       void connection.closed.then(() => {
         gateways.delete(gateway);
         imports.leave(gateway);
-        for (const those of [...watches.values()]) {
-          for (const watch of those) if (watch.gateway === gateway) unwatch(watch);
-        }
+        watches.leave(gateway);
       });
     },
     drain: (why) =>
@@ -931,7 +602,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     putBack: (why) =>
       inTurn(() => {
         const atMs = clock.now();
-        for (const tasks of onWorker.values()) {
+        for (const tasks of index.onWorker.values()) {
           for (const taskId of [...tasks]) {
             const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
             host.tell(taskAddress(taskId), { type: "task.putBack", attempt, why, atMs }, schedulerAddress, why);

@@ -1,0 +1,196 @@
+import { type Address, type JobId, jobOfTask, kindOf, nameOf, type TaskId, type WorkerId } from "../domain/ids.ts";
+import { jobState, taskState } from "../machines/explain.ts";
+import type { JobContext } from "../machines/job.ts";
+import { pathOf, type State } from "../machines/step.ts";
+import { inputRootOf, type TaskContext } from "../machines/task.ts";
+import type { WorkerContext } from "../machines/worker.ts";
+import { ownCopy } from "../runtime/strings.ts";
+import { type SchedulingView, schedulingView } from "../scheduling/plan.ts";
+
+/** A job that has ended: what is needed to find it by its key and to forget it in time. */
+export interface EndedJob {
+  readonly jobId: JobId;
+  readonly key: string;
+  readonly endedAtMs: number;
+  readonly tasks: number;
+}
+
+/**
+ * What the scheduler finds its way by: derived from the rows of jobs, tasks and workers as they change, rebuilt at a
+ * restart, never saved.
+ */
+export interface SchedulerIndex {
+  readonly view: SchedulingView;
+  /** Tasks that are with a worker, also with one that is away. */
+  readonly onWorker: ReadonlyMap<WorkerId, ReadonlySet<TaskId>>;
+  readonly workers: ReadonlySet<WorkerId>;
+  /** Workers that were given up for lost and have not come back. */
+  readonly givenUp: ReadonlySet<WorkerId>;
+  readonly jobByKey: ReadonlyMap<string, JobId>;
+  readonly liveJobs: ReadonlySet<JobId>;
+  readonly ended: { readonly oldest: EndedJob | undefined; readonly count: number; ids(): readonly JobId[] };
+  /** The one that ended longest ago is then known no more. */
+  forgetOldest(): EndedJob;
+  /** For the host: an actor's state changed. */
+  observe(address: Address, before: State | undefined, after: State | undefined): void;
+  /** For the host, while it restores: whether the actor stays in memory. What has ended stays on disk alone. */
+  keep(address: Address, state: State, adoptedAtMs: number | undefined): boolean;
+  /** After {@link keep} was asked of all: what a crash left of jobs that were being imported. */
+  restored(): readonly Address[];
+  /** @param adoptedAtMs when it came from another cluster: it is kept from then on, and a key means our own job first. */
+  noteJob(state: State, adoptedAtMs?: number): void;
+}
+
+const placeOfTask = (
+  state: State | undefined,
+): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
+  if (state === undefined) return undefined;
+  const name = taskState(state);
+  if (name === "queued") return { at: "queued" };
+  if (name === "placed" || name === "running" || name === "stopping") {
+    return { at: "worker", workerId: (state.context as TaskContext).attempts.at(-1)!.workerId };
+  }
+  return undefined;
+};
+
+export function schedulerIndex(): SchedulerIndex {
+  const view = schedulingView();
+  const onWorker = new Map<WorkerId, Set<TaskId>>();
+  const workers = new Set<WorkerId>();
+  const givenUp = new Set<WorkerId>();
+  const jobByKey = new Map<string, JobId>();
+  const liveJobs = new Set<JobId>();
+  let ended: EndedJob[] = [];
+  let forgotten = 0;
+  /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
+  const adopted = new Set<JobId>();
+  const torn: Address[] = [];
+
+  /** Tasks of one job come together and have one input: one text serves them all. */
+  let lastInput = "";
+  const sharedInput = (task: TaskContext): string => {
+    const input = inputRootOf(task)!;
+    if (input !== lastInput) lastInput = ownCopy(input);
+    return lastInput;
+  };
+  const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
+    const from = placeOfTask(before);
+    const to = placeOfTask(after);
+    const task = (after ?? before)!.context as TaskContext;
+    if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
+    if (from?.at === "worker" && to?.at !== "worker") {
+      view.vacate(from.workerId, task.requestor);
+      const tasks = onWorker.get(from.workerId);
+      tasks?.delete(taskId);
+      if (tasks?.size === 0) onWorker.delete(from.workerId);
+    }
+    if (to?.at === "queued" && from?.at !== "queued") {
+      view.enqueue({
+        taskId,
+        requestor: task.requestor,
+        rank: 2 - task.priority,
+        platform: task.platform,
+        input: sharedInput(task),
+        again: task.attempt > 0,
+      });
+    }
+    if (to?.at === "worker" && from?.at !== "worker") {
+      view.occupy(to.workerId, task.requestor, sharedInput(task));
+      let tasks = onWorker.get(to.workerId);
+      if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
+      tasks.add(taskId);
+    }
+  };
+  const observeWorker = (gone: WorkerId, after: State | undefined): void => {
+    if (after === undefined) {
+      workers.delete(gone);
+      givenUp.delete(gone);
+      return view.removeWorker(gone);
+    }
+    const { workerId, slots, platform } = after.context as WorkerContext;
+    workers.add(workerId);
+    const name = pathOf(after.value);
+    if (name === "present") view.setWorker({ workerId, slots, platform });
+    else view.removeWorker(workerId);
+    if (name === "lost") givenUp.add(workerId);
+    else givenUp.delete(workerId);
+  };
+  const noteJob = (state: State, adoptedAtMs?: number): void => {
+    const job = state.context as JobContext;
+    const jobId = ownCopy(job.jobId);
+    const key = ownCopy(job.key);
+    if (adoptedAtMs === undefined || !jobByKey.has(key)) jobByKey.set(key, jobId);
+    if (jobState(state) === "running") liveJobs.add(jobId);
+    else {
+      liveJobs.delete(jobId);
+      ended.push({ jobId, key, endedAtMs: adoptedAtMs ?? job.endedAtMs ?? job.createdAtMs, tasks: job.total });
+    }
+  };
+
+  return {
+    view,
+    onWorker,
+    workers,
+    givenUp,
+    jobByKey,
+    liveJobs,
+    noteJob,
+    ended: {
+      get oldest() {
+        return ended[forgotten];
+      },
+      get count() {
+        return ended.length - forgotten;
+      },
+      ids: () => ended.slice(forgotten).map(({ jobId }) => jobId),
+    },
+    forgetOldest() {
+      const job = ended[forgotten++]!;
+      if (jobByKey.get(job.key) === job.jobId) jobByKey.delete(job.key);
+      if (forgotten > 1_024 && forgotten * 2 > ended.length) {
+        ended = ended.slice(forgotten);
+        forgotten = 0;
+      }
+      return job;
+    },
+    observe(address, before, after) {
+      switch (kindOf(address)) {
+        case "task":
+          return observeTask(nameOf(address) as TaskId, before, after);
+        case "worker":
+          return observeWorker(nameOf(address) as WorkerId, after);
+        case "job":
+          if (
+            after !== undefined &&
+            (before === undefined || (jobState(before) === "running" && jobState(after) !== "running"))
+          ) noteJob(after);
+      }
+    },
+    /** Jobs come before tasks in the order of addresses. */
+    keep(address, state, adoptedAtMs) {
+      switch (kindOf(address)) {
+        case "job":
+          if (jobState(state) === "running") {
+            if (adoptedAtMs !== undefined) torn.push(address);
+            return adoptedAtMs === undefined;
+          }
+          noteJob(state, adoptedAtMs);
+          if (adoptedAtMs !== undefined) adopted.add((state.context as JobContext).jobId);
+          return false;
+        case "task":
+          if (adoptedAtMs !== undefined) {
+            if (!adopted.has(jobOfTask(nameOf(address) as TaskId))) torn.push(address);
+            return false;
+          }
+          return taskState(state) !== "settled";
+        default:
+          return true;
+      }
+    },
+    restored() {
+      ended.sort((a, b) => a.endedAtMs - b.endedAtMs);
+      adopted.clear();
+      return torn.splice(0);
+    },
+  };
+}

@@ -1,0 +1,174 @@
+import { Fault } from "../domain/fault.ts";
+import {
+  type Address,
+  jobAddress,
+  type JobId,
+  jobOfTask,
+  kindOf,
+  nameOf,
+  taskAddress,
+  type TaskId,
+} from "../domain/ids.ts";
+import { jobState, jobView, taskView } from "../machines/explain.ts";
+import type { State } from "../machines/step.ts";
+import type { Push } from "../protocol/client_messages.ts";
+import type { Entry, States } from "../snapshots/states/states.ts";
+import type { Connection } from "../transport/transport.ts";
+
+/** Past changes are read no further while so much waits for a gateway. */
+const watchBytesMax = 1024 * 1024;
+
+interface Watch {
+  readonly gateway: string;
+  readonly id: number;
+  readonly jobId: JobId;
+  /** Only this actor's changes: the job, or one of its tasks. */
+  readonly only?: Address;
+  /** While past entries are being read: what came meanwhile. */
+  waiting: Entry[] | undefined;
+  lastSeq: number;
+}
+
+export interface WatchesOptions {
+  readonly states: States;
+  readonly send: (gateway: string, push: Push) => void;
+  readonly connectionOf: (gateway: string) => Connection | undefined;
+  readonly isLive: (jobId: JobId) => boolean;
+  /** @throws {Fault} `JOB_UNKNOWN` */
+  readonly needJob: (jobId: JobId) => Promise<unknown>;
+  /** Does it when all that was decided so far is durable and said. */
+  readonly afterSaving: (gateway: string, work: () => void) => void;
+}
+
+/** Gateways that follow jobs: each hears every change once, in order, past ones first, and then that it was the last. */
+export interface Watches {
+  /**
+   * Past entries first, as they are read; what comes meanwhile waits. Resolves when all past ones were sent.
+   *
+   * @param only of this actor alone: the job, or one of its tasks.
+   * @throws {Fault} `JOB_UNKNOWN`, `TASK_UNKNOWN`
+   */
+  start(gateway: string, id: number, jobId: JobId, afterSeq: number, only?: Address): Promise<void>;
+  stop(gateway: string, id: number): void;
+  /** A gateway has gone. */
+  leave(gateway: string): void;
+  /** What became durable. */
+  committed(entries: readonly Entry[]): void;
+}
+
+export function createWatches(options: WatchesOptions): Watches {
+  const { states, send } = options;
+  const watches = new Map<JobId, Set<Watch>>();
+
+  const push = (watch: Watch, entry: Entry): void => {
+    if (entry.seq <= watch.lastSeq || entry.state === null) return;
+    watch.lastSeq = entry.seq;
+    const { id, gateway } = watch;
+    const state = entry.state as State;
+    const body: Push = kindOf(entry.address) === "job"
+      ? { type: "job.changed", watch: id, seq: entry.seq, atMs: entry.atMs, job: jobView(state) }
+      : { type: "task.changed", watch: id, seq: entry.seq, atMs: entry.atMs, task: taskView(state) };
+    send(gateway, body);
+  };
+  const add = (watch: Watch): void => {
+    let those = watches.get(watch.jobId);
+    if (those === undefined) watches.set(watch.jobId, those = new Set());
+    those.add(watch);
+  };
+  const remove = (watch: Watch): void => {
+    const those = watches.get(watch.jobId);
+    those?.delete(watch);
+    if (those?.size === 0) watches.delete(watch.jobId);
+  };
+  const removeAll = (which: (watch: Watch) => boolean): void => {
+    for (const those of [...watches.values()]) {
+      for (const watch of those) if (which(watch)) remove(watch);
+    }
+  };
+  const end = (watch: Watch): void => {
+    if (!watches.get(watch.jobId)?.has(watch)) return;
+    remove(watch);
+    send(watch.gateway, { type: "watch.end", watch: watch.id });
+  };
+  /** The entries of these actors after one, in order; of what the history no longer has, the last state of each. */
+  async function* pastOf(addresses: readonly string[], afterSeq: number): AsyncGenerator<Entry> {
+    const { firstSeq } = await states.bounds();
+    if (firstSeq > afterSeq + 1) {
+      const old: Entry[] = [];
+      for (const address of addresses) {
+        if (address.endsWith("/")) { for await (const entry of states.current(address)) old.push(entry); }
+        else old.push(...[await states.get(address as Address)].filter((entry) => entry !== undefined));
+      }
+      yield* old.filter(({ seq }) => seq > afterSeq && seq < firstSeq).sort((a, b) => a.seq - b.seq);
+    }
+    const streams = addresses.map((address) => states.history(address, { afterSeq })[Symbol.asyncIterator]());
+    try {
+      const heads = await Promise.all(streams.map((stream) => stream.next()));
+      for (;;) {
+        let first = -1;
+        for (const [at, head] of heads.entries()) {
+          if (!head.done && (first < 0 || head.value.seq < heads[first]!.value.seq)) first = at;
+        }
+        if (first < 0) return;
+        yield heads[first]!.value;
+        heads[first] = await streams[first]!.next();
+      }
+    } finally {
+      for (const stream of streams) await stream.return?.();
+    }
+  }
+
+  return {
+    async start(gateway, id, jobId, afterSeq, only) {
+      const watch: Watch = {
+        gateway,
+        id,
+        jobId,
+        ...(only === undefined ? {} : { only }),
+        waiting: [],
+        lastSeq: afterSeq,
+      };
+      add(watch);
+      try {
+        if (!options.isLive(jobId)) await options.needJob(jobId);
+        if (only !== undefined && only !== jobAddress(jobId) && await states.get(only) === undefined) {
+          throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
+        }
+        const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
+        for await (const entry of pastOf(only === undefined ? all : [only], afterSeq)) {
+          if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
+          push(watch, entry);
+          const connection = options.connectionOf(gateway);
+          if (connection !== undefined && connection.bufferedBytes > watchBytesMax) await connection.drained();
+        }
+        const { waiting } = watch;
+        watch.waiting = undefined;
+        for (const entry of waiting!) push(watch, entry);
+        if (!options.isLive(jobId)) options.afterSaving(gateway, () => end(watch));
+      } catch (thrown) {
+        remove(watch);
+        throw thrown;
+      }
+    },
+    stop: (gateway, id) => removeAll((watch) => watch.gateway === gateway && watch.id === id),
+    leave: (gateway) => removeAll((watch) => watch.gateway === gateway),
+    committed(entries) {
+      if (watches.size === 0) return;
+      for (const entry of entries) {
+        const kind = kindOf(entry.address);
+        if (kind !== "job" && kind !== "task") continue;
+        const jobId = kind === "job" ? nameOf(entry.address) as JobId : jobOfTask(nameOf(entry.address) as TaskId);
+        const those = watches.get(jobId);
+        if (those === undefined) continue;
+        for (const watch of those) {
+          if (watch.only !== undefined && entry.address !== watch.only) continue;
+          if (watch.waiting === undefined) push(watch, entry);
+          else watch.waiting.push(entry);
+        }
+        if (kind === "job" && entry.state !== null && jobState(entry.state as State) !== "running") {
+          for (const watch of [...those]) if (watch.waiting === undefined) end(watch);
+        }
+      }
+    },
+  };
+}
