@@ -64,7 +64,7 @@ const rooms: Readonly<Record<string, Room>> = {
   reapi: { rooms: [...words, ...hands], packages: ["@grpc/grpc-js", "deno-std"], node: "all", pure: false },
   conformance: { rooms: words, packages: ["@grpc/grpc-js"], node: "all", pure: false },
   inspector: { rooms: [...thought, ...hands], packages: ["hono", "ws"], node: "all", pure: false },
-  cli: { rooms: [...words, ...hands, "api", "roles"], packages: ["deno-std"], node: "all", pure: false },
+  cli: { rooms: [...words, ...hands, "api", "conformance", "roles"], packages: ["deno-std"], node: "all", pure: false },
   // WHOLE
   roles: { rooms: [...life, ...doors], packages: ["valibot", "deno-std"], node: "all", pure: false, whole: true },
   simulation: { rooms: [...life, "api"], packages: ["deno-std"], node: ["node:crypto"], pure: true, whole: true },

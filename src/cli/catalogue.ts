@@ -143,6 +143,13 @@ export const catalogue: readonly Entry[] = [
   },
 
   {
+    name: "conformance",
+    group: "Cluster",
+    does: "Try a Remote Execution server against a checklist",
+    load: async () => (await import("./commands/conformance.ts")).conformance,
+  },
+
+  {
     name: "help",
     group: "Help",
     does: "This list, or all about one command",

@@ -19,6 +19,8 @@ import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 /** A gateway in this process, and a client of it that sends what it is told to. */
 export interface Rig {
   readonly blobs: Blobs;
+  /** "HOST:PORT" */
+  readonly address: string;
   unary<Request, Response>(
     method: Method<Request, Response>,
     request: Partial<Request> | Uint8Array,
@@ -64,6 +66,7 @@ export async function startRig(options: { blobs?: Blobs; instances?: Instances }
   let client = dial();
   return {
     blobs,
+    address: `127.0.0.1:${(listener.address() as AddressInfo).port}`,
     unary: (method, request, metadata = new Metadata()) =>
       new Promise((resolve, reject) =>
         client.makeUnaryRequest(
