@@ -521,6 +521,19 @@ describe("strangers", () => {
       { numRuns: 4_000 },
     );
   });
+  test("digests of any size and form are decoded as they were encoded", () => {
+    const hash = fc.oneof(
+      fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: 64, maxLength: 64 }),
+      fc.string({ maxLength: 64 }),
+    );
+    const size = fc.oneof(fc.maxSafeInteger(), fc.integer({ min: 0, max: 2 ** 29 }));
+    fc.assert(
+      fc.property(fc.array(fc.record({ hash, sizeBytes: size })), (blobDigests) => {
+        const { request } = methods.findMissingBlobs;
+        expect(request.decode(request.encode({ blobDigests })).blobDigests).toEqual(blobDigests);
+      }),
+    );
+  });
   test("what is encoded is decoded the same, negative and large numbers too", () => {
     const codec = message("a Test", { number: int(1), text: text(2), bytes: bytes(16) });
     fc.assert(
