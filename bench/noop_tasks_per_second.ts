@@ -20,7 +20,10 @@ try {
   let isOver = false;
   const lane = async (number: number): Promise<void> => {
     for (let turn = 0; !isOver; turn++) {
-      const tasks = Array.from({ length: tasksPerJob }, (_, index) => ({ name: `t${index}`, argv: ["true"] }));
+      const tasks = Array.from(
+        { length: tasksPerJob },
+        (_, index) => ({ name: `t${index}`, argv: ["true"], cache: "off" as const }),
+      );
       const { jobId } = await client.submit({ key: `${number}-${turn}`, requestor: `r${number % 5}`, tasks });
       for await (const change of client.watch(jobId, { tasks: false })) {
         if (change.kind === "job" && change.job.state === "failed") throw new Error(change.job.why);

@@ -22,6 +22,7 @@ export function planJob(job: EncodedJob): Omit<JobInput, "jobId" | "atMs"> {
     timeoutMs: task.timeoutMs,
     retries: task.retries,
     platform: task.platform,
+    cache: task.cache,
   }));
   const { key, requestor, tag, priority, failFast } = job;
   return { key, requestor, tag, priority, failFast, tasks };

@@ -42,6 +42,8 @@ import { createHost, type Host, type HostOptions } from "./host.ts";
 import { jobImports } from "./job_import.ts";
 import { planJob } from "./job_plan.ts";
 import { schedulerIndex } from "./scheduler_index.ts";
+import { createSharing } from "./sharing.ts";
+import type { TaskResults } from "./task_results.ts";
 import { createWatches } from "./watches.ts";
 import { createWorkerLinks, type WorkerLink } from "./worker_links.ts";
 
@@ -56,6 +58,8 @@ export interface SchedulerOptions {
   /** Ended jobs are kept for so long, and at most so many. */
   readonly keepJobsMs: number;
   readonly keepJobsMax: number;
+  /** What tasks came to before. */
+  readonly results: TaskResults;
   /** Whether there is room on the disk for new work. */
   readonly hasSpace: () => boolean;
   readonly stepsPerTurn?: number;
@@ -169,9 +173,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
       }
     }
+    for (const task of index.settled()) sharing.settled(task);
+    for (const taskId of index.arrived()) sharing.arrived(taskId);
     if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
       let placed = 0;
       for (let next = view.next(); next !== undefined; next = view.next()) {
+        if (index.takeRestored(next.taskId) && !sharing.mayPlace(next.taskId)) continue;
         host.tell(
           taskAddress(next.taskId),
           { type: "task.placed", workerId: next.workerId, why: next.why, atMs },
@@ -378,7 +385,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         for (let index = from; index < end; index++) {
           const id = taskId(request.jobId, index);
           const entry = await states.get(taskAddress(id));
-          if (entry !== undefined) tasks.push(taskView(entry.state as State, view.outlook(id)));
+          if (entry !== undefined) tasks.push(taskView(entry.state as State, view.outlook(id), sharing.followed(id)));
         }
         return { type: "job.view", seq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
       }
@@ -506,6 +513,19 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     done: (state) => index.noteJob(state, clock.now()),
   });
 
+  const sharing = createSharing({
+    results: options.results,
+    taskOf(taskId) {
+      const state = host.state(taskAddress(taskId));
+      return state === undefined || taskState(state) === "settled" ? undefined : state.context as TaskContext;
+    },
+    queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
+    dequeue: (taskId) => view.dequeue(taskId),
+    settle: (taskId, outcome, cached) =>
+      host.tell(taskAddress(taskId), { type: "task.cached", outcome, cached, atMs: clock.now() }, schedulerAddress),
+    enqueue: (work) => host.enqueue(work),
+  });
+
   const watches = createWatches({
     states,
     send: (gateway, push) => sendGateway(gateway, push),
@@ -568,6 +588,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
             host.tell(taskAddress(taskId), { type: "task.awaited", atMs }, schedulerAddress);
           }
         }
+        for (const tasks of index.onWorker.values()) for (const taskId of tasks) sharing.runs(taskId);
         isStarted = true;
         for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });

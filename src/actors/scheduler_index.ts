@@ -31,6 +31,14 @@ export interface SchedulerIndex {
   readonly ended: { readonly oldest: EndedJob | undefined; readonly count: number; ids(): readonly JobId[] };
   /** The one that ended longest ago is then known no more. */
   forgetOldest(): EndedJob;
+  /** Tasks that became queued for the first time and may share a result, until the next call. They are not in the view. */
+  arrived(): readonly TaskId[];
+  /** Tasks that settled, until the next call. */
+  settled(): readonly TaskContext[];
+  /** The task may be placed. */
+  queue(taskId: TaskId, task: TaskContext): void;
+  /** True once for a task that was queued by a restart: nobody has looked yet whether its result is known. */
+  takeRestored(taskId: TaskId): boolean;
   /** For the host: an actor's state changed. */
   observe(address: Address, before: State | undefined, after: State | undefined): void;
   /** For the host, while it restores: whether the actor stays in memory. What has ended stays on disk alone. */
@@ -66,6 +74,11 @@ export function schedulerIndex(): SchedulerIndex {
   const adopted = new Set<JobId>();
   const torn: Address[] = [];
 
+  let isRestored = false;
+  const restoredTasks = new Set<TaskId>();
+  let arrivals: TaskId[] = [];
+  let settlements: TaskContext[] = [];
+
   /** Tasks of one job come together and have one input: one text serves them all. */
   let lastInput = "";
   const sharedInput = (task: TaskContext): string => {
@@ -73,11 +86,23 @@ export function schedulerIndex(): SchedulerIndex {
     if (input !== lastInput) lastInput = ownCopy(input);
     return lastInput;
   };
+  const queue = (taskId: TaskId, task: TaskContext): void =>
+    view.enqueue({
+      taskId,
+      requestor: task.requestor,
+      rank: 2 - task.priority,
+      platform: task.platform,
+      input: sharedInput(task),
+      again: task.attempt > 0,
+    });
   const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
     const from = placeOfTask(before);
     const to = placeOfTask(after);
     const task = (after ?? before)!.context as TaskContext;
-    if (from?.at === "queued" && to?.at !== "queued") view.dequeue(taskId);
+    if (from?.at === "queued" && to?.at !== "queued") {
+      view.dequeue(taskId);
+      restoredTasks.delete(taskId);
+    }
     if (from?.at === "worker" && to?.at !== "worker") {
       view.vacate(from.workerId, task.requestor);
       const tasks = onWorker.get(from.workerId);
@@ -85,14 +110,15 @@ export function schedulerIndex(): SchedulerIndex {
       if (tasks?.size === 0) onWorker.delete(from.workerId);
     }
     if (to?.at === "queued" && from?.at !== "queued") {
-      view.enqueue({
-        taskId,
-        requestor: task.requestor,
-        rank: 2 - task.priority,
-        platform: task.platform,
-        input: sharedInput(task),
-        again: task.attempt > 0,
-      });
+      const shares = task.cache === "use" && task.attempt === 0;
+      if (shares && isRestored) arrivals.push(taskId);
+      else queue(taskId, task);
+      if (shares && !isRestored) restoredTasks.add(taskId);
+    }
+    if (
+      before !== undefined && taskState(before) !== "settled" && (after === undefined || taskState(after) === "settled")
+    ) {
+      settlements.push(task);
     }
     if (to?.at === "worker" && from?.at !== "worker") {
       view.occupy(to.workerId, task.requestor, sharedInput(task));
@@ -153,6 +179,18 @@ export function schedulerIndex(): SchedulerIndex {
       }
       return job;
     },
+    arrived() {
+      const those = arrivals;
+      if (those.length > 0) arrivals = [];
+      return those;
+    },
+    settled() {
+      const those = settlements;
+      if (those.length > 0) settlements = [];
+      return those;
+    },
+    queue,
+    takeRestored: (taskId) => restoredTasks.delete(taskId),
     observe(address, before, after) {
       switch (kindOf(address)) {
         case "task":
@@ -188,6 +226,7 @@ export function schedulerIndex(): SchedulerIndex {
       }
     },
     restored() {
+      isRestored = true;
       ended.sort((a, b) => a.endedAtMs - b.endedAtMs);
       adopted.clear();
       return torn.splice(0);

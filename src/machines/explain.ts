@@ -1,8 +1,9 @@
-import type { JobState, TaskState } from "../domain/job.ts";
+import type { TaskId } from "../domain/ids.ts";
+import type { JobState, Outcome, TaskState } from "../domain/job.ts";
 import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
 import type { JobContext } from "./job.ts";
 import { pathOf, type State } from "./step.ts";
-import { describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
+import { type Cached, describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
 import type { WorkerContext } from "./worker.ts";
 
 /** A saved state as people read it: what it is, and why, in a sentence. Pure, so it works for any moment that is kept. */
@@ -41,10 +42,14 @@ export function taskState(state: State): TaskState {
   return path === "active.placed" ? "placed" : path === "active.running" ? "running" : path as TaskState;
 }
 
-/** @param outlook what the queue knows of it, for a task that is queued now. */
+/**
+ * @param outlook what the queue knows of it, for a task that is queued now.
+ * @param follows the task that runs the same action now, whose result will be its own.
+ */
 export function explainTask(
   state: State,
   outlook?: { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] },
+  follows?: TaskId,
 ): string {
   const task = state.context as TaskContext;
   const last = task.attempts.at(-1);
@@ -57,6 +62,9 @@ export function explainTask(
       const again = last?.ended === undefined
         ? ""
         : ` Attempt ${last.attempt} on ${last.workerId} ended: ${last.ended}.`;
+      if (follows !== undefined) {
+        return `Queued: task ${follows} runs the same action, and its result is for both.${again}`;
+      }
       if (outlook === undefined) return `Queued.${again}`;
       if (!outlook.fits) {
         const what = outlook.unmet.length > 0
@@ -74,6 +82,7 @@ export function explainTask(
       return `Is being killed on ${last?.workerId}: ${task.stopReason}.`;
     case "settled": {
       const outcome = task.outcome!;
+      if (task.cached !== undefined) return explainCached(task.cached, outcome);
       const took = "startedAtMs" in outcome && outcome.startedAtMs !== undefined && outcome.endedAtMs !== undefined
         ? ` after ${seconds(outcome.endedAtMs - outcome.startedAtMs)}`
         : "";
@@ -82,6 +91,15 @@ export function explainTask(
       return `It ${describeOutcome(outcome)}${took}.${earlier}`;
     }
   }
+}
+
+function explainCached({ taskId, workerId, madeAtMs, savedMs }: Cached, outcome: Outcome): string {
+  const by = taskId === undefined
+    ? "a client's own run"
+    : `task ${taskId}${workerId === undefined ? "" : ` on ${workerId}`}`;
+  return `It was not run: the same action ${describeOutcome(outcome)} for ${by} at ${
+    new Date(madeAtMs).toISOString()
+  }, after ${seconds(savedMs)}.`;
 }
 
 export function jobView(state: State): JobView {
@@ -100,7 +118,7 @@ export function jobView(state: State): JobView {
   };
 }
 
-export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1]): TaskView {
+export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1], follows?: TaskId): TaskView {
   const task = state.context as TaskContext;
   const inputRoot = inputRootOf(task);
   return {
@@ -113,7 +131,8 @@ export function taskView(state: State, outlook?: Parameters<typeof explainTask>[
     attempts: [...task.attempts],
     queuedAtMs: task.queuedAtMs,
     ...(task.outcome === undefined ? {} : { outcome: task.outcome }),
-    why: explainTask(state, outlook),
+    ...(task.cached === undefined ? {} : { cached: task.cached }),
+    why: explainTask(state, outlook, follows),
   };
 }
 

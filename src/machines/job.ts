@@ -1,7 +1,7 @@
 import { assign, enqueueActions, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
 import { type Address, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
-import type { TaskInput } from "./task.ts";
+import type { CacheUse, TaskInput } from "./task.ts";
 
 /**
  * A list of tasks that belong together. It counts how they settle, and knows no more of them: what is large (the
@@ -20,6 +20,7 @@ export interface JobTask {
   readonly timeoutMs: number;
   readonly retries: number;
   readonly platform: Readonly<Record<string, string>>;
+  readonly cache: CacheUse;
 }
 
 export interface JobInput {

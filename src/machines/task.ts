@@ -30,6 +30,18 @@ export type TaskSource =
   | { readonly kind: "snapshot"; readonly snapshot: Digest }
   | { readonly kind: "task"; readonly index: number };
 
+/** Whether a known result is its result, and whether what comes of it is kept as one. */
+export type CacheUse = "use" | "refresh" | "off";
+
+/** Whose run an outcome is that this task was not run for. */
+export interface Cached {
+  /** Absent when a client ran the action by itself and said what came of it. */
+  readonly taskId?: TaskId;
+  readonly workerId?: WorkerId;
+  readonly madeAtMs: number;
+  readonly savedMs: number;
+}
+
 export interface TaskInput {
   readonly taskId: TaskId;
   readonly name: string;
@@ -42,6 +54,7 @@ export interface TaskInput {
   readonly timeoutMs: number;
   readonly retries: number;
   readonly platform: Readonly<Record<string, string>>;
+  readonly cache: CacheUse;
   readonly atMs: number;
 }
 
@@ -65,6 +78,7 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly failures: number;
   readonly losses: number;
   readonly outcome?: Outcome;
+  readonly cached?: Cached;
   /** While stopping: why. */
   readonly stopReason?: string;
   readonly settledAtMs?: number;
@@ -81,6 +95,8 @@ export type TaskEvent =
     readonly failed?: string;
     readonly atMs: number;
   }
+  /** Its action was run before, or by a task that was in flight: this came of it. */
+  | { readonly type: "task.cached"; readonly outcome: Outcome; readonly cached: Cached; readonly atMs: number }
   | { readonly type: "task.placed"; readonly workerId: WorkerId; readonly why: string; readonly atMs: number }
   | {
     readonly type: "task.started";
@@ -391,6 +407,10 @@ export const taskMachine = setup({
       settledAtMs: as(event, "clock.reached").atMs,
       wakeAtMs: undefined,
     })),
+    takeCached: assign(({ event }) => {
+      const { outcome, cached, atMs } = as(event, "task.cached");
+      return { outcome, cached, settledAtMs: atMs };
+    }),
     killNow: assign(({ event }) => ({
       outcome: { kind: "killed" as const, reason: as(event, "task.kill").reason },
       settledAtMs: as(event, "task.kill").atMs,
@@ -465,6 +485,7 @@ export const taskMachine = setup({
     queued: {
       description: "Waiting for the scheduler to choose a worker.",
       on: {
+        "task.cached": { target: "settled", actions: ["takeCached", "saySettled"] },
         "task.placed": { target: "active", actions: ["place", "sayHold"] },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
         "task.held": [

@@ -33,6 +33,11 @@ const commonTask = {
   timeoutMs: v.optional(whole(1, 30 * 24 * 3_600_000), 30 * 60_000),
   retries: v.optional(whole(0, 20), 0),
   platform: v.optional(textRecord(64, 200), {}),
+  /**
+   * `use`: a result that is known is the result; `refresh`: it is run, and what comes of it replaces what is known;
+   * `off`: it is run, and what comes of it is not kept.
+   */
+  cache: v.optional(v.picklist(["use", "refresh", "off"]), "use"),
 };
 
 export const taskSpec = v.strictObject({
@@ -153,6 +158,17 @@ const attempt = v.strictObject({
   givenUp: v.exactOptional(v.boolean()),
 });
 
+/** Whose run a result is that was not run for. */
+const cached = v.strictObject({
+  /** The task that was run, unless a client ran the action by itself and said what came of it. */
+  taskId: v.exactOptional(taskId),
+  workerId: v.exactOptional(workerId),
+  /** When that result was made. */
+  madeAtMs: whole(0),
+  /** How long the command took then. */
+  savedMs: whole(0),
+});
+
 export const jobView = v.strictObject({
   jobId,
   state: v.picklist(["running", "succeeded", "failed", "cancelled"]),
@@ -177,6 +193,8 @@ export const taskView = v.strictObject({
   attempts: v.array(attempt),
   queuedAtMs: v.exactOptional(whole(0)),
   outcome: v.exactOptional(outcome),
+  /** Set when the outcome is that of another run of the same action. */
+  cached: v.exactOptional(cached),
   /** Why it is as it is, as a sentence. */
   why: sentence,
 });

@@ -1,6 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
+import { taskResults } from "../actors/task_results.ts";
 import { workerId } from "../domain/ids.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
@@ -31,7 +32,16 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
   const tcp = tcpTransport({ clock: realClock });
   const blobs = memoryBlobs();
   const states = memoryStates();
-  const scheduler = await startScheduler({ dataDir, token, log: stderrLog("scheduler"), states, historyBytesMax });
+  const actions = memoryActions({ blobs, clock: realClock });
+  const schedulerLog = stderrLog("scheduler");
+  const scheduler = await startScheduler({
+    dataDir,
+    token,
+    log: schedulerLog,
+    states,
+    results: taskResults({ actions, log: schedulerLog }),
+    historyBytesMax,
+  });
   await memory.listen({ name: "scheduler", ...scheduler.accepting });
   const gateway = startGateway({
     dataDir,
@@ -40,7 +50,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: () => Promise.resolve(states) }),
     names: memoryRefs(),
-    actions: memoryActions({ blobs, clock: realClock }),
+    actions,
     hosts: [config.host],
     dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
     acceptCbor: tcp.acceptSocket,

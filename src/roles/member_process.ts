@@ -3,6 +3,7 @@ import process from "node:process";
 import { asFault } from "../domain/fault.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
+import { taskResults } from "../actors/task_results.ts";
 import { localActions } from "../snapshots/actions/local.ts";
 import { localBlobs } from "../snapshots/blobs/local.ts";
 import { threadPool } from "../snapshots/pool/pool.ts";
@@ -44,11 +45,15 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
     case "scheduler": {
       keepHeapSmall();
       const states = await localStates({ dir: at.states, clock: realClock });
+      const log = stderrLog("scheduler");
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock });
+      const actions = localActions({ dir: at.actions, blobs, clock: realClock });
       const role = await startScheduler({
         dataDir,
         token,
-        log: stderrLog("scheduler"),
+        log,
         states: seams.aroundStates?.(states) ?? states,
+        results: taskResults({ actions, log }),
       });
       process.on("message", (message) => {
         const drain = message as DrainMessage;
@@ -61,7 +66,11 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         onHttp2: refuse,
         clock: realClock,
       });
-      return () => role.stop();
+      return async () => {
+        await role.stop();
+        await actions.close();
+        await blobs.close();
+      };
     }
     case "gateway": {
       const pool = threadPool({ threads: poolThreads });

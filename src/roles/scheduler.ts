@@ -1,4 +1,5 @@
 import { createScheduler, type Scheduler } from "../actors/scheduler_actor.ts";
+import type { TaskResults } from "../actors/task_results.ts";
 import { Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock, sleep } from "../runtime/clock.ts";
@@ -36,6 +37,7 @@ export async function startScheduler(
     readonly token: string;
     readonly log: Log;
     readonly states: States;
+    readonly results: TaskResults;
     /** 2 GiB by default. */
     readonly historyBytesMax?: number;
   },
@@ -46,6 +48,7 @@ export async function startScheduler(
     clock: realClock,
     random: realRandom,
     log,
+    results: options.results,
     defer,
     lostAfterMs,
     keepJobsMs,

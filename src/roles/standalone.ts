@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { connectClient } from "../api/client.ts";
+import { noResults } from "../actors/task_results.ts";
 import { Fault } from "../domain/fault.ts";
 import { processRunner } from "../runner/process.ts";
 import { realClock } from "../runtime/clock.ts";
@@ -45,7 +46,9 @@ export async function runScheduler(config: SchedulerConfig): Promise<number> {
   const token = readOrMakeToken(config.tokenFile);
   keepHeapSmall();
   const states = await localStates({ dir: join(config.dataDir, "states"), clock: realClock });
-  const role = await startScheduler({ dataDir: config.dataDir, token, log: stderrLog("scheduler"), states });
+  // The blobs that results are made of are on other machines.
+  const results = noResults;
+  const role = await startScheduler({ dataDir: config.dataDir, token, log: stderrLog("scheduler"), states, results });
   try {
     const listener = await tcpTransport({ clock: realClock }).listen({ ...config.listen, ...role.accepting });
     say(

@@ -2,7 +2,7 @@ import { jobOfTask, nameOf, type TaskId } from "../domain/ids.ts";
 import { attemptsHaveCauses } from "./check_causes.ts";
 import { costIsBounded, placesAreFair } from "./check_places.ts";
 import { pathOf, type State } from "../machines/step.ts";
-import type { TaskContext } from "../machines/task.ts";
+import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import type { Entry } from "../snapshots/states/states.ts";
 import { pretendedExit } from "./workload.ts";
 import type { History } from "./world.ts";
@@ -16,6 +16,7 @@ export function violations(history: History): string[] {
     ...placesAreFair(history),
     ...costIsBounded(history),
     ...resultsAreTrue(history),
+    ...resultsAreShared(history),
   ];
 }
 
@@ -74,7 +75,7 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
   for (const { planned, view, tasks } of jobs) {
     if (view === undefined || view.state === "running") continue;
     const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
-    for (const { taskId, outcome, command, attempts } of tasks) {
+    for (const { taskId, outcome, command, attempts, cached } of tasks) {
       if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
       else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) {
         yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
@@ -82,7 +83,43 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
         yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
       } else if (outcome.kind === "failed" && attempts.length < 6) {
         yield `${taskId} failed by us: ${outcome.fault.message}`;
-      } else if (outcome.kind === "exited" && attempts.length === 0) yield `${taskId} exited without an attempt`;
+      } else if (outcome.kind === "exited" && attempts.length === 0 && cached === undefined) {
+        yield `${taskId} exited without an attempt`;
+      }
     }
+  }
+}
+
+/** A result that is shared is that of a run of the same command, and of identical tasks in flight one runs. */
+function* resultsAreShared({ jobs, marks, entries }: History): Iterable<string> {
+  const tasks = new Map(jobs.flatMap((job) => job.tasks.map((task) => [task.taskId, task] as const)));
+  const hasRun = new Set(marks.map(({ taskId }) => taskId));
+  for (const { taskId, cached, command, outcome } of tasks.values()) {
+    if (cached?.taskId === undefined) continue;
+    const from = tasks.get(cached.taskId);
+    if (from?.command !== command) yield `${taskId} has the result of ${cached.taskId}, which is another command`;
+    else if (!hasRun.has(cached.taskId)) yield `${taskId} has the result of ${cached.taskId}, which never ran`;
+    else if (JSON.stringify(from.outcome) !== JSON.stringify(outcome)) {
+      yield `${taskId} has another result than ${cached.taskId}, whose it is said to be`;
+    }
+  }
+  const onWorker = new Map<string, TaskId>();
+  for (const entry of tasksOf(entries)) {
+    const state = entry.state as State;
+    const task = state.context as TaskContext;
+    if (task.cache !== "use") continue;
+    const input = inputRootOf(task);
+    if (input === undefined) continue;
+    const key = JSON.stringify([task.command, input, task.timeoutMs, task.platform]);
+    const other = onWorker.get(key);
+    const path = pathOf(state.value);
+    if (path.startsWith("active") || path === "stopping") {
+      // One that was given up and came back runs beside its successor, as does what its worker took up again.
+      const isFirst = task.attempt === 1 && (entry.cause.event as { type: string }).type === "task.placed";
+      if (other !== undefined && other !== task.taskId && isFirst) {
+        yield `${task.taskId} was placed while ${other}, which is the same, was with a worker`;
+      }
+      onWorker.set(key, task.taskId);
+    } else if (other === task.taskId) onWorker.delete(key);
   }
 }

@@ -1,6 +1,6 @@
 import { nameOf, type TaskId } from "../domain/ids.ts";
 import { pathOf, type State } from "../machines/step.ts";
-import type { TaskContext } from "../machines/task.ts";
+import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import { encodeEntry } from "../snapshots/states/entry_codec.ts";
 import type { History } from "./world.ts";
 
@@ -9,6 +9,8 @@ import type { History } from "./world.ts";
  * running tasks (all workers of a simulation can run all tasks); and no worker is given more than it has slots for.
  */
 export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<string> {
+  // A task that has a twin may wait for the twin's result and not for a slot.
+  const isShared = sharedTasks(entries);
   const queued = new Map<TaskId, TaskContext>();
   const placed = new Map<TaskId, TaskContext>();
   for (const entry of entries) {
@@ -38,9 +40,23 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
     queued.delete(taskId);
     placed.delete(taskId);
     const path = pathOf(state.value);
-    if (path === "queued") queued.set(taskId, task);
+    if (path === "queued" && !isShared(task)) queued.set(taskId, task);
     else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
   }
+}
+
+/** Whether there is another task of the same action, as far as results are shared. */
+function sharedTasks(entries: History["entries"]): (task: TaskContext) => boolean {
+  const tasksOf = new Map<string, Set<TaskId>>();
+  const keyOf = (task: TaskContext): string => `${task.command} ${inputRootOf(task)}`;
+  for (const { machine, state } of entries) {
+    if (machine !== "task" || state === null) continue;
+    const task = (state as State).context as TaskContext;
+    const those = tasksOf.get(keyOf(task));
+    if (those === undefined) tasksOf.set(keyOf(task), new Set([task.taskId]));
+    else those.add(task.taskId);
+  }
+  return (task) => task.cache === "use" && task.attempt === 0 && tasksOf.get(keyOf(task))!.size > 1;
 }
 
 /** Of one entry of a task: what it is born with, and what each attempt adds. */

@@ -27,7 +27,13 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
     const count = 1 + random.integer(6);
     const tasks = Array.from({ length: count }, (_, index): EncodedJob["tasks"][number] => ({
       name: `t${index}`,
-      command: pretendDigest(`command ${number} ${index} ${random.integer(1_000_000)}`),
+      // Some commands are the same in several jobs: they share results, and runs in flight.
+      command: pretendDigest(
+        random.integer(3) === 0
+          ? `shared command ${random.integer(jobs)}`
+          : `command ${number} ${index} ${random.integer(1_000_000)}`,
+      ),
+      cache: (["use", "use", "use", "refresh", "off"] as const)[random.integer(5)]!,
       input: index > 0 && random.integer(3) === 0
         ? { kind: "task", task: `t${random.integer(index)}` }
         : { kind: "empty" },

@@ -14,6 +14,7 @@ import type { Connection, Hello } from "../transport/transport.ts";
 import { type Planted, simulatedDisk } from "./disk.ts";
 import { calm, type NetworkFaults, simulatedNetwork } from "./network.ts";
 import { type Life, newLife, virtualTime } from "./time.ts";
+import { type KeptResults, simulatedResults } from "./results.ts";
 import { type Mark, type PlannedJob, pretendDigest, pretendedExit, workload } from "./workload.ts";
 
 export interface SimulationOptions {
@@ -145,6 +146,7 @@ export async function simulate(options: SimulationOptions): Promise<History> {
   });
 
   const schedulerDisk = memoryStates();
+  const keptResults: KeptResults = new Map();
   const isSchedulerDiskFull = fullFrom(3);
   processes.push(keepAlive((life, chance) => {
     const scheduler = createScheduler({
@@ -157,6 +159,7 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       keepJobsMs: 24 * 3_600_000,
       keepJobsMax: 10_000,
       hasSpace: () => true,
+      results: simulatedResults(keptResults, life, chance),
       stepsPerTurn: 1,
     });
     void scheduler.start().then(async () => {

@@ -13,6 +13,7 @@ const task = (name: string, input: Task["input"] = { kind: "empty" }): Task => (
   timeoutMs: 1_000,
   retries: 2,
   platform: { os: "linux" },
+  cache: "off",
 });
 const after = (name: string): Task["input"] => ({ kind: "task", task: name });
 const job = (...tasks: Task[]): EncodedJob => ({
@@ -54,6 +55,7 @@ describe("planJob()", () => {
       timeoutMs: 1_000,
       retries: 2,
       platform: { os: "linux" },
+      cache: "off",
     });
   });
 

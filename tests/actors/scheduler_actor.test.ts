@@ -1,3 +1,4 @@
+import { noResults } from "../../src/actors/task_results.ts";
 import { describe, expect, test } from "vitest";
 import { createScheduler, type Scheduler, type SchedulerOptions } from "../../src/actors/scheduler_actor.ts";
 import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
@@ -85,6 +86,7 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
     keepJobsMs: 3_600_000,
     keepJobsMax: 1_000,
     hasSpace: () => true,
+    results: noResults,
     ...options,
   });
   void scheduler.start();
@@ -148,6 +150,7 @@ const jobOf = (tasks: number): EncodedJob => ({
     timeoutMs,
     retries: 0,
     platform: {},
+    cache: "off",
   })),
 });
 const running = (task: TaskId, attempt = 1): HeldAttempt => ({

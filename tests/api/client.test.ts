@@ -186,7 +186,10 @@ test("a job of more tasks than fit into one answer is given whole", async () => 
 test("a watcher that reads slowly misses nothing of many changes", async () => {
   const { jobId } = await rig.client.submit({
     key: `key-${++keys}`,
-    tasks: Array.from({ length: 1_000 }, (_, index) => ({ name: `task ${index}`, argv: ["exit", "0"] })),
+    tasks: Array.from(
+      { length: 1_000 },
+      (_, index) => ({ name: `task ${index}`, argv: ["exit", "0"], cache: "off" as const }),
+    ),
   });
   const slow = rig.client.watch(jobId)[Symbol.asyncIterator]();
   const seqs = [(await slow.next()).value.seq];

@@ -13,7 +13,7 @@ async function opened(options: Parameters<typeof startRig>[0] = {}): Promise<Rig
 let keys = 0;
 const jobOf = (...argvs: string[][]): JobSpecInput => ({
   key: `key-${++keys}`,
-  tasks: argvs.map((argv, index) => ({ name: `t${index}`, argv })),
+  tasks: argvs.map((argv, index) => ({ name: `t${index}`, argv, cache: "off" as const })),
 });
 
 /** The changes as they came, and what is there when nothing has been missed. */

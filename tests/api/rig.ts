@@ -1,3 +1,4 @@
+import { noResults } from "../../src/actors/task_results.ts";
 import { once } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -249,6 +250,7 @@ export async function startRig(
       keepJobsMs: 3_600_000,
       keepJobsMax: 10_000,
       hasSpace: () => hasSpace,
+      results: noResults,
     });
     await scheduler.start();
     const listener = await memory.listen({

@@ -97,7 +97,7 @@ let jobs = 0;
 /** A job of shell scripts, one task each. */
 export const shellJob = (...scripts: readonly string[]): JobSpecInput => ({
   key: `e2e-${process.pid}-${++jobs}`,
-  tasks: scripts.map((script, index) => ({ name: `t${index}`, argv: ["sh", "-c", script] })),
+  tasks: scripts.map((script, index) => ({ name: `t${index}`, argv: ["sh", "-c", script], cache: "off" as const })),
 });
 
 /** A job and its tasks, once it has ended. */

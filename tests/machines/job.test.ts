@@ -14,6 +14,7 @@ const task = (index: number): JobTask => ({
   timeoutMs: 1_000,
   retries: 2,
   platform: { os: "linux" },
+  cache: "off",
 });
 const newJob = (tasks: number, changes: Partial<JobInput> = {}): Running<JobContext, JobEvent> =>
   running(jobMachine, {

@@ -32,6 +32,7 @@ const input = (changes: Partial<TaskInput> = {}): TaskInput => ({
   timeoutMs: 1_000,
   retries: 0,
   platform: {},
+    cache: "off",
   atMs: 10,
   ...changes,
 });

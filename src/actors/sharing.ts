@@ -1,0 +1,146 @@
+import type { Digest } from "../domain/digest.ts";
+import type { TaskId } from "../domain/ids.ts";
+import type { Outcome } from "../domain/job.ts";
+import { type Cached, inputRootOf, type TaskContext } from "../machines/task.ts";
+import type { Found, TaskResults } from "./task_results.ts";
+
+export interface SharingOptions {
+  readonly results: TaskResults;
+  /** Of a task that has not settled; undefined once it has. */
+  readonly taskOf: (taskId: TaskId) => TaskContext | undefined;
+  /** It is to be run: it may be placed. */
+  readonly queue: (taskId: TaskId) => void;
+  readonly dequeue: (taskId: TaskId) => void;
+  /** It need not be run. */
+  readonly settle: (taskId: TaskId, outcome: Outcome, cached: Cached) => void;
+  /** Does it in a turn of its own. */
+  readonly enqueue: (work: () => void) => void;
+}
+
+/**
+ * What need not be run: a task whose result is known gets it, and of identical tasks in flight one is run, which the
+ * others follow. Derived, never saved: after a restart it is found anew. Call it at the end of a turn, when all that
+ * changed in it is decided.
+ */
+export interface Sharing {
+  /** A task became queued for the first time: it is answered, follows another, or is queued. */
+  arrived(taskId: TaskId): void;
+  /** A task that was queued without having arrived is about to be placed. False: it has left the queue. */
+  mayPlace(taskId: TaskId): boolean;
+  /** A task is with a worker: others that come follow it. */
+  runs(taskId: TaskId): void;
+  /** A task ended or went away: those that follow it have its result, or the first of them is queued. */
+  settled(task: TaskContext): void;
+  /** The task that this one follows. */
+  followed(taskId: TaskId): TaskId | undefined;
+}
+
+/** Two actions are as good as never of one number; where they are, they are only not shared. */
+const numberOf = (action: Digest): number => parseInt(action.slice(0, 12), 16);
+
+const isSame = (a: TaskContext, b: TaskContext): boolean =>
+  a.command === b.command && a.timeoutMs === b.timeoutMs && inputRootOf(a) === inputRootOf(b) &&
+  JSON.stringify(a.platform) === JSON.stringify(b.platform);
+
+export function createSharing(options: SharingOptions): Sharing {
+  const { results, taskOf, queue, settle } = options;
+  /** By action: the task that is run, or will be. */
+  const leaders = new Map<number, TaskId>();
+  const followers = new Map<TaskId, Set<TaskId>>();
+  const following = new Map<TaskId, TaskId>();
+
+  const follow = (taskId: TaskId, leader: TaskId): void => {
+    let those = followers.get(leader);
+    if (those === undefined) followers.set(leader, those = new Set());
+    those.add(taskId);
+    following.set(taskId, leader);
+  };
+  const unfollow = (taskId: TaskId): void => {
+    const leader = following.get(taskId);
+    if (leader === undefined) return;
+    following.delete(taskId);
+    const those = followers.get(leader);
+    those?.delete(taskId);
+    if (those?.size === 0) followers.delete(leader);
+  };
+  /** The task that is run for this action; the given one if there is none. */
+  const lead = (taskId: TaskId, task: TaskContext, number: number): TaskId => {
+    const leader = leaders.get(number);
+    if (leader !== undefined && leader !== taskId) {
+      const other = taskOf(leader);
+      if (other !== undefined && isSame(other, task)) return leader;
+    }
+    leaders.set(number, taskId);
+    return taskId;
+  };
+
+  const isSettled = (taskId: TaskId): boolean => taskOf(taskId) === undefined;
+  /** Another task runs it, or this one does. */
+  const join = (taskId: TaskId, task: TaskContext, action: Digest): boolean => {
+    const leader = lead(taskId, task, numberOf(action));
+    if (leader !== taskId) follow(taskId, leader);
+    return leader === taskId;
+  };
+  const goOn = (taskId: TaskId, task: TaskContext, action: Digest): void => {
+    if (join(taskId, task, action)) queue(taskId);
+  };
+  /** When a result seems to be known. */
+  const answer = (taskId: TaskId, task: TaskContext, action: Digest, found: Promise<Found | undefined>): void =>
+    void found.then((known) =>
+      options.enqueue(() => {
+        if (isSettled(taskId)) return; // killed meanwhile
+        if (known === undefined) goOn(taskId, task, action);
+        else settle(taskId, known.outcome, known.cached);
+      })
+    );
+
+  return {
+    arrived(taskId) {
+      const task = taskOf(taskId);
+      if (task === undefined) return;
+      const action = results.actionOf(task);
+      const found = results.find(action, task);
+      if (found === undefined) goOn(taskId, task, action);
+      else answer(taskId, task, action, found);
+    },
+    mayPlace(taskId) {
+      const task = taskOf(taskId)!;
+      const action = results.actionOf(task);
+      const found = results.find(action, task);
+      if (found === undefined && join(taskId, task, action)) return true;
+      options.dequeue(taskId);
+      if (found !== undefined) answer(taskId, task, action, found);
+      return false;
+    },
+    runs(taskId) {
+      const task = taskOf(taskId)!;
+      if (task.cache === "use") lead(taskId, task, numberOf(results.actionOf(task)));
+    },
+    settled(task) {
+      const { taskId, outcome } = task;
+      unfollow(taskId);
+      if (task.cache === "off" || inputRootOf(task) === undefined) return;
+      const number = numberOf(results.actionOf(task));
+      if (leaders.get(number) === taskId) leaders.delete(number);
+      if (task.cached === undefined) void results.keep(task);
+      const those = followers.get(taskId);
+      if (those === undefined) return;
+      followers.delete(taskId);
+      for (const follower of those) following.delete(follower);
+      for (const follower of those) {
+        const its = taskOf(follower);
+        if (its === undefined) continue;
+        if (outcome?.kind === "exited" && (outcome.exitCode === 0 || its.retries <= task.retries)) {
+          const workerId = task.attempts.at(-1)?.workerId;
+          settle(follower, outcome, {
+            taskId,
+            ...(workerId === undefined ? {} : { workerId }),
+            madeAtMs: task.settledAtMs!,
+            savedMs: Math.max(0, (outcome.endedAtMs ?? 0) - (outcome.startedAtMs ?? 0)),
+          });
+        } else goOn(follower, its, results.actionOf(its));
+      }
+    },
+    followed: (taskId) => following.get(taskId),
+  };
+}

@@ -1,0 +1,129 @@
+import type { ActionResultData, Timestamp } from "../domain/action_result.ts";
+import type { Digest } from "../domain/digest.ts";
+import { asFault } from "../domain/fault.ts";
+import type { WorkerId } from "../domain/ids.ts";
+import { isSuccess, type Outcome } from "../domain/job.ts";
+import { type Cached, inputRootOf, type TaskContext } from "../machines/task.ts";
+import type { Log } from "../observability/log.ts";
+import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
+import { encodeAction } from "../protocol/reapi/canonical.ts";
+import type { ActionCache, ActionKey } from "../snapshots/actions/actions.ts";
+import { digestOf } from "../snapshots/blobs/blobs.ts";
+
+export interface Found {
+  readonly outcome: Outcome;
+  readonly cached: Cached;
+}
+
+/** Results of tasks by what they were run of: what the scheduler asks before it queues, and tells when a task succeeded. */
+export interface TaskResults {
+  /** What a task is run of: its REAPI `Action`. Its input is there. */
+  actionOf(task: TaskContext): Digest;
+  /** Undefined at once when there is none; a promise of undefined when what there was is no longer whole. */
+  find(action: Digest, task: TaskContext): Promise<Found | undefined> | undefined;
+  /** Keeps what came of a task, if it succeeded. One that cannot be kept is a miss later: that is logged, not thrown. */
+  keep(task: TaskContext): Promise<void>;
+}
+
+/** Nothing is known and nothing kept: identical tasks in flight are run once all the same. */
+export const noResults: TaskResults = { actionOf, find: () => undefined, keep: () => Promise.resolve() };
+
+export function taskResults(options: { readonly actions: ActionCache; readonly log: Log }): TaskResults {
+  const { actions, log } = options;
+  const keyOf = (action: Digest): ActionKey => ({ instance: "", action });
+  return {
+    actionOf,
+    find(action, { taskId }) {
+      if (!actions.knows(keyOf(action))) return undefined;
+      return actions.get(keyOf(action), { usedBy: taskId }).then((entry) => {
+        if (entry === undefined) return undefined;
+        const outcome = outcomeOf(decodeActionResult(entry.result));
+        if (outcome === undefined) return undefined;
+        const { taskId, workerId, atMs, durationMs } = entry.made;
+        return {
+          outcome,
+          cached: {
+            ...(taskId === undefined ? {} : { taskId }),
+            ...(workerId === undefined ? {} : { workerId }),
+            madeAtMs: atMs,
+            savedMs: durationMs,
+          },
+        };
+      }).catch((thrown) => {
+        log.warn("Cannot read a cached result; the task is run", { task: taskId, error: asFault(thrown) });
+        return undefined;
+      });
+    },
+    async keep(task) {
+      const { outcome, taskId, requestor, settledAtMs } = task;
+      if (outcome?.kind !== "exited" || !isSuccess(outcome)) return;
+      const by = task.attempts.find(({ ended }) => ended === undefined) ?? task.attempts.at(-1);
+      if (by === undefined) return;
+      const { startedAtMs, endedAtMs } = outcome;
+      try {
+        await actions.put(keyOf(actionOf(task)), encodeActionResult(resultOf(outcome, by.workerId)), {
+          by: "job",
+          taskId,
+          attempt: by.attempt,
+          workerId: by.workerId,
+          requestor,
+          atMs: settledAtMs!,
+          durationMs: startedAtMs === undefined || endedAtMs === undefined ? 0 : Math.max(0, endedAtMs - startedAtMs),
+        }, { replace: task.cache === "refresh" });
+      } catch (thrown) {
+        log.warn("Cannot keep a result for others", { task: taskId, error: asFault(thrown) });
+      }
+    },
+  };
+}
+
+function actionOf(task: TaskContext): Digest {
+  const platform = Object.entries(task.platform).map(([name, value]) => ({ name, value }));
+  const { command, timeoutMs } = task;
+  return digestOf(encodeAction({ command, inputRoot: inputRootOf(task)!, timeoutMs, doNotCache: false, platform }));
+}
+
+const instant = (atMs: number): Timestamp => ({ seconds: Math.floor(atMs / 1_000), nanos: (atMs % 1_000) * 1_000_000 });
+const msOf = ({ seconds, nanos }: Timestamp): number => seconds * 1_000 + Math.floor(nanos / 1_000_000);
+
+/** The outputs of a task are one tree: an output folder at its root. */
+function resultOf(outcome: Extract<Outcome, { kind: "exited" }>, workerId: WorkerId): ActionResultData {
+  const { stdout, stderr, output, startedAtMs, endedAtMs } = outcome;
+  return {
+    outputFiles: [],
+    outputDirectories: output === undefined ? [] : [{ path: "", rootDirectory: output, isTopologicallySorted: false }],
+    outputSymlinks: [],
+    outputFileSymlinks: [],
+    outputDirectorySymlinks: [],
+    exitCode: outcome.exitCode,
+    ...(stdout === undefined ? {} : { stdout: stdout.digest }),
+    ...(stderr === undefined ? {} : { stderr: stderr.digest }),
+    execution: {
+      worker: workerId,
+      ...(startedAtMs === undefined ? {} : { executionStartedAt: instant(startedAtMs) }),
+      ...(endedAtMs === undefined ? {} : { executionCompletedAt: instant(endedAtMs) }),
+      auxiliary: [],
+    },
+  };
+}
+
+/** Undefined for a result whose outputs are not one tree: it answers another door, and not a task. */
+function outcomeOf(result: ActionResultData): Outcome | undefined {
+  const { outputFiles, outputDirectories, outputSymlinks, outputFileSymlinks, outputDirectorySymlinks } = result;
+  const others = [outputFiles, outputSymlinks, outputFileSymlinks, outputDirectorySymlinks];
+  const [root, ...more] = outputDirectories;
+  if (more.length > 0 || others.some(({ length }) => length > 0)) return undefined;
+  if (root !== undefined && (root.path !== "" || root.rootDirectory === undefined)) return undefined;
+  if (result.stdoutRaw !== undefined || result.stderrRaw !== undefined || result.exitCode !== 0) return undefined;
+  const { stdout, stderr, execution } = result;
+  const { executionStartedAt, executionCompletedAt } = execution ?? {};
+  return {
+    kind: "exited",
+    exitCode: 0,
+    ...(stdout === undefined ? {} : { stdout: { digest: stdout, truncatedBytes: 0 } }),
+    ...(stderr === undefined ? {} : { stderr: { digest: stderr, truncatedBytes: 0 } }),
+    ...(root === undefined ? {} : { output: root.rootDirectory! }),
+    ...(executionStartedAt === undefined ? {} : { startedAtMs: msOf(executionStartedAt) }),
+    ...(executionCompletedAt === undefined ? {} : { endedAtMs: msOf(executionCompletedAt) }),
+  };
+}

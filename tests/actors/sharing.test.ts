@@ -1,0 +1,186 @@
+import { describe, expect, test } from "vitest";
+import { createSharing, type Sharing } from "../../src/actors/sharing.ts";
+import { type Found, noResults, type TaskResults } from "../../src/actors/task_results.ts";
+import { type Digest, digestOfHash } from "../../src/domain/digest.ts";
+import { jobId, type TaskId, taskId, workerId } from "../../src/domain/ids.ts";
+import type { Outcome } from "../../src/domain/job.ts";
+import type { TaskContext } from "../../src/machines/task.ts";
+
+const job = jobId("j0123456789-000000");
+const [a, b, c] = [0, 1, 2].map((index) => taskId(job, index)) as [TaskId, TaskId, TaskId];
+const command = (letter: string): Digest => digestOfHash(letter.repeat(64), 9);
+const exited = (exitCode: number): Outcome => ({ kind: "exited", exitCode, startedAtMs: 10, endedAtMs: 40 });
+
+const task = (id: TaskId, changes: Partial<TaskContext> = {}): TaskContext => ({
+  taskId: id,
+  name: "build",
+  requestor: "ada",
+  priority: 0,
+  command: command("c"),
+  source: { kind: "empty" },
+  dependents: [],
+  timeoutMs: 1_000,
+  retries: 0,
+  platform: {},
+  cache: "use",
+  queuedAtMs: 5,
+  attempt: 0,
+  nextReason: "first",
+  attempts: [],
+  failures: 0,
+  losses: 0,
+  ...changes,
+});
+
+function world(results: Partial<TaskResults> = {}) {
+  const tasks = new Map<TaskId, TaskContext>();
+  const queued: TaskId[] = [];
+  const answered = new Map<TaskId, Found>();
+  const work: (() => void)[] = [];
+  const kept: TaskId[] = [];
+  const sharing: Sharing = createSharing({
+    results: {
+      ...noResults,
+      keep: ({ taskId }) => {
+        kept.push(taskId);
+        return Promise.resolve();
+      },
+      ...results,
+    },
+    taskOf: (id) => tasks.get(id),
+    queue: (id) => void queued.push(id),
+    dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
+    settle: (id, outcome, cached) => {
+      answered.set(id, { outcome, cached });
+      tasks.delete(id);
+    },
+    enqueue: (one) => void work.push(one),
+  });
+  return {
+    sharing,
+    queued,
+    answered,
+    kept,
+    arrive(id: TaskId, changes: Partial<TaskContext> = {}) {
+      tasks.set(id, task(id, changes));
+      sharing.arrived(id);
+    },
+    end(id: TaskId, outcome: Outcome) {
+      const before = tasks.get(id)!;
+      tasks.delete(id);
+      const attempts = [{ attempt: 1, reason: "first", workerId: workerId("w1"), placedAtMs: 6, why: "" }] as const;
+      sharing.settled({ ...before, attempt: 1, attempts, outcome, settledAtMs: 50 });
+    },
+    async quiet() {
+      await new Promise((resolve) => setImmediate(resolve));
+      for (const one of work.splice(0)) one();
+    },
+  };
+}
+
+describe("tasks of one action in flight", () => {
+  test("one is queued; the others have its result, whatever the exit code", () => {
+    for (const exitCode of [0, 3]) {
+      const { arrive, end, queued, answered, sharing } = world();
+      arrive(a);
+      arrive(b);
+      arrive(c);
+      expect(queued).toEqual([a]);
+      expect(sharing.followed(b)).toBe(a);
+      end(a, exited(exitCode));
+      expect([...answered.keys()]).toEqual([b, c]);
+      expect(answered.get(b)).toEqual({
+        outcome: exited(exitCode),
+        cached: { taskId: a, workerId: "w1", madeAtMs: 50, savedMs: 30 },
+      });
+      expect(sharing.followed(b)).toBeUndefined();
+    }
+  });
+
+  test("are not those that differ in command, time limit, platform, or that share nothing", () => {
+    const { arrive, queued } = world();
+    arrive(a);
+    arrive(b, { command: command("d") });
+    arrive(c, { timeoutMs: 2_000 });
+    arrive(taskId(job, 3), { platform: { os: "linux" } });
+    arrive(taskId(job, 4), { source: { kind: "snapshot", snapshot: command("e") } });
+    expect(queued).toHaveLength(5);
+  });
+
+  test("the next of them runs when the first was killed, timed out, or could not be run", () => {
+    const ends: Outcome[] = [{ kind: "killed", reason: "asked" }, { kind: "timedOut", timeoutMs: 1 }];
+    for (const outcome of ends) {
+      const { arrive, end, queued, answered, sharing } = world();
+      arrive(a);
+      arrive(b);
+      arrive(c);
+      end(a, outcome);
+      expect(queued).toEqual([a, b]);
+      expect(sharing.followed(c)).toBe(b);
+      expect(answered.size).toBe(0);
+    }
+  });
+
+  test("one that may retry more often runs by itself when the other failed", () => {
+    const { arrive, end, queued, answered } = world();
+    arrive(a);
+    arrive(b, { retries: 1 });
+    end(a, exited(1));
+    expect(queued).toEqual([a, b]);
+    expect(answered.size).toBe(0);
+  });
+
+  test("one that leaves while it follows gets nothing, and a later twin does not follow who has gone", () => {
+    const { arrive, end, queued, answered } = world();
+    arrive(a);
+    arrive(b);
+    end(b, { kind: "killed", reason: "asked" });
+    end(a, exited(0));
+    arrive(c);
+    expect(answered.size).toBe(0);
+    expect(queued).toEqual([a, c]);
+  });
+});
+
+describe("known results", () => {
+  const known: Found = { outcome: exited(0), cached: { madeAtMs: 1, savedMs: 7 } };
+
+  test("answer a task before it is queued", async () => {
+    const { arrive, queued, answered, quiet } = world({ find: () => Promise.resolve(known) });
+    arrive(a);
+    await quiet();
+    expect(queued).toEqual([]);
+    expect(answered.get(a)).toEqual(known);
+  });
+
+  test("that are no longer whole let it run, once for all that ask", async () => {
+    const { arrive, queued, quiet } = world({ find: () => Promise.resolve(undefined) });
+    arrive(a);
+    arrive(b);
+    await quiet();
+    expect(queued).toEqual([a]);
+  });
+
+  test("are looked for before a task is placed that a restart had queued", async () => {
+    let found: Promise<Found | undefined> | undefined;
+    const { arrive, queued, answered, quiet, sharing } = world({ find: () => found });
+    arrive(a);
+    expect(sharing.mayPlace(a)).toBe(true);
+    found = Promise.resolve(known);
+    expect(sharing.mayPlace(a)).toBe(false);
+    expect(queued).toEqual([]);
+    await quiet();
+    expect(answered.get(a)).toEqual(known);
+  });
+
+  test("are kept of what ran, and not of what was shared or asked to be off", () => {
+    const { arrive, end, kept } = world();
+    arrive(a);
+    end(a, exited(0));
+    arrive(b, { cache: "off" });
+    end(b, exited(0));
+    arrive(c, { cached: known.cached });
+    end(c, exited(0));
+    expect(kept).toEqual([a]);
+  });
+});
