@@ -22,8 +22,9 @@ export function planJob(job: EncodedJob): Omit<JobInput, "jobId" | "atMs"> {
     timeoutMs: task.timeoutMs,
     retries: task.retries,
     platform: task.platform,
+    ...(task.needs === undefined ? {} : { needs: task.needs }),
     cache: task.cache,
   }));
-  const { key, requestor, tag, priority, failFast } = job;
-  return { key, requestor, tag, priority, failFast, tasks };
+  const { key, requestor, basis, tag, priority, failFast } = job;
+  return { key, requestor, ...(basis === "" ? {} : { basis }), tag, priority, failFast, tasks };
 }

@@ -19,7 +19,13 @@ import {
 import { invariant } from "../domain/invariant.ts";
 import { jobState, jobView, taskState, taskView, workerView } from "../machines/explain.ts";
 import { type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
-import { type SchedulerContext, schedulerMachine, schedulerVersion } from "../machines/scheduler.ts";
+import {
+  defaultSettings,
+  type SchedulerContext,
+  schedulerMachine,
+  type SchedulerSettings,
+  schedulerVersion,
+} from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
@@ -32,10 +38,12 @@ import {
   type Push,
   type SchedulerRequest,
 } from "../protocol/client_messages.ts";
+import type { Settings } from "../protocol/settings.ts";
 import { productVersion } from "../protocol/version.ts";
 import { type FromWorker, type HeldAttempt, type ToWorker } from "../protocol/worker_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
+import { checkPolicy } from "../scheduling/policy.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
 import { createHost, type Host, type HostOptions } from "./host.ts";
@@ -96,6 +104,14 @@ const retentionMs = 1_000;
 const keepLostWorkersMs = 3_600_000;
 /** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
 const tasksPerPage = 500;
+
+/** Requests that change something: they are decided in a turn, with what else is decided in it. */
+const decidedInATurn = ["job.accept", "job.kill", "worker.offline", "worker.reinstate", "settings.set"] as const;
+type DecidedInATurn = typeof decidedInATurn[number];
+const isDecidedInATurn = (
+  request: SchedulerRequest,
+): request is Extract<SchedulerRequest, { type: DecidedInATurn }> =>
+  (decidedInATurn as readonly string[]).includes(request.type);
 
 type ToMember =
   | Extract<TaskMessage, { type: `attempt.${string}` }>
@@ -329,12 +345,40 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         "Cannot accept a job as less than 5 % of the disk is free: free some, then submit it again",
       );
     }
+    checkLimits(job);
     const atMs = clock.now();
+    const replaced = job.basis === "" ? undefined : index.jobOfBasis(job.requestor, job.basis);
     const jobId = newJobId(atMs, random.integer(2 ** 30));
     const input: JobInput = { jobId, ...planJob(job), atMs };
     host.tell(jobAddress(jobId), { type: "job.create", input }, memberAddress("gateway"));
     invariant(host.has(jobAddress(jobId)), "a job that is acknowledged is there");
+    if (replaced !== undefined) {
+      const reason = `Job ${jobId} of the same requestor and basis replaces it`;
+      host.tell(jobAddress(replaced), { type: "job.kill", reason, atMs }, schedulerAddress, reason);
+    }
     return { jobId, existing: false };
+  };
+  const settings = (): SchedulerSettings => (host.state(schedulerAddress)!.context as SchedulerContext).settings;
+  /** @throws {Fault} `LIMIT_EXCEEDED` naming the limit and the value. */
+  const checkLimits = ({ requestor, tasks }: EncodedJob): void => {
+    const { limits } = settings();
+    const refuse = (what: string, limit: string, value: number): never => {
+      throw new Fault("LIMIT_EXCEEDED", `Cannot accept a job as ${what} (${limit}): current value is ${value}`);
+    };
+    if (tasks.length > limits.tasksPerJob) {
+      refuse(`it may have ${limits.tasksPerJob} tasks`, "limits.tasksPerJob", tasks.length);
+    }
+    const jobs = index.jobsOf.get(requestor) ?? 0;
+    if (jobs >= limits.jobsPerRequestor) {
+      refuse(
+        `requestor "${requestor}" may have ${limits.jobsPerRequestor} jobs that have not ended`,
+        "limits.jobsPerRequestor",
+        jobs,
+      );
+    }
+    if (jobs === 0 && index.jobsOf.size >= limits.requestors) {
+      refuse(`${limits.requestors} requestors may have jobs at once`, "limits.requestors", index.jobsOf.size);
+    }
   };
   const needJob = async (jobId: JobId): Promise<Entry> => {
     const entry = await states.get(jobAddress(jobId));
@@ -425,20 +469,29 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "cluster.drain":
         await scheduler.drain(request.why);
         return { type: "done" };
+      case "settings.get":
+        return { type: "settings.view", settings: settings() as Settings };
       case "job.accept":
       case "job.kill":
+      case "worker.offline":
+      case "worker.reinstate":
+      case "settings.set":
         throw new Error("decided in a turn");
     }
   };
   const decideRequest = (
     gateway: string,
     id: number,
-    request: Extract<SchedulerRequest, { type: "job.accept" | "job.kill" }>,
+    request: Extract<SchedulerRequest, { type: DecidedInATurn }>,
   ): void => {
     try {
       if (request.type === "job.accept") {
         const { jobId, existing } = accept(request.job);
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
+      }
+      if (request.type !== "job.kill") {
+        change(gateway, request);
+        return answer(gateway, id, { type: "done" });
       }
       const { jobId, reason } = request;
       if (index.liveJobs.has(jobId)) {
@@ -452,6 +505,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     } catch (thrown) {
       refuse(gateway, id, thrown);
     }
+  };
+  /** What an operator changes. @throws {Fault} `WORKER_UNKNOWN`, `REQUEST_INVALID` */
+  const change = (
+    gateway: string,
+    request: Extract<SchedulerRequest, { type: "worker.offline" | "worker.reinstate" | "settings.set" }>,
+  ): void => {
+    const atMs = clock.now();
+    const from = memberAddress(gateway);
+    if (request.type === "settings.set") {
+      const { policy, limits } = request.settings;
+      const settings = { policy: checkPolicy(policy), limits: { ...defaultSettings.limits, ...limits } };
+      host.tell(schedulerAddress, { type: "scheduler.set", settings, atMs }, from, request.reason);
+      return;
+    }
+    const { workerId, type, reason } = request;
+    if (!index.workers.has(workerId)) {
+      throw new Fault("WORKER_UNKNOWN", `Cannot find worker ${workerId}: this scheduler knows none by that id`);
+    }
+    host.tell(workerAddress(workerId), { type, reason, atMs }, from, reason);
   };
   const refuse = (gateway: string, id: number, thrown: unknown): void => {
     const fault = asFault(thrown);
@@ -603,7 +675,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         if (id === undefined) {
           throw new Fault("REQUEST_INVALID", `Cannot take ${body.type} as a request must have an id`);
         }
-        if (body.type === "job.accept" || body.type === "job.kill") {
+        if (isDecidedInATurn(body)) {
           host.enqueue(() => decideRequest(gateway, id, body));
         } else {void handle(gateway, body).then((found) =>
             host.enqueue(() => answer(gateway, id, found)), (thrown) =>

@@ -28,6 +28,10 @@ export interface SchedulerIndex {
   readonly givenUp: ReadonlySet<WorkerId>;
   readonly jobByKey: ReadonlyMap<string, JobId>;
   readonly liveJobs: ReadonlySet<JobId>;
+  /** How many of {@link liveJobs} each requestor has. */
+  readonly jobsOf: ReadonlyMap<string, number>;
+  /** The live job of that requestor and basis. */
+  jobOfBasis(requestor: string, basis: string): JobId | undefined;
   readonly ended: { readonly oldest: EndedJob | undefined; readonly count: number; ids(): readonly JobId[] };
   /** The one that ended longest ago is then known no more. */
   forgetOldest(): EndedJob;
@@ -68,6 +72,9 @@ export function schedulerIndex(): SchedulerIndex {
   const givenUp = new Set<WorkerId>();
   const jobByKey = new Map<string, JobId>();
   const liveJobs = new Set<JobId>();
+  const jobsOf = new Map<string, number>();
+  const byBasis = new Map<string, JobId>();
+  const basisKey = (requestor: string, basis: string): string => JSON.stringify([requestor, basis]);
   let ended: EndedJob[] = [];
   let forgotten = 0;
   /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
@@ -133,10 +140,10 @@ export function schedulerIndex(): SchedulerIndex {
       givenUp.delete(gone);
       return view.removeWorker(gone);
     }
-    const { workerId, slots, platform } = after.context as WorkerContext;
+    const { workerId, slots, platform, offline } = after.context as WorkerContext;
     workers.add(workerId);
     const name = pathOf(after.value);
-    if (name === "present") view.setWorker({ workerId, slots, platform });
+    if (name === "present" && offline === undefined) view.setWorker({ workerId, slots, platform });
     else view.removeWorker(workerId);
     if (name === "lost") givenUp.add(workerId);
     else givenUp.delete(workerId);
@@ -146,9 +153,19 @@ export function schedulerIndex(): SchedulerIndex {
     const jobId = ownCopy(job.jobId);
     const key = ownCopy(job.key);
     if (adoptedAtMs === undefined || !jobByKey.has(key)) jobByKey.set(key, jobId);
-    if (jobState(state) === "running") liveJobs.add(jobId);
-    else {
-      liveJobs.delete(jobId);
+    const basis = job.basis === undefined ? undefined : basisKey(job.requestor, job.basis);
+    if (jobState(state) === "running") {
+      liveJobs.add(jobId);
+      const requestor = ownCopy(job.requestor);
+      jobsOf.set(requestor, (jobsOf.get(requestor) ?? 0) + 1);
+      if (basis !== undefined) byBasis.set(basis, jobId);
+    } else {
+      if (liveJobs.delete(jobId)) {
+        const left = jobsOf.get(job.requestor)! - 1;
+        if (left === 0) jobsOf.delete(job.requestor);
+        else jobsOf.set(job.requestor, left);
+        if (basis !== undefined && byBasis.get(basis) === jobId) byBasis.delete(basis);
+      }
       ended.push({ jobId, key, endedAtMs: adoptedAtMs ?? job.endedAtMs ?? job.createdAtMs, tasks: job.total });
     }
   };
@@ -160,6 +177,8 @@ export function schedulerIndex(): SchedulerIndex {
     givenUp,
     jobByKey,
     liveJobs,
+    jobsOf,
+    jobOfBasis: (requestor, basis) => byBasis.get(basisKey(requestor, basis)),
     noteJob,
     ended: {
       get oldest() {

@@ -38,7 +38,18 @@ export interface GatewayOptions {
 /** What a client's request may be that is answered once. */
 export type Question = Extract<
   ClientRequest,
-  { type: "job.get" | "job.list" | "job.kill" | "worker.list" | "cluster.get" }
+  {
+    type:
+      | "job.get"
+      | "job.list"
+      | "job.kill"
+      | "worker.list"
+      | "worker.offline"
+      | "worker.reinstate"
+      | "cluster.get"
+      | "settings.get"
+      | "settings.set";
+  }
 >;
 
 /**

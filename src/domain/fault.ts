@@ -50,6 +50,7 @@ export const faults = {
   FRAME_INVALID: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
   FRAME_TOO_LONG: { retry: "never", grpc: "INVALID_ARGUMENT", http: 413 },
   // The world is in the way.
+  LIMIT_EXCEEDED: { retry: "later", grpc: "RESOURCE_EXHAUSTED", http: 429 },
   NO_SPACE: { retry: "later", grpc: "RESOURCE_EXHAUSTED", http: 507 },
   BIND_REFUSED: { retry: "never", grpc: "FAILED_PRECONDITION", http: 403 },
   PORT_BUSY: { retry: "later", grpc: "UNAVAILABLE", http: 503 },

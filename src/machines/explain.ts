@@ -108,6 +108,7 @@ export function jobView(state: State): JobView {
     jobId: job.jobId,
     state: jobState(state),
     requestor: job.requestor,
+    ...(job.basis === undefined ? {} : { basis: job.basis }),
     tag: job.tag,
     priority: job.priority,
     createdAtMs: job.createdAtMs,
@@ -146,5 +147,6 @@ export function workerView(state: State, busy: number): WorkerView {
     platform: worker.platform,
     isolation: worker.isolation,
     sinceMs: worker.sinceMs,
+    ...(worker.offline === undefined ? {} : { offline: worker.offline }),
   };
 }

@@ -1,7 +1,7 @@
 import { assign, enqueueActions, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
 import { type Address, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
-import type { CacheUse, TaskInput } from "./task.ts";
+import type { CacheUse, TaskInput, TaskNeeds } from "./task.ts";
 
 /**
  * A list of tasks that belong together. It counts how they settle, and knows no more of them: what is large (the
@@ -20,6 +20,7 @@ export interface JobTask {
   readonly timeoutMs: number;
   readonly retries: number;
   readonly platform: Readonly<Record<string, string>>;
+  readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
 }
 
@@ -27,6 +28,7 @@ export interface JobInput {
   readonly jobId: JobId;
   readonly key: string;
   readonly requestor: string;
+  readonly basis?: string;
   readonly tag: string;
   readonly priority: 0 | 1 | 2;
   readonly failFast: boolean;
@@ -38,6 +40,7 @@ export interface JobContext {
   readonly jobId: JobId;
   readonly key: string;
   readonly requestor: string;
+  readonly basis?: string;
   readonly tag: string;
   readonly priority: 0 | 1 | 2;
   readonly failFast: boolean;
@@ -124,6 +127,7 @@ export const jobMachine = setup({
     jobId: input.jobId,
     key: input.key,
     requestor: input.requestor,
+    ...(input.basis === undefined ? {} : { basis: input.basis }),
     tag: input.tag,
     priority: input.priority,
     failFast: input.failFast,

@@ -33,6 +33,14 @@ export type TaskSource =
 /** Whether a known result is its result, and whether what comes of it is kept as one. */
 export type CacheUse = "use" | "refresh" | "off";
 
+/** What a task takes of its worker and of the cluster's counters while it is with a worker, beside its slot. */
+export interface TaskNeeds {
+  /** Thousandths of a processor. */
+  readonly cpuMillis?: number;
+  readonly memoryBytes?: number;
+  readonly counters?: Readonly<Record<string, number>>;
+}
+
 /** Whose run an outcome is that this task was not run for. */
 export interface Cached {
   /** Absent when a client ran the action by itself and said what came of it. */
@@ -54,6 +62,7 @@ export interface TaskInput {
   readonly timeoutMs: number;
   readonly retries: number;
   readonly platform: Readonly<Record<string, string>>;
+  readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
   readonly atMs: number;
 }

@@ -25,6 +25,8 @@ export interface WorkerContext extends WorkerDescription {
   /** When it came into its present state. */
   readonly sinceMs: number;
   readonly wakeAtMs?: number | undefined;
+  /** Set aside by an operator, wherever it is: it is given nothing until it is reinstated. */
+  readonly offline?: { readonly reason: string; readonly atMs: number } | undefined;
 }
 
 export type WorkerEvent =
@@ -32,6 +34,8 @@ export type WorkerEvent =
   | { readonly type: "worker.disconnected"; readonly atMs: number }
   /** Its scheduler has started anew, and nobody is connected yet: from now on it has its time to come back. */
   | { readonly type: "worker.awaited"; readonly atMs: number }
+  | { readonly type: "worker.offline"; readonly reason: string; readonly atMs: number }
+  | { readonly type: "worker.reinstate"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
 
 export const workerMachine = setup({
@@ -45,13 +49,21 @@ export const workerMachine = setup({
       event.type === "worker.joined" ? { ...event.worker, sinceMs: event.atMs, wakeAtMs: undefined } : {}
     ),
     awaitReturn: assign(({ context, event }) => ({ sinceMs: event.atMs, wakeAtMs: event.atMs + context.lostAfterMs })),
+    setAside: assign(({ event }) =>
+      event.type === "worker.offline" ? { offline: { reason: event.reason, atMs: event.atMs } } : {}
+    ),
+    reinstate: assign({ offline: undefined }),
     giveUp: assign(({ event }) => ({ sinceMs: event.atMs, wakeAtMs: undefined })),
   },
 }).createMachine({
   id: "worker",
   context: ({ input }) => ({ ...input.worker, lostAfterMs: input.lostAfterMs, sinceMs: input.atMs }),
   initial: "present",
-  on: { "worker.joined": { target: ".present", actions: "join" } },
+  on: {
+    "worker.joined": { target: ".present", actions: "join" },
+    "worker.offline": { actions: "setAside" },
+    "worker.reinstate": { actions: "reinstate" },
+  },
   states: {
     present: {
       description: "It is connected, and is given tasks.",

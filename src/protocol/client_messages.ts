@@ -15,6 +15,7 @@ import {
   whole,
   workerId,
 } from "./schema.ts";
+import { settings } from "./settings.ts";
 
 /**
  * What clients ask and hear: the CLI, the typed client and the HTTP door of a gateway, and the gateway of its
@@ -33,6 +34,16 @@ const commonTask = {
   timeoutMs: v.optional(whole(1, 30 * 24 * 3_600_000), 30 * 60_000),
   retries: v.optional(whole(0, 20), 0),
   platform: v.optional(textRecord(64, 200), {}),
+  /** What it takes of its worker and of the cluster's counters while it runs. Absent: nothing but a slot. */
+  needs: v.exactOptional(v.strictObject({
+    /** Thousandths of a processor. */
+    cpuMillis: v.exactOptional(whole(0, 10_000_000)),
+    memoryBytes: v.exactOptional(whole(0)),
+    counters: v.exactOptional(v.pipe(
+      v.record(name(100), whole(1, 1_000_000)),
+      v.check((counters) => Object.keys(counters).length <= 20, "must name at most 20 counters"),
+    )),
+  })),
   /**
    * `use`: a result that is known is the result; `refresh`: it is run, and what comes of it replaces what is known;
    * `off`: it is run, and what comes of it is not kept.
@@ -55,6 +66,8 @@ export const taskSpec = v.strictObject({
 const commonJob = {
   key: name(200),
   requestor: v.optional(label(200), ""),
+  /** A newer job of the same requestor and basis replaces an older one that has not ended. "": it replaces none. */
+  basis: v.optional(label(200), ""),
   tag: v.optional(label(200), ""),
   priority: v.optional(v.picklist([0, 1, 2]), 0),
   failFast: v.optional(v.boolean(), false),
@@ -99,6 +112,12 @@ const sharedRequests = [
   }),
   v.strictObject({ type: v.literal("job.unwatch"), watch: whole(1) }),
   v.strictObject({ type: v.literal("worker.list") }),
+  /** It is given nothing more until it is reinstated; what it runs goes on. */
+  v.strictObject({ type: v.literal("worker.offline"), workerId, reason: label(1_000) }),
+  v.strictObject({ type: v.literal("worker.reinstate"), workerId, reason: label(1_000) }),
+  v.strictObject({ type: v.literal("settings.get") }),
+  /** All of them: what is not given has its default. */
+  v.strictObject({ type: v.literal("settings.set"), settings, reason: label(1_000) }),
   v.strictObject({ type: v.literal("cluster.get") }),
 ] as const;
 
@@ -171,6 +190,7 @@ const cached = v.strictObject({
 
 export const jobView = v.strictObject({
   jobId,
+  basis: v.exactOptional(label(200)),
   state: v.picklist(["running", "succeeded", "failed", "cancelled"]),
   requestor: label(200),
   tag: label(200),
@@ -207,6 +227,8 @@ export const workerView = v.strictObject({
   platform: textRecord(64, 200),
   isolation: label(200),
   sinceMs: whole(0),
+  /** Set aside: it is given nothing. */
+  offline: v.exactOptional(v.strictObject({ reason: label(1_000), atMs: whole(0) })),
 });
 
 export const clusterView = v.strictObject({
@@ -234,6 +256,7 @@ export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
   v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
+  v.strictObject({ type: v.literal("settings.view"), settings }),
   v.strictObject({ type: v.literal("done") }),
   v.strictObject({ type: v.literal("fault"), fault }),
 ]);

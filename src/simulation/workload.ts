@@ -45,6 +45,7 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
       job: {
         key: `job-${number}`,
         requestor: `r${random.integer(3)}`,
+        basis: "",
         tag: "",
         priority: random.integer(3) as 0 | 1 | 2,
         failFast: random.integer(5) === 0,

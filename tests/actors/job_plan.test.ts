@@ -19,6 +19,7 @@ const after = (name: string): Task["input"] => ({ kind: "task", task: name });
 const job = (...tasks: Task[]): EncodedJob => ({
   key: "k",
   requestor: "ada",
+  basis: "",
   tag: "t",
   priority: 2,
   failFast: true,

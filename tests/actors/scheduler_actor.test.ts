@@ -140,6 +140,7 @@ function workerPeer(peer: Peer, id: WorkerId, incarnation: string): WorkerPeer {
 const jobOf = (tasks: number): EncodedJob => ({
   key: "k",
   requestor: "ada",
+  basis: "",
   tag: "",
   priority: 0,
   failFast: false,
@@ -466,4 +467,87 @@ describe("the largest job", () => {
     expect(longest * 5).toBeGreaterThan(20 * 1024 * 1024);
     expect(longest * 5).toBeLessThan(entryBytesMax);
   });
+});
+
+describe("what an operator sets", () => {
+  const settings = {
+    policy: { classes: [{ name: "ci", percent: 70 }, { name: "others", percent: 30 }], requestors: [] },
+    limits: { jobsPerRequestor: 2, requestors: 1, tasksPerJob: 3 },
+  };
+
+  test("is kept over a restart, and what is wrong changes nothing and names the limit", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    const set = (to: unknown) => first.ask({ type: "settings.set", settings: to, reason: "a test" });
+    expect(await set(settings)).toEqual({ type: "done" });
+    const wrong = { ...settings, policy: { ...settings.policy, classes: [{ name: "ci", percent: 70 }] } };
+    expect(await set(wrong)).toMatchObject({
+      fault: { code: "REQUEST_INVALID", message: expect.stringContaining("70") },
+    });
+    first.life.kill();
+    const second = await start(time, states);
+    const { settings: found } = await second.ask({ type: "settings.get" });
+    expect(found).toMatchObject({ limits: settings.limits, policy: { classes: [{ floor: 0, percent: 70 }, {}] } });
+  });
+
+  test("bounds what is taken in: jobs of one requestor, requestors, tasks of a job", async () => {
+    const { ask } = await start(virtualTime(), memoryStates());
+    await ask({ type: "settings.set", settings, reason: "a test" });
+    const accept = async (key: string, tasks: number, requestor = "ada") =>
+      await ask({ type: "job.accept", job: { ...jobOf(tasks), key, requestor } });
+    expect(await accept("large", 4)).toMatchObject({
+      fault: { code: "LIMIT_EXCEEDED", message: expect.stringContaining("limits.tasksPerJob): current value is 4") },
+    });
+    expect(await accept("one", 3)).toMatchObject({ type: "job.accepted" });
+    expect(await accept("other", 1, "bob")).toMatchObject({
+      fault: { code: "LIMIT_EXCEEDED", message: expect.stringContaining("limits.requestors): current value is 1") },
+    });
+    expect(await accept("two", 1)).toMatchObject({ type: "job.accepted" });
+    expect(await accept("three", 1)).toMatchObject({
+      fault: {
+        code: "LIMIT_EXCEEDED",
+        message: expect.stringContaining("limits.jobsPerRequestor): current value is 2"),
+      },
+    });
+    expect(await accept("two", 1), "one that was accepted is no new one").toMatchObject({ existing: true });
+  });
+
+  test("a worker that is offline is given nothing, over restarts, until it is reinstated", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    first.worker().sync();
+    await quiet(time);
+    expect(await first.ask({ type: "worker.offline", workerId: w1, reason: "its disk" })).toEqual({ type: "done" });
+    expect(await first.ask({ type: "worker.offline", workerId: "w9", reason: "" })).toMatchObject({
+      fault: { code: "WORKER_UNKNOWN" },
+    });
+    const task = taskId(await first.submit(), 0);
+    await quiet(time);
+    expect((await taskIn(states, task)).path).toBe("queued");
+    first.life.kill();
+    const second = await start(time, states);
+    second.worker(w1, "2").sync();
+    await quiet(time);
+    expect((await taskIn(states, task)).path).toBe("queued");
+    expect(await second.ask({ type: "worker.list" })).toMatchObject({ workers: [{ offline: { reason: "its disk" } }] });
+    await second.ask({ type: "worker.reinstate", workerId: w1, reason: "a new disk" });
+    await quiet(time);
+    expect((await taskIn(states, task)).path).toBe("active.placed");
+  });
+});
+
+test("a newer job of the same requestor and basis replaces the older one", async () => {
+  const { ask } = await start(virtualTime(), memoryStates());
+  const accept = async (key: string, requestor: string, basis: string): Promise<string> =>
+    (await ask({ type: "job.accept", job: { ...jobOf(1), key, requestor, basis } }))["jobId"] as string;
+  const stateOf = async (
+    jobId: string,
+  ) => ((await ask({ type: "job.get", jobId }))["job"] as { state: string; why: string });
+  const old = await accept("1", "ada", "branch");
+  const others = [await accept("2", "bob", "branch"), await accept("3", "ada", "other"), await accept("4", "ada", "")];
+  const next = await accept("5", "ada", "branch");
+  expect(await stateOf(old)).toMatchObject({ state: "cancelled", why: expect.stringContaining(`Job ${next}`) });
+  for (const jobId of [...others, next]) expect((await stateOf(jobId)).state).toBe("running");
 });

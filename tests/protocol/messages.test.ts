@@ -41,6 +41,7 @@ describe("a job as a client sends it", () => {
     expect(parseJobSpec(job)).toEqual({
       key: "k",
       requestor: "",
+      basis: "",
       tag: "",
       priority: 0,
       failFast: false,
@@ -53,6 +54,7 @@ describe("a job as a client sends it", () => {
         timeoutMs: 1_800_000,
         retries: 0,
         platform: {},
+        cache: "use",
       }],
     });
   });
@@ -199,10 +201,20 @@ describe("messages between members", () => {
         job: {
           key: "k",
           requestor: "",
+          basis: "",
           tag: "",
           priority: 0,
           failFast: false,
-          tasks: [{ name: "a", input: { kind: "empty" }, timeoutMs: 1, retries: 0, platform: {}, command: digest }],
+          tasks: [{
+            name: "a",
+            input: { kind: "empty" },
+            timeoutMs: 1,
+            retries: 0,
+            platform: {},
+            needs: { cpuMillis: 500, memoryBytes: 1024, counters: { licence: 1 } },
+            cache: "use",
+            command: digest,
+          }],
         },
       },
     }],
