@@ -1,5 +1,6 @@
 import { format as formatBytes } from "deno-std/fmt/bytes.js";
 import type { Outcome } from "../domain/job.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
 import type { World } from "./world.ts";
 
 /** Text for people. Programs get JSON: see {@link jsonLine}. */
@@ -113,3 +114,12 @@ export function outcomeText(outcome: Outcome): string {
       return `failed by us: ${outcome.fault.message}`;
   }
 }
+
+/** Whose result a task was given: "saved 31 s, first run by j01k3x9q7fa-0004m2/0 at 2026-01-31 12:00:00 UTC". */
+export function cachedText({ taskId, madeAtMs, savedMs }: NonNullable<TaskView["cached"]>): string {
+  const first = taskId === undefined ? "first run by another program" : `first run by ${taskId}`;
+  return `saved ${span(savedMs)}, ${first} at ${moment(madeAtMs)}`;
+}
+
+/** "2026-01-31 12:00:00 UTC" */
+export const moment = (atMs: number): string => `${new Date(atMs).toISOString().slice(0, 19).replace("T", " ")} UTC`;

@@ -4,7 +4,7 @@ import type { Digest } from "../domain/digest.ts";
 import type { JobSpecInput, TaskSpecInput } from "../protocol/client_messages.ts";
 import { captureLines } from "./capture_line.ts";
 import type { Call } from "./command.ts";
-import { duration, type FlagValues, list, text, textOf, usage, whole } from "./flags.ts";
+import { duration, type FlagValues, list, text, textOf, toggle, usage, whole } from "./flags.ts";
 import { resolveSnapshot } from "./ids.ts";
 import { progressBar } from "./progress.ts";
 import { jsonLine, plain } from "./render.ts";
@@ -24,6 +24,8 @@ export const taskFlags = {
   timeout: textOf("TIME", "End it after this long: 30s, 5m, 1h30m; 30m by default", duration(timeoutMsMax)),
   out: list("PATH", "A file or folder that the command makes and that is to be kept; relative to the folder"),
   retries: textOf("N", "Run it again up to N times when it exits other than 0", whole(0, 20)),
+  "no-cache": toggle("Run it even if the same succeeded before, and do not keep what comes of it for others"),
+  refresh: toggle("Run it even if the same succeeded before; what comes of it replaces what is known"),
   name: text("NAME", "What to call the task; the command itself by default"),
   requestor: text("NAME", "Who asks, for fair shares"),
   tag: text("TEXT", "Groups jobs that belong together"),
@@ -49,6 +51,7 @@ export function jobOf(
     ...(snapshot === undefined ? {} : { input: { kind: "snapshot" as const, snapshot } }),
     ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
     ...(flags.retries === undefined ? {} : { retries: flags.retries }),
+    ...(flags["no-cache"] ? { cache: "off" as const } : flags.refresh ? { cache: "refresh" as const } : {}),
   };
   return {
     key,
@@ -96,8 +99,11 @@ export function outputsOf(flags: TaskFlags, dir: string): readonly string[] {
   });
 }
 
-/** The folder that `--dir` says. @throws {Fault} `USAGE_INVALID` when a snapshot is named too. */
+/** The folder that `--dir` says. @throws {Fault} `USAGE_INVALID` for flags that contradict each other. */
 export function folderOf(flags: TaskFlags, userDir: string): string {
+  if (flags["no-cache"] && flags.refresh) {
+    throw usage("Cannot use --no-cache together with --refresh as what comes of it is either kept or not");
+  }
   if (flags.dir !== undefined && flags.snapshot !== undefined) {
     throw usage("Cannot use --dir together with --snapshot as there must be one of them");
   }

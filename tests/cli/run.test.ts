@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { emptyDigest } from "../../src/domain/digest.ts";
-import { workerId } from "../../src/domain/ids.ts";
+import { taskId, workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { captureOutputs } from "../../src/snapshots/trees/capture.ts";
 import { realClock } from "../../src/runtime/clock.ts";
@@ -385,4 +385,81 @@ test("a folder that is captured again reads only what changed", async () => {
   expect(world.stderr.text()).toContain("captured 1 file (1 B), nothing of it new");
   const [first, second] = world.stdout.text().trim().split("\n");
   expect(first).toBe(second);
+});
+
+describe("run of what succeeded before", () => {
+  const hit = {
+    cached: { taskId: taskId(fakeJobId, 3), workerId: workerId("w1"), madeAtMs: 1_769_860_800_000, savedMs: 31_000 },
+  } as const;
+
+  test("shows the streams, says in one line whose they are and what that saved, exits the same", async () => {
+    const cluster = fakeCluster();
+    cluster.write("stdout", "it passed\n");
+    cluster.task(hit);
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "run", "--", "x")).toBe(0);
+    expect(world.stdout.text()).toBe("it passed\n");
+    expect(world.stderr.text()).toContain(
+      `scoot-actors: cached 0 ms, saved 31.0 s, first run by ${fakeJobId}/3 at 2026-01-31 12:00:00 UTC\n`,
+    );
+  });
+
+  test("tells programs so", async () => {
+    const cluster = fakeCluster();
+    cluster.task(hit);
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "run", "--json", "--", "x")).toBe(0);
+    expect(world.stdout.text().trim().split("\n").map((line) => JSON.parse(line) as unknown)).toContainEqual({
+      type: "cached",
+      tookMs: 0,
+      ...hit.cached,
+    });
+  });
+
+  test.each([["--no-cache", "off"], ["--refresh", "refresh"]])("%s asks for another run", async (flag, cache) => {
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    expect(await type(fakeWorld({ cluster }), "run", flag, "--", "x")).toBe(0);
+    expect(cluster.submitted()?.tasks[0]?.cache).toBe(cache);
+  });
+
+  test("refuses both at once", async () => {
+    const world = fakeWorld();
+    expect(await type(world, "run", "--no-cache", "--refresh", "--", "x")).toBe(2);
+    expect(world.stderr.text()).toContain("Cannot use --no-cache together with --refresh");
+  });
+
+  test("job status and job watch say so too", async () => {
+    const cluster = fakeCluster();
+    cluster.task(hit);
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster });
+    await type(world, "job", "status", `${fakeJobId}/0`);
+    await type(world, "job", "status", fakeJobId);
+    await type(world, "job", "watch", fakeJobId);
+    const said = `saved 31.0 s, first run by ${fakeJobId}/3 at 2026-01-31 12:00:00 UTC`;
+    expect(world.stdout.text()).toContain(`cached    ${said}\n`);
+    expect(world.stdout.text()).toContain("(cached)");
+    expect(world.stdout.text()).toContain(`; cached, ${said}\n`);
+  });
+});
+
+test("run --no-download leaves the outputs in the cluster", async () => {
+  const dir = project();
+  const cluster = fakeCluster();
+  const built = temporaryFolder();
+  writeFileSync(join(built, "made.txt"), "made");
+  const output = await captureOutputs({
+    dir: built,
+    paths: ["made.txt"],
+    blobs: cluster.client.blobs,
+    clock: realClock,
+  });
+  cluster.settle({ kind: "exited", exitCode: 0, output });
+  const world = fakeWorld({ cluster, userDir: dir });
+  expect(await type(world, "run", "--out", "made.txt", "--no-download", "--", "x")).toBe(0);
+  expect(existsSync(join(dir, "made.txt"))).toBe(false);
+  expect(cluster.submitted()?.tasks[0]?.outputs).toEqual(["made.txt"]);
 });

@@ -2,7 +2,19 @@ import type { JobView, TaskView } from "../../protocol/client_messages.ts";
 import { clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { readTaskRef } from "../ids.ts";
-import { count, jsonLine, type Look, lookOf, outcomeText, paint, paintState, plain, span, table } from "../render.ts";
+import {
+  cachedText,
+  count,
+  jsonLine,
+  type Look,
+  lookOf,
+  outcomeText,
+  paint,
+  paintState,
+  plain,
+  span,
+  table,
+} from "../render.ts";
 import { Fault } from "../../domain/fault.ts";
 
 const rowsMax = 200;
@@ -58,7 +70,7 @@ function jobText(look: Look, nowMs: number, job: JobView, tasks: readonly TaskVi
       plain(task.name).slice(0, 40),
       paintState(look, endOf(task)),
       String(task.attempts.length),
-      last === undefined ? "" : plain(last.workerId),
+      last === undefined ? task.cached === undefined ? "" : "(cached)" : plain(last.workerId),
       plain(task.why),
     ];
   });
@@ -91,6 +103,7 @@ function taskText(look: Look, nowMs: number, task: TaskView): string {
     ...(task.inputRoot === undefined ? [] : [`input     ${task.inputRoot}`]),
     `time      at most ${span(task.timeoutMs)}`,
     ...(outcome === undefined ? [] : [`end       ${plain(outcomeText(outcome))}`]),
+    ...(task.cached === undefined ? [] : [`cached    ${cachedText(task.cached)}`]),
   ];
   if (outcome !== undefined && outcome.kind !== "skipped") {
     if (outcome.output !== undefined) lines.push(`output    ${outcome.output}`);

@@ -61,7 +61,9 @@ async function jobOfCommand(call: Call<typeof flags>, argv: readonly string[]): 
 async function jobOfFile(call: Call<typeof flags>, file: string): Promise<JobSpecInput> {
   const { flags, world } = call;
   for (const [name, value] of Object.entries(flags)) {
-    if (!(name in taskFlags) || value === undefined || (Array.isArray(value) && value.length === 0)) continue;
+    if (
+      !(name in taskFlags) || value === undefined || value === false || (Array.isArray(value) && value.length === 0)
+    ) continue;
     if (name !== "requestor" && name !== "tag" && name !== "priority") {
       throw usage(`Cannot use --${name} with a FILE as it must be said there, for each task`);
     }

@@ -3,7 +3,7 @@ import type { JobView } from "../../protocol/client_messages.ts";
 import { clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { readJobId } from "../ids.ts";
-import { jsonLine, type Look, lookOf, paint, paintState, plain } from "../render.ts";
+import { cachedText, jsonLine, type Look, lookOf, paint, paintState, plain } from "../render.ts";
 import { tasksOf } from "./job_list.ts";
 
 export const jobWatch = command({
@@ -40,5 +40,5 @@ function changeLine(look: Look, change: Change): string {
   const { task } = change;
   return `${time}  /${task.taskId.slice(task.taskId.indexOf("/") + 1)} ${plain(task.name)}  ${
     paintState(look, task.state)
-  }  ${plain(task.why)}\n`;
+  }  ${plain(task.why)}${task.cached === undefined ? "" : `; cached, ${cachedText(task.cached)}`}\n`;
 }

@@ -4,9 +4,9 @@ import { type JobId, type TaskId, taskId } from "../../domain/ids.ts";
 import type { TaskView } from "../../protocol/client_messages.ts";
 import { type Call, clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
-import { usage } from "../flags.ts";
+import { toggle, usage } from "../flags.ts";
 import { type Interrupts, watchInterrupts } from "../interrupts.ts";
-import { jsonLine, plain, size, span } from "../render.ts";
+import { cachedText, jsonLine, plain, size, span } from "../render.ts";
 import { environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
 import { OutputClosed, type World } from "../world.ts";
 
@@ -14,14 +14,18 @@ const keyBytes = 16;
 /** A command that has not begun after this long is worth a word. */
 const waitingMs = 2_000;
 
-const flags = { ...taskFlags, ...clusterFlags } as const;
+const flags = {
+  ...taskFlags,
+  "no-download": toggle("Leave what --out names in the cluster; it can be had with snapshot checkout"),
+  ...clusterFlags,
+} as const;
 type RunCall = Call<typeof flags>;
 
 export const run = command({
   name: "run",
   usage: ["run [--dir PATH | --snapshot ID] [FLAGS] -- COMMAND …"],
   about:
-    "Captures a folder (this one by default), runs a command in a copy of it on a worker, shows what it writes while it writes it, and exits as it exits. Ctrl-C ends the command, a second one leaves at once. If the cluster restarts meanwhile, this waits and goes on. Ignored files, .git and .env* stay here.",
+    "Captures a folder (this one by default), runs a command in a copy of it on a worker, shows what it writes while it writes it, and exits as it exits. What succeeded before on the same files is not run again: its output is shown. Ctrl-C ends the command, a second one leaves at once. If the cluster restarts meanwhile, this waits and goes on. Ignored files, .git and .env* stay here.",
   examples: [
     ["run -- make test", "runs it on what is in this folder now"],
     [
@@ -29,6 +33,7 @@ export const run = command({
       "another folder; one variable set, one taken from yours",
     ],
     ["run --out dist --timeout 10m -- sh -c 'npm ci && npm run build'", "brings dist back into the folder"],
+    ["run --no-cache -- make test", "runs it even if it succeeded on the very same files before"],
     ["run --snapshot release -- ls -l", "in a snapshot that was given a name"],
   ],
   flags,
@@ -54,20 +59,36 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
   const env = environmentOf(flags, world.env);
   const client = await call.connect();
   let jobId: JobId;
+  let submittedAtMs: number;
   try {
     const snapshot = await inputOf(call, client, flags, dir, interrupts.first);
     if (interrupts.first.aborted) return interrupts.exitCode();
+    submittedAtMs = world.clock.now();
     ({ jobId } = await client.submit(jobOf(flags, argv, snapshot, outputs, env, world.randomHex(keyBytes))));
   } catch (thrown) {
     if (interrupts.first.aborted && !(thrown instanceof OutputClosed)) return interrupts.exitCode();
     throw thrown;
   }
   if (call.isJson) await world.stdout.write(jsonLine({ type: "submitted", jobId }));
-  const outcome = await followToEnd(call, client, jobId, interrupts);
-  if (outcome === undefined) return exitCodes.outputClosed;
+  const end = await followToEnd(call, client, jobId, interrupts);
+  if (end === undefined) return exitCodes.outputClosed;
+  const { outcome, cached } = end;
+  if (cached !== undefined) {
+    const tookMs = Math.max(0, world.clock.now() - submittedAtMs);
+    if (call.isJson) await world.stdout.write(jsonLine({ type: "cached", tookMs, ...cached }));
+    else await tell(world, `cached ${span(tookMs)}, ${cachedText(cached)}`);
+  }
   if (call.isJson) await world.stdout.write(jsonLine({ type: "ended", outcome }));
-  await bringOutputsBack(call, client, outcome, outputs, flags.snapshot === undefined ? dir : world.userDir);
+  if (!flags["no-download"]) {
+    await bringOutputsBack(call, client, outcome, outputs, flags.snapshot === undefined ? dir : world.userDir);
+  }
   return await tellEnd(call, outcome, interrupts, env);
+}
+
+interface End {
+  readonly outcome: Outcome;
+  /** Whose result it is, when it was not run. */
+  readonly cached?: TaskView["cached"];
 }
 
 /** Shows both streams while they grow. @returns how the task ended; undefined when nobody reads our output any more. */
@@ -76,7 +97,7 @@ async function followToEnd(
   client: Client,
   jobId: JobId,
   interrupts: Interrupts,
-): Promise<Outcome | undefined> {
+): Promise<End | undefined> {
   const task = taskId(jobId, 0);
   const stopped = new AbortController();
   const kill = (reason: string): Promise<void> =>
@@ -87,12 +108,12 @@ async function followToEnd(
   if (interrupts.first.aborted) onInterrupt();
   else interrupts.first.addEventListener("abort", onInterrupt, { once: true });
   try {
-    const [outcome] = await Promise.all([
-      outcomeOf(call, client, jobId, stopped.signal),
+    const [end] = await Promise.all([
+      endOf(call, client, jobId, stopped.signal),
       show(call, client, task, "stdout", stopped.signal),
       show(call, client, task, "stderr", stopped.signal),
     ]);
-    return outcome;
+    return end;
   } catch (thrown) {
     if (!(thrown instanceof OutputClosed)) throw thrown;
     await kill("nobody reads its output any more"); // as the signal SIGPIPE ends a command that runs here
@@ -131,7 +152,7 @@ function asJson(chunk: Uint8Array): { readonly text: string } | { readonly base6
   }
 }
 
-async function outcomeOf(call: RunCall, client: Client, jobId: JobId, signal: AbortSignal): Promise<Outcome> {
+async function endOf(call: RunCall, client: Client, jobId: JobId, signal: AbortSignal): Promise<End> {
   const { world } = call;
   let latest: TaskView | undefined;
   const isToldWaiting = world.stderr.isTerminal && !call.isJson;
@@ -147,16 +168,17 @@ async function outcomeOf(call: RunCall, client: Client, jobId: JobId, signal: Ab
       if (change.kind !== "task") continue;
       await tellAttempt(call, latest, change.task);
       latest = change.task;
-      if (latest.outcome !== undefined && latest.state === "settled") return latest.outcome;
+      const { outcome, cached } = latest;
+      if (outcome !== undefined && latest.state === "settled") return { outcome, cached };
     }
   } finally {
     calm();
   }
   // The watch ended with the job, so the end is known; some of its changes may be no longer kept.
   const { tasks } = await client.job(jobId);
-  const outcome = tasks[0]?.outcome;
+  const { outcome, cached } = tasks[0] ?? {};
   if (outcome === undefined) throw new Error(`the job ${jobId} ended without an outcome of its task`);
-  return outcome;
+  return { outcome, cached };
 }
 
 const attemptReasons = {
