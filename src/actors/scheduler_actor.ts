@@ -53,6 +53,7 @@ import { schedulerIndex } from "./scheduler_index.ts";
 import { createSharing } from "./sharing.ts";
 import type { TaskResults } from "./task_results.ts";
 import { createWatches } from "./watches.ts";
+import { whyJob } from "./why.ts";
 import { createWorkerLinks, type WorkerLink } from "./worker_links.ts";
 
 export interface SchedulerOptions {
@@ -433,6 +434,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
         return { type: "job.view", seq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
       }
+      case "job.why":
+        await host.settled(); // what is decided is what is told of
+        await needJob(request.jobId);
+        return await whyJob(states, request.jobId, { outlook: view.outlook, followed: sharing.followed }, request.atMs);
       case "job.list":
         return await listJobs(request);
       case "job.import":

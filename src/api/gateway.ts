@@ -43,6 +43,7 @@ export type Question = Extract<
       | "job.get"
       | "job.list"
       | "job.kill"
+      | "job.why"
       | "worker.list"
       | "worker.offline"
       | "worker.reinstate"

@@ -102,6 +102,8 @@ const sharedRequests = [
     state: v.exactOptional(v.picklist(["running", "succeeded", "failed", "cancelled"])),
   }),
   v.strictObject({ type: v.literal("job.kill"), jobId, reason: label(1_000) }),
+  /** Why the job and its tasks are as they are, or were at a time that is still kept. */
+  v.strictObject({ type: v.literal("job.why"), jobId, atMs: v.exactOptional(whole(0)) }),
   /** Every change of the job and its tasks after entry `afterSeq`, past ones first. `tasks: false`: of the job alone. */
   v.strictObject({
     type: v.literal("job.watch"),
@@ -188,6 +190,16 @@ const cached = v.strictObject({
   savedMs: whole(0),
 });
 
+/** What led an actor into its state. */
+const cause = v.strictObject({
+  seq: whole(1),
+  atMs: whole(0),
+  /** The type of what it heard. */
+  event: v.string(),
+  from: v.string(),
+  reason: v.exactOptional(sentence),
+});
+
 export const jobView = v.strictObject({
   jobId,
   basis: v.exactOptional(label(200)),
@@ -252,6 +264,18 @@ export const answer = v.variant("type", [
     job: jobView,
     tasks: v.array(taskView),
     next: v.exactOptional(whole(1)),
+  }),
+  v.strictObject({
+    type: v.literal("job.why"),
+    /** The moment: after this entry, of all that are saved. */
+    seq: whole(1),
+    atMs: whole(0),
+    job: jobView,
+    jobCause: cause,
+    /** Those that matter most first: running, queued, failed, waiting; at most 100. */
+    tasks: v.array(v.strictObject({ task: taskView, cause })),
+    /** How many more there are. */
+    more: whole(0),
   }),
   v.strictObject({ type: v.literal("job.views"), jobs: v.array(jobView) }),
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),

@@ -551,3 +551,55 @@ test("a newer job of the same requestor and basis replaces the older one", async
   expect(await stateOf(old)).toMatchObject({ state: "cancelled", why: expect.stringContaining(`Job ${next}`) });
   for (const jobId of [...others, next]) expect((await stateOf(jobId)).state).toBe("running");
 });
+
+describe("why", () => {
+  test("a job is as it is, now and at a moment before a kill -9, from what is saved", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    first.worker().sync();
+    await quiet(time);
+    const jobId = await first.submit({ ...jobOf(4) });
+    await quiet(time);
+    const queuedAtMs = time.now();
+    const why = async (one: typeof first, atMs?: number) =>
+      await one.ask({ type: "job.why", jobId, ...(atMs === undefined ? {} : { atMs }) });
+    const before = await why(first);
+    expect(before).toMatchObject({
+      job: { jobId, state: "running" },
+      jobCause: { event: "job.create" },
+      tasks: [
+        { task: { state: "placed", why: expect.stringContaining("Given to w1") }, cause: { event: "task.placed" } },
+        { task: { state: "placed" }, cause: { reason: expect.stringContaining("slots free") } },
+        { task: { state: "queued", why: expect.stringContaining("busy; 0 ") }, cause: { event: "task.create" } },
+        { task: { state: "queued", why: expect.stringContaining("busy; 1 ") } },
+      ],
+      more: 0,
+    });
+    first.life.kill();
+    await pass(time, 60_000);
+    const second = await start(time, states);
+    second.worker(w1, "2").sync();
+    await quiet(time);
+    await second.ask({ type: "job.kill", jobId, reason: "enough" });
+    await pass(time, 1_000);
+    expect(await why(second)).toMatchObject({ job: { why: expect.stringContaining("enough") } });
+    const again = await why(second, queuedAtMs);
+    expect(again["tasks"]).toEqual(before["tasks"]);
+    expect(again["job"]).toEqual(before["job"]);
+  });
+
+  test("is refused for a job that was not there then, and for a time of which nothing is kept", async () => {
+    const time = virtualTime();
+    await pass(time, 5_000);
+    const { ask, submit } = await start(time, memoryStates());
+    await pass(time, 1_000);
+    const startedAtMs = time.now() - 500;
+    const jobId = await submit();
+    expect(await ask({ type: "job.why", jobId, atMs: startedAtMs })).toMatchObject({ fault: { code: "JOB_UNKNOWN" } });
+    expect(await ask({ type: "job.why", jobId, atMs: 0 })).toMatchObject({ fault: { code: "REQUEST_INVALID" } });
+    expect(await ask({ type: "job.why", jobId: "j0123456789-000000" })).toMatchObject({
+      fault: { code: "JOB_UNKNOWN" },
+    });
+  });
+});

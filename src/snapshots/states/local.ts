@@ -29,7 +29,7 @@ import { claimFormat } from "../store_format.ts";
 import { checkCut, decodeEntry, decodeStanding, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
 import { lockStore, type StoreLock } from "./lock.ts";
 import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
-import { type Batch, logFormat } from "./segment.ts";
+import { type Batch, logFormat, type LogRecord } from "./segment.ts";
 import {
   addSteps,
   type Chunk,
@@ -550,6 +550,20 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     },
     cut: (seq, prefix = "") =>
       each(pagesOf((after) => cutPage(seq, prefix, after), decodeEntry, () => checkCut(seq, firstSeq(), lastSeq()))),
+    async seqAt(atMs) {
+      const segments = await log.segments();
+      const segment = segments.findLast(({ previousAtMs }) => previousAtMs <= atMs) ?? segments[0];
+      if (segment === undefined) return lastSeq();
+      const isLater = ({ address, bytes }: LogRecord): boolean => decodeEntry(address, bytes).atMs > atMs;
+      let before: readonly LogRecord[] = [];
+      for await (const { batch } of log.scan(Math.max(segment.firstSeq, firstSeq()))) {
+        if (isLater(batch.records[0]!)) break;
+        before = batch.records;
+        if (isLater(before.at(-1)!)) break;
+      }
+      const last = before.find(isLater)?.seq ?? (before.at(-1)?.seq ?? Math.max(segment.firstSeq, firstSeq()) - 1) + 1;
+      return last - 1;
+    },
     bounds,
   };
 }

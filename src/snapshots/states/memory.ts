@@ -115,6 +115,10 @@ export function memoryStates(): States {
       }
       checkCut(seq, firstSeq, lastSeq);
     },
+    seqAt(atMs) {
+      const later = [...actors.values()].flat().filter((entry) => entry.seq >= firstSeq && entryOf(entry).atMs > atMs);
+      return Promise.resolve(later.reduce((first, { seq }) => Math.min(first, seq), lastSeq + 1) - 1);
+    },
     bounds: () => Promise.resolve({ firstSeq, lastSeq, bytes }),
     prune({ beforeMs, bytesMax }) {
       let count = 0;

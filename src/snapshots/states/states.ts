@@ -86,6 +86,11 @@ export interface States {
    * @throws {Fault} `REQUEST_INVALID` with the bounds when seq is outside of them.
    */
   cut(seq: number, prefix?: string): AsyncIterable<Entry>;
+  /**
+   * The entry that was the newest at that time: of those before the first that is later. `firstSeq - 1` when all that is
+   * kept is later. Reads one segment of the log at most.
+   */
+  seqAt(atMs: number): Promise<number>;
   bounds(): Promise<{ readonly firstSeq: number; readonly lastSeq: number; readonly bytes: number }>;
   /** Forgets history that is older or more than this; current states and cuts from the new firstSeq on stay whole. */
   prune(

@@ -278,6 +278,17 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       }
     });
 
+    test("seqAt() is the newest entry of a time, also in the middle of a commit, before all and after all", async () => {
+      const store = await states();
+      expect(await store.seqAt(5)).toBe(0);
+      const at = (seq: number, atMs: number) => entry(seq, `task/a/${seq % 3}`, { atMs });
+      await store.commit([at(1, 10), at(2, 10), at(3, 20)]);
+      await store.commit([at(4, 20), at(5, 30)]);
+      await store.commit([at(6, 30)]);
+      const found = await Promise.all([9, 10, 15, 20, 29, 30, 1e9].map((atMs) => store.seqAt(atMs)));
+      expect(found).toEqual([0, 2, 2, 4, 4, 6, 6]);
+    });
+
     test("commits that overlap become durable in the order of the calls", async () => {
       const store = await states();
       const done: number[] = [];
