@@ -2,7 +2,7 @@ import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
-import { asFault, Fault, faultData, isFault } from "../domain/fault.ts";
+import { asFault, Fault, faultData } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { Leavings, Outcome, Output } from "../domain/job.ts";
 import type { AttemptInput } from "../machines/attempt.ts";
@@ -13,8 +13,8 @@ import type { Clock } from "../runtime/clock.ts";
 import { removeBeside, removeLeft } from "../runtime/remove_left.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import { fileBytes, hashFile } from "../snapshots/blobs/object_file.ts";
-import { captureOutputs } from "../snapshots/trees/capture.ts";
 import { checkout } from "../snapshots/trees/checkout.ts";
+import { captureOutputs, capturePresentOutputs } from "../snapshots/trees/outputs.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
 export interface AttemptEffectsOptions {
@@ -143,16 +143,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     if (ending.kind === "exited" && ending.exitCode === 0) {
       return await captureOutputs({ dir, paths: command.outputs, blobs, clock });
     }
-    const there: string[] = [];
-    for (const path of command.outputs) {
-      try {
-        await captureOutputs({ dir, paths: [path], blobs, clock });
-        there.push(path);
-      } catch (thrown) {
-        if (!isFault(thrown, "OUTPUT_MISSING") && !isFault(thrown, "PATH_INVALID")) throw thrown;
-      }
-    }
-    return there.length === 0 ? undefined : await captureOutputs({ dir, paths: there, blobs, clock });
+    return await capturePresentOutputs({ dir, paths: command.outputs, blobs, clock });
   };
 
   return {

@@ -85,6 +85,8 @@ describe("captureLines()", () => {
     sentBytes: 3_400_000,
     leftOut: [".git", "node_modules"],
     leftOutCount: 2,
+    privateKeys: [],
+    collisions: [],
     changedWhileRead: [],
     tookMs: 85,
   };

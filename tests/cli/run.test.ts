@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { emptyDigest } from "../../src/domain/digest.ts";
 import { taskId, workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
-import { captureOutputs } from "../../src/snapshots/trees/capture.ts";
+import { captureOutputs } from "../../src/snapshots/trees/outputs.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { manualClock, settle } from "../transport/manual_clock.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";

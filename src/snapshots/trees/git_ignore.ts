@@ -30,13 +30,18 @@ const isAscii = (text: string): boolean => {
 export const byteText = (text: string): string => isAscii(text) ? text : Buffer.from(text).toString("latin1");
 
 /**
- * Whether a path is ignored by these rules alone, not by a folder above it.
+ * What these rules alone, not a folder above, say of a path; undefined when none matches.
  *
  * @param lists from the most to the least telling; the first with a matching rule decides, by its last such rule.
  * @param path byte text from the top of the repository.
  * @param nameFrom where in the path the last segment starts.
  */
-export function isIgnored(lists: readonly IgnoreRules[], path: string, nameFrom: number, isFolder: boolean): boolean {
+export function ruleOn(
+  lists: readonly IgnoreRules[],
+  path: string,
+  nameFrom: number,
+  isFolder: boolean,
+): "ignore" | "keep" | undefined {
   let name: string | undefined;
   for (const { rules, baseLength } of lists) {
     let fromBase: string | undefined;
@@ -44,11 +49,17 @@ export function isIgnored(lists: readonly IgnoreRules[], path: string, nameFrom:
       const rule = rules[i]!;
       if (rule.isForFolders && !isFolder) continue;
       const text = rule.isForNames ? (name ??= path.slice(nameFrom)) : (fromBase ??= path.slice(baseLength));
-      if (rule.matches(text)) return !rule.isNegated;
+      if (rule.matches(text)) return rule.isNegated ? "keep" : "ignore";
     }
   }
-  return false;
+  return undefined;
 }
+
+/** Whether a name matches a pattern without a slash; undefined when the pattern can match nothing: "[a". */
+export const compileName = (pattern: string): ((name: string) => boolean) | undefined => {
+  const matches = compile(byteText(pattern), true, false);
+  return matches === undefined ? undefined : (name) => matches(byteText(name));
+};
 
 /**
  * The rules of an ignore file.

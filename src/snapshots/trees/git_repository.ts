@@ -73,20 +73,27 @@ export function readRules(path: string, base: string, isCaseIgnored: boolean): I
   }
 }
 
-/** The rules of a folder's own .gitignore; a symlink of that name does not count. */
-export function readFolderRules(dir: string, base: string, isCaseIgnored: boolean): IgnoreRules | undefined {
-  const path = join(dir, ".gitignore");
+type RulesFile = ".gitignore" | ".scootignore";
+
+/** The rules of a folder's own file of that name; a symlink does not count. */
+export function readFolderRules(
+  dir: string,
+  base: string,
+  isCaseIgnored: boolean,
+  name: RulesFile = ".gitignore",
+): IgnoreRules | undefined {
+  const path = join(dir, name);
   return lstatSync(path, { throwIfNoEntry: false })?.isFile() ? readRules(path, base, isCaseIgnored) : undefined;
 }
 
-/** The rules that count in a folder before its own: of each folder above it, nearest first, then the repository's. */
-export function rulesAbove(repository: GitRepository, dir: string): IgnoreRules[] {
-  const rules = [...repository.rules];
+/** The rules in files of that name in the folders above a folder, up to the repository's top, nearest first. */
+export function rulesAbove(repository: GitRepository, dir: string, name: RulesFile): IgnoreRules[] {
+  const rules: IgnoreRules[] = [];
   const segments = relative(repository.top, dir).split("/").filter((segment) => segment !== "");
   let folder = repository.top;
   let base = "";
   for (const segment of segments) {
-    const read = readFolderRules(folder, base, repository.isCaseIgnored);
+    const read = readFolderRules(folder, base, repository.isCaseIgnored && name === ".gitignore", name);
     if (read !== undefined) rules.unshift(read);
     folder = join(folder, segment);
     base += `${byteText(segment)}/`;

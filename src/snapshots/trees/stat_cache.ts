@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { type Digest, digestOfHash, hashOf } from "../../domain/digest.ts";
+import { type Digest, digestOfHash, hashOf, isDigest } from "../../domain/digest.ts";
 import { asFault } from "../../domain/fault.ts";
 
 /**
@@ -12,11 +12,13 @@ import { asFault } from "../../domain/fault.ts";
  *
  * The file, numbers in this machine's byte order: u32 magic · u32 entries · u32 folders · u32 text bytes ·
  * f64 × 4 an entry (inode, size, mtime ms, ctime ms) · u32 a folder (how many entries are its) · 32 bytes an entry
- * (SHA-256) · the text (what it is of, then each folder's path and its entries' names, each ended by NUL) · SHA-256 of
+ * (SHA-256) · the text (what it is of, the snapshot, then each folder's path and its entries' names, each ended by NUL) · SHA-256 of
  * all before.
  */
 export interface StatCache {
   readonly entries: number;
+  /** What was captured then: the entries are files of it. */
+  readonly snapshot?: Digest;
   /** What is known of one folder. @param path "" or "src/web/". */
   folder(path: string): StatCacheFolder;
 }
@@ -37,7 +39,7 @@ export interface FileStat {
 export const isSameStat = (a: FileStat, b: FileStat): boolean =>
   a.ino === b.ino && a.size === b.size && a.mtimeMs === b.mtimeMs && a.ctimeMs === b.ctimeMs;
 
-const magic = 0x31747373; // "sst1"
+const magic = 0x32747373; // "sst2"
 const headBytes = 16;
 const numbersAnEntry = 4;
 const hashBytes = 32;
@@ -72,12 +74,13 @@ export function readStatCache(path: string, of: string): StatCache {
   const counts = new Uint32Array(bytes, countsFrom, folders);
   const hashes = Buffer.from(bytes, hashesFrom, entries * hashBytes).toString("hex");
   const texts = Buffer.from(bytes, textFrom, textBytes).toString("utf8").split("\0");
-  if (texts[0] !== of) return emptyCache;
+  const [foundOf, snapshot = ""] = texts;
+  if (foundOf !== of || !isDigest(snapshot)) return emptyCache;
 
   /** Where each folder's entries and the texts of their names start. */
   const places = new Map<string, { readonly entry: number; readonly text: number; readonly count: number }>();
   let entry = 0;
-  let text = 1;
+  let text = 2;
   for (const count of counts) {
     places.set(texts[text]!, { entry, text: text + 1, count });
     entry += count;
@@ -85,6 +88,7 @@ export function readStatCache(path: string, of: string): StatCache {
   }
   return {
     entries,
+    snapshot,
     folder(folderPath) {
       const place = places.get(folderPath);
       if (place === undefined) return nothing;
@@ -155,8 +159,8 @@ export class StatCacheWriter {
   }
 
   /** Replaces the file in one step. @throws {Fault} `NO_SPACE`, `INTERNAL`. */
-  async save(path: string, of: string): Promise<void> {
-    const text = Buffer.from(`${[of, ...this.#texts].join("\0")}\0`);
+  async save(path: string, of: string, snapshot: Digest): Promise<void> {
+    const text = Buffer.from(`${[of, snapshot, ...this.#texts].join("\0")}\0`);
     const body = Buffer.concat([
       new Uint8Array(new Uint32Array([magic, this.entries, this.#counts.length, text.length]).buffer),
       new Uint8Array(this.#numbers.buffer, 0, this.entries * numbersAnEntry * 8),

@@ -13,6 +13,10 @@ export interface CaptureReport {
   /** Names left out, without what is in them: "node_modules", ".git", ".env". The most notable 20. */
   readonly leftOut: readonly string[];
   readonly leftOutCount: number;
+  /** Of those, the private keys: at most 20. */
+  readonly privateKeys: readonly string[];
+  /** Pairs of paths that are one where case or normalization does not count: at most 20. */
+  readonly collisions: readonly (readonly [string, string])[];
   /** Files that changed while they were read; what was captured is one consistent reading of each. */
   readonly changedWhileRead: readonly string[];
   readonly tookMs: number;

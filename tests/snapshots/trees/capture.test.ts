@@ -2,7 +2,6 @@ import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   chmodSync,
-  existsSync,
   lstatSync,
   mkdirSync,
   readFileSync,
@@ -18,7 +17,7 @@ import { type Digest, emptyDigest, sizeOf } from "../../../src/domain/digest.ts"
 import { realClock } from "../../../src/runtime/clock.ts";
 import { type Blobs, digestOf, readBlob } from "../../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
-import { capture, type CaptureOptions, captureOutputs } from "../../../src/snapshots/trees/capture.ts";
+import { capture, type CaptureOptions } from "../../../src/snapshots/trees/capture.ts";
 import { lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
 import { asOrdinaryUser } from "../../support/machine.ts";
 import { git, temporaryFolder, writeTree } from "./git_repositories.ts";
@@ -156,6 +155,8 @@ describe("capture()", () => {
   });
 
   test("refuses to include what is not there or outside", async () => {
+    writeTree(dir, { "file": "" });
+    await expect(captured({ include: ["file/nope"] })).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
     await expect(captured({ include: ["nope"] })).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
     await expect(captured({ include: ["../x"] })).rejects.toMatchObject({ code: "PATH_INVALID" });
     await expect(captured({ dir: join(dir, "nope") })).rejects.toMatchObject({ code: "PATH_UNKNOWN" });
@@ -471,60 +472,187 @@ describe("capture() with an index of what was read before", () => {
   });
 });
 
-describe("captureOutputs()", () => {
-  const outputs = (...paths: string[]) => captureOutputs({ dir, paths, blobs, clock: realClock });
+describe("capture() with the store's word for a whole tree", () => {
+  const indexPath = () => `${dir}.index`;
+  afterEach(() => rmSync(indexPath(), { force: true }));
+  const warm = (options: Partial<CaptureOptions> = {}) =>
+    captured({ indexPath: indexPath(), clock: laterClock, ...options });
 
-  test("has the declared paths at their places and nothing else", async () => {
-    writeTree(dir, { "out/a": "1", "out/deep/b": "2", "out/.env": "3", "src/c": "4", "report.xml": "5", "x": "" });
-    symlinkSync("nowhere", join(dir, "out/link"));
-    mkdirSync(join(dir, "out/empty"));
-    expect(await pathsOf(await outputs("out", "report.xml", "out/deep/b"))).toEqual(
-      ["out/", "out/.env", "out/a", "out/deep/", "out/deep/b", "out/empty/", "out/link", "report.xml"].sort(),
-    );
-    expect(await pathsOf(await outputs("out/deep/b", "./src//c/"))).toEqual([
-      "out/",
-      "out/deep/",
-      "out/deep/b",
+  test("asks after nothing else but what is new", async () => {
+    writeTree(dir, { "a/one": "1", "a/two": "2", "b/three": "3" });
+    const asked: Digest[] = [];
+    const holdsTree = (snapshot: Digest): Promise<boolean> => {
+      asked.push(snapshot);
+      return Promise.resolve(true);
+    };
+    const first = await warm({ holdsTree });
+    expect(asked).toEqual([]);
+    writeTree(dir, { "a/two": "changed" });
+    const second = counted(blobs);
+    const report = await warm({ holdsTree, blobs: second.blobs });
+    expect(asked).toEqual([first.snapshot]);
+    expect(second.asked).toHaveLength(1 + 3); // the file and three folders
+    expect(report.snapshot).toBe((await captured()).snapshot);
+    await warm({ holdsTree });
+    expect(asked).toEqual([first.snapshot, report.snapshot]);
+  });
+
+  test("sends what is missing when the store says no, and passes on what it throws", async () => {
+    writeTree(dir, { "a/one": "1", "two": "2" });
+    await warm();
+    const other = memoryBlobs();
+    const report = await warm({ blobs: other, holdsTree: () => Promise.resolve(false) });
+    expect(report.sentFiles).toBe(2);
+    expect(await pathsOf(report.snapshot, other)).toEqual(["a/", "a/one", "two"]);
+    await expect(warm({ holdsTree: () => Promise.reject(new Error("gone away")) })).rejects.toThrow("gone away");
+  });
+});
+
+describe("capture() by .scootignore", () => {
+  test("leaves out on top of git's rules, without git as well, tracked files too", async () => {
+    writeTree(dir, {
+      ".gitignore": "*.log\n",
+      ".scootignore": "# large\n*.bin\n/docs/\n!keep.bin\n",
+      "a.log": "",
+      "a.bin": "",
+      "keep.bin": "",
+      "docs/x": "",
+      "src/docs/y": "",
+      "src/.scootignore": "/only-here",
+      "src/only-here": "",
+      "src/deep/only-here": "",
+    });
+    const expected = [
+      ".gitignore",
+      ".scootignore",
+      "keep.bin",
       "src/",
-      "src/c",
+      "src/.scootignore",
+      "src/deep/",
+      "src/deep/only-here",
+      "src/docs/",
+      "src/docs/y",
+    ];
+    const report = await captured();
+    expect(await pathsOf(report.snapshot)).toEqual(expected);
+    expect(report.leftOut).toEqual(["docs", "a.bin", "a.log", "src/only-here"]);
+    git(dir, ["init", "-q"]);
+    git(dir, ["add", "-A"]);
+    expect(await pathsOf((await captured()).snapshot)).toEqual(expected);
+  });
+
+  test("takes back what git ignores", async () => {
+    writeTree(dir, { ".gitignore": "dist\n*.log\n", ".scootignore": "!dist\n", "dist/a": "", "dist/b.log": "" });
+    expect(await pathsOf((await captured()).snapshot)).toEqual([".gitignore", ".scootignore", "dist/", "dist/a"]);
+  });
+
+  test("counts from the top of the repository when a folder in it is captured, and across repositories inside", async () => {
+    git(dir, ["init", "-q"]);
+    writeTree(dir, { ".scootignore": "/web/big\nsecret\n", "web/big": "", "web/a": "", "web/lib/secret": "" });
+    expect(await pathsOf((await captured({ dir: join(dir, "web") })).snapshot)).toEqual(["a"]);
+    rmSync(join(dir, ".git"), { recursive: true });
+    git(join(dir, "web/lib"), ["init", "-q"]);
+    writeTree(dir, { "web/lib/kept": "" });
+    expect(await pathsOf((await captured()).snapshot)).toEqual([
+      ".scootignore",
+      "web/",
+      "web/a",
+      "web/lib/",
+      "web/lib/kept",
     ]);
-    expect(await pathsOf(await outputs("out/link"))).toEqual(["out/", "out/link"]);
   });
 
-  test("of the folder itself is all of it, and of nothing is the empty tree", async () => {
-    writeTree(dir, { "a": "1", ".git/config": "" });
-    expect(await pathsOf(await outputs(""))).toEqual([".git/", ".git/config", "a"]);
-    expect(await outputs()).toBe(emptyDigest);
+  test("gives way to what is included by name", async () => {
+    writeTree(dir, { ".scootignore": "big\n", "big/a": "", "big/b": "" });
+    expect(await pathsOf((await captured({ include: ["big/a"] })).snapshot)).toEqual([".scootignore", "big/", "big/a"]);
+    expect(await pathsOf((await captured({ ignoreRules: false })).snapshot)).toEqual([
+      ".scootignore",
+      "big/",
+      "big/a",
+      "big/b",
+    ]);
   });
+});
 
-  test("names every path where nothing is", async () => {
-    writeTree(dir, { "a": "1" });
-    await expect(outputs("a", "out/b", "c", "a/d")).rejects.toMatchObject({
-      code: "OUTPUT_MISSING",
-      message: expect.stringMatching(/"a\/d", "out\/b", "c" are not there/),
+describe("capture() of private keys", () => {
+  const pem = (kind: string) => `-----BEGIN ${kind}-----\nabc\n-----END ${kind}-----\n`;
+
+  test("leaves them out by name, and by their first bytes where the name may mean both, and says which", async () => {
+    writeTree(dir, {
+      ".ssh/config": "",
+      "deploy/id_rsa": "",
+      "deploy/id_rsa.pub": "",
+      "deploy/id_ed25519": "",
+      "store.p12": "",
+      "tls/server.key": `Bag Attributes\n${pem("RSA PRIVATE KEY")}`,
+      "tls/server.pem": pem("CERTIFICATE"),
+      "tls/new.pem": pem("PRIVATE KEY"),
+      "tls/putty.ppk": "PuTTY-User-Key-File-3: ssh-ed25519\n",
+      "keyboard.key": "qwerty",
     });
-    await expect(outputs("c")).rejects.toThrow('"c" is not there');
+    const report = await captured();
+    expect(await pathsOf(report.snapshot)).toEqual([
+      "deploy/",
+      "deploy/id_rsa.pub",
+      "keyboard.key",
+      "tls/",
+      "tls/server.pem",
+    ]);
+    const keys = [
+      ".ssh",
+      "deploy/id_ed25519",
+      "deploy/id_rsa",
+      "store.p12",
+      "tls/new.pem",
+      "tls/putty.ppk",
+      "tls/server.key",
+    ];
+    expect(report.privateKeys.toSorted()).toEqual(keys);
+    expect(report.leftOut.toSorted()).toEqual(keys);
   });
 
-  test.each(["../a", "/etc/passwd", "out/../../a", "out/..", "a\0"])("refuses the path %j", async (path) => {
-    await expect(outputs(path)).rejects.toMatchObject({ code: "PATH_INVALID" });
+  test("takes those that are named, and no longer when they are not, with an index too", async () => {
+    writeTree(dir, { "id_rsa": "1", "tls/a.key": pem("EC PRIVATE KEY"), "tls/b.key": "text" });
+    const options = { indexPath: `${dir}.index`, clock: laterClock };
+    try {
+      const named = await captured({ ...options, include: ["id_rsa", "tls/a.key"] });
+      expect(await pathsOf(named.snapshot)).toEqual(["id_rsa", "tls/", "tls/a.key", "tls/b.key"]);
+      expect(named.privateKeys).toEqual([]);
+      const unnamed = await captured({ ...options, include: ["tls"] });
+      expect(await pathsOf(unnamed.snapshot)).toEqual(["tls/", "tls/b.key"]);
+      writeTree(dir, { "tls/b.key": pem("ENCRYPTED PRIVATE KEY") });
+      expect(await pathsOf((await captured(options)).snapshot)).toEqual([]);
+    } finally {
+      rmSync(options.indexPath, { force: true });
+    }
   });
+});
 
-  test("never goes through a symlink", async () => {
-    writeTree(dir, { "real/a": "1" });
-    symlinkSync("/etc", join(dir, "etc"));
-    symlinkSync("real", join(dir, "link"));
-    await expect(outputs("etc/passwd")).rejects.toMatchObject({
-      code: "PATH_INVALID",
-      message: expect.stringContaining('"etc"'),
-    });
-    await expect(outputs("link/a")).rejects.toMatchObject({ code: "PATH_INVALID" });
+test("capture() refuses a pipe that is named, and says what it is", async () => {
+  execFileSync("mkfifo", [join(dir, "pipe")]);
+  await expect(captured({ include: ["pipe"] })).rejects.toMatchObject({
+    code: "PATH_INVALID",
+    message: expect.stringMatching(/"pipe".*a pipe/),
   });
+});
 
-  test("leaves nothing behind in the folder", async () => {
-    writeTree(dir, { "a": "1" });
-    await outputs("a");
-    expect(existsSync(join(dir, "a"))).toBe(true);
-    expect(await pathsOf(await outputs(""))).toEqual(["a"]);
+test("capture() tells names that are one where case or normalization does not count", async () => {
+  writeTree(dir, {
+    "a/Readme": "",
+    "a/README": "",
+    "b/caf\u00e9": "",
+    "b/cafe\u0301": "",
+    "c/x": "",
+    "C/x": "",
+    "d/\u00df": "",
+    "d/SS": "",
   });
+  const { collisions, snapshot } = await captured();
+  expect(collisions).toEqual([
+    ["a/README", "a/Readme"],
+    ["b/cafe\u0301", "b/caf\u00e9"],
+    ["d/SS", "d/\u00df"],
+    ["C", "c"],
+  ]);
+  expect(await pathsOf(snapshot)).toHaveLength(13);
 });

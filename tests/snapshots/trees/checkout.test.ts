@@ -18,7 +18,7 @@ import { encodeDirectory } from "../../../src/protocol/reapi/canonical.ts";
 import { realClock } from "../../../src/runtime/clock.ts";
 import { type Blobs, digestOf, writeBlob } from "../../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
-import { captureOutputs } from "../../../src/snapshots/trees/capture.ts";
+import { captureOutputs } from "../../../src/snapshots/trees/outputs.ts";
 import { bringBack, checkout, checkoutMtimeSeconds } from "../../../src/snapshots/trees/checkout.ts";
 import { depthMax, lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
 import type { Node } from "../../../src/snapshots/trees/tree.ts";
