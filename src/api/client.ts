@@ -22,6 +22,7 @@ import { webSocketTransport } from "../transport/websocket.ts";
 import { feed } from "./feed.ts";
 import { canRestart, httpBlobs } from "./http_blobs.ts";
 import { httpCalls } from "./http_calls.ts";
+import { type Actions, httpActions } from "./http_actions.ts";
 import { httpNames } from "./http_names.ts";
 import { createLink } from "./link.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
@@ -100,6 +101,8 @@ export interface ClientOptions {
   readonly url: string;
   readonly token?: string;
   /** How long everything waits while the cluster cannot be reached, before it fails with `PEER_UNREACHABLE`; 45,000 ms by default. */
+  /** Results that are kept, over HTTP. */
+  readonly actions: Actions;
   readonly waitMs?: number;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -289,3 +292,4 @@ function originOf(text: string): string {
     `Cannot connect as the URL must be such as http://127.0.0.1:9090: current value is "${text.slice(0, 200)}"`,
   );
 }
+    actions: httpActions(calls),

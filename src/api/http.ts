@@ -10,9 +10,17 @@ import { asFault, Fault, faultData } from "../domain/fault.ts";
 import { jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
 import { type Answer, type ClientRequest, parseFromClient, parseJobSpec } from "../protocol/client_messages.ts";
-import { digest as digestSchema, parse } from "../protocol/schema.ts";
+import {
+  digest as digestSchema,
+  parse,
+  taskId as taskIdSchema,
+  whole as wholeSchema,
+  workerId,
+} from "../protocol/schema.ts";
+import { parseSettings } from "../protocol/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { blobMissing, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
 import { sameSecret } from "../transport/secret.ts";
@@ -27,6 +35,8 @@ export interface HttpOptions {
   /** Named snapshots. Whoever has the token may move every one of them. */
   readonly names: Refs;
   readonly token: string;
+  /** Results that are kept of actions. Whoever has the token may revoke them. */
+  readonly actions: ActionCache;
   readonly clock: Clock;
   readonly log: Log;
   /** Host names that are ours beside the loopback ones, for a cluster that listens elsewhere too. */
@@ -48,6 +58,7 @@ const discardMs = 1_000;
 const keepAliveMs = 15_000;
 const healthMs = 2_000;
 const digestsMax = 100_000;
+const actionsMax = 1_000;
 
 type Env = { Bindings: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse } };
 type Ctx = Context<Env>;
@@ -110,7 +121,7 @@ const unknownRoute = (method: string, path: string): Fault =>
     `Cannot ${method} ${path.slice(0, 200)}: there is nothing; docs/http.md tells what there is`,
   );
 
-function routes({ gateway, blobs, names, token, clock, log, hosts }: HttpOptions): Hono<Env> {
+function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: HttpOptions): Hono<Env> {
   const app = new Hono<Env>();
 
   // ---- who may ask -------------------------------------------------------------------------------------------------
@@ -406,6 +417,33 @@ function routes({ gateway, blobs, names, token, clock, log, hosts }: HttpOptions
     if (value !== null) gateway.needSpace("a name");
     await names.compareAndSet(rest(c, "/v1/names/"), expected ?? undefined, value ?? undefined);
     return c.body(null, 204);
+  // ---- kept results of actions --------------------------------------------------------------------------------------
+
+  app.get("/v1/actions", async (c) => {
+    const limit = Math.min(queryNumber(c, "limit") ?? 100, actionsMax);
+    const after = c.req.query("after");
+    const key = after === undefined
+      ? {}
+      : { after: { instance: c.req.query("afterInstance") ?? "", action: parseDigest(after) } };
+    return c.json(await pageOf(actions, { limit, ...key }));
+  });
+  app.post("/v1/actions/revoke", async (c) => {
+    const { workerId, sinceMs } = parse(revocation, "a revocation", await jsonBody(c));
+    return c.body(streamOf(revokedLines(actions.revoke({ workerId, sinceMs }), told)), 200, {
+      "Content-Type": "application/x-ndjson",
+    });
+  });
+  app.get("/v1/actions/of/:job/:task", async (c) => {
+    const id = parse(taskIdSchema, "a task's id", `${c.req.param("job")}/${c.req.param("task")}`);
+    return c.json(viewOf(await entryOfTask(gateway, actions, id)));
+  });
+  app.get("/v1/actions/:hash/:size", async (c) => {
+    const action = pathDigest(c);
+    const entry = await actions.show({ instance: c.req.query("instance") ?? "", action });
+    if (entry === undefined) throw unknownAction(`action ${action}`);
+    return c.json(viewOf(entry));
+  });
+
   });
 
   // ---- snapshots ---------------------------------------------------------------------------------------------------
@@ -562,6 +600,7 @@ function whole(what: string, text: string): number {
 }
 const queryNumber = (c: Ctx, name: string): number | undefined => {
   const text = c.req.query(name);
+const revocation = v.strictObject({ workerId, sinceMs: wholeSchema(0) });
   return text === undefined ? undefined : whole(name, text);
 };
 

@@ -5,7 +5,14 @@ export interface Entry {
   readonly name: string;
   /** A line in the list of commands. */
   readonly does: string;
-  readonly group: "Run" | "Jobs" | "Snapshots" | "Cluster" | "Roles, for clusters of several machines" | "Help";
+  readonly group:
+    | "Run"
+    | "Jobs"
+    | "Results that are kept"
+    | "Snapshots"
+    | "Cluster"
+    | "Roles, for clusters of several machines"
+    | "Help";
   // deno-lint-ignore no-explicit-any
   load(): Promise<Command<any>>;
 }
@@ -73,6 +80,25 @@ export const catalogue: readonly Entry[] = [
     does: "Keep a folder as a snapshot",
     load: async () => (await import("./commands/snapshot_capture.ts")).snapshotCapture,
   },
+  {
+    name: "cache show",
+    group: "Results that are kept",
+    does: "All that is known of one: who made it, who was given it",
+    load: async () => (await import("./commands/cache_show.ts")).cacheShow,
+  },
+  {
+    name: "cache list",
+    group: "Results that are kept",
+    does: "What succeeded before and is not run again",
+    load: async () => (await import("./commands/cache_list.ts")).cacheList,
+  },
+  {
+    name: "cache revoke",
+    group: "Results that are kept",
+    does: "Take back what a worker made",
+    load: async () => (await import("./commands/cache_revoke.ts")).cacheRevoke,
+  },
+
   {
     name: "snapshot checkout",
     group: "Snapshots",

@@ -75,6 +75,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     gateway,
     blobs,
     names,
+    actions: options.actions,
     token,
     clock: realClock,
     log,

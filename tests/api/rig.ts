@@ -19,6 +19,8 @@ import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import type { Refs } from "../../src/snapshots/refs/refs.ts";
 import { sealedJobs } from "../../src/roles/sealed_jobs.ts";
+import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
+import { memoryActions } from "../../src/snapshots/actions/memory.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
 import type { States } from "../../src/snapshots/states/states.ts";
@@ -175,6 +177,8 @@ export class PretendWorker {
 export interface Rig {
   readonly url: string;
   readonly blobs: Blobs;
+  /** What the gateway keeps of results. The scheduler keeps none. */
+  readonly actions: ActionCache;
   readonly states: States;
   readonly worker: PretendWorker;
   readonly client: Client;
@@ -219,6 +223,7 @@ export async function startRig(
     close: () => Promise.resolve(),
   };
   const blobs = options.aroundBlobs?.(own) ?? own;
+  const actions = memoryActions({ blobs, clock });
   const names: Refs = {
     get: (name) => namesNow.get(name),
     compareAndSet: (name, expected, next) => namesNow.compareAndSet(name, expected, next),
@@ -304,6 +309,7 @@ export async function startRig(
       gateway: here,
       blobs,
       names,
+      actions,
       token,
       clock,
       log,
@@ -352,6 +358,7 @@ export async function startRig(
   return {
     url: `http://127.0.0.1:${port}`,
     blobs,
+    actions,
     states,
     worker,
     client,

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Change, Client } from "../../src/api/client.ts";
 import { Fault, type FaultCode } from "../../src/domain/fault.ts";
+import type { ActionView } from "../../src/api/http_actions.ts";
 import { type JobId, jobId, taskId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { emptyDigest } from "../../src/domain/digest.ts";
@@ -117,6 +118,8 @@ export interface FakeCluster {
 }
 
 const clusterView: ClusterView = {
+  /** Results that it keeps. */
+  readonly kept: ActionView[];
   version: "1.2.3",
   epoch: 1,
   state: "open",
@@ -140,6 +143,7 @@ export function fakeCluster(): FakeCluster {
   let submitted: JobSpecInput | undefined;
   let refusal: Fault | undefined;
   let answer: () => void = () => {};
+  const kept: ActionView[] = [];
   let greeting: Promise<ClusterView> = Promise.resolve(clusterView);
   let seq = 0;
   let job: JobView = {
@@ -173,6 +177,7 @@ export function fakeCluster(): FakeCluster {
     killsEnd: true,
     submitted: () => submitted,
     silence() {
+    kept,
       greeting = new Promise((resolve) => answer = () => resolve(clusterView));
     },
     speak: () => answer(),
@@ -201,6 +206,27 @@ export function fakeCluster(): FakeCluster {
       submit(given) {
         calls.push("submit");
         if (refusal !== undefined) return Promise.reject(refusal);
+      actions: {
+        async show(of) {
+          const found = kept.find((each) =>
+            "task" in of ? each.made.taskId === of.task || each.usedBy.includes(of.task) : each.action === of.action
+          );
+          if (found === undefined) throw new Fault("ACTION_UNKNOWN", "Cannot find a kept result");
+          return await Promise.resolve(found);
+        },
+        async *list({ limit } = {}) {
+          yield* await Promise.resolve(kept.slice(0, limit));
+        },
+        async *revoke({ workerId, sinceMs }) {
+          await Promise.resolve();
+          for (const each of [...kept]) {
+            if (each.made.workerId !== workerId || each.made.atMs < sinceMs) continue;
+            kept.splice(kept.indexOf(each), 1);
+            const { instance, action, made, usedBy } = each;
+            yield { type: "revoked", instance, action, made, usedBy };
+          }
+        },
+      },
         submitted = given;
         return Promise.resolve({ jobId: fakeJobId, existing: false });
       },

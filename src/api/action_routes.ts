@@ -1,0 +1,126 @@
+import type { ActionResultData } from "../domain/action_result.ts";
+import { type Digest, emptyDigest } from "../domain/digest.ts";
+import { Fault } from "../domain/fault.ts";
+import { jobOfTask, type TaskId } from "../domain/ids.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
+import { decodeActionResult } from "../protocol/reapi/action_result.ts";
+import { encodeAction } from "../protocol/reapi/canonical.ts";
+import type { ActionCache, ActionEntry, ActionKey, Revoked } from "../snapshots/actions/actions.ts";
+import { digestOf } from "../snapshots/blobs/blobs.ts";
+import type { Gateway } from "./gateway.ts";
+import { unexpected } from "./gateway.ts";
+import type { ActionSummary, ActionView } from "./http_actions.ts";
+
+/** Entries that are looked through for a task whose action is not known. */
+const scannedMax = 1_000_000;
+
+export const unknownAction = (what: string): Fault =>
+  new Fault(
+    "ACTION_UNKNOWN",
+    `Cannot find a kept result of ${what}: none was kept (only what exited 0 is), or it was revoked, or its outputs are gone`,
+  );
+
+export function summaryOf({ key, made, useCount, usedAtMs, differed }: ActionEntry): ActionSummary {
+  return { ...key, made: { ...made }, useCount, usedAtMs, differedCount: differed?.count ?? 0 };
+}
+
+export function viewOf(entry: ActionEntry): ActionView {
+  const { result, usedBy, differed } = entry;
+  return {
+    ...summaryOf(entry),
+    result: shownResult(result),
+    usedBy: [...usedBy],
+    ...(differed === undefined ? {} : {
+      differed: { count: differed.count, result: shownResult(differed.result), made: { ...differed.made } },
+    }),
+  };
+}
+
+function shownResult(bytes: Uint8Array): ActionView["result"] {
+  const data: ActionResultData = decodeActionResult(bytes);
+  const { exitCode, stdout, stderr, outputFiles, outputDirectories } = data;
+  const symlinks = [...data.outputSymlinks, ...data.outputFileSymlinks, ...data.outputDirectorySymlinks];
+  return {
+    exitCode,
+    ...(stdout === undefined ? {} : { stdout }),
+    ...(stderr === undefined ? {} : { stderr }),
+    outputs: [
+      ...outputFiles.map(({ path, digest, executable }) => ({ kind: "file" as const, path, digest, executable })),
+      ...outputDirectories.map(({ path, rootDirectory, tree }) => ({
+        kind: "directory" as const,
+        path,
+        ...(rootDirectory === undefined ? {} : { digest: rootDirectory }),
+        ...(tree === undefined ? {} : { tree }),
+      })),
+      ...symlinks.map(({ path, target }) => ({ kind: "symlink" as const, path, target })),
+    ],
+  };
+}
+
+/**
+ * What is kept of a task's action. The view of a task does not tell the platform that it asked for: without one the key is
+ * known, otherwise the entries are looked through for the task.
+ *
+ * @throws {Fault} `ACTION_UNKNOWN`, `JOB_UNKNOWN`, `TASK_UNKNOWN`.
+ */
+export async function entryOfTask(gateway: Gateway, actions: ActionCache, id: TaskId): Promise<ActionEntry> {
+  const task = await taskOf(gateway, id);
+  const made = task.cached === undefined ? id : task.cached.taskId;
+  const concerns = (entry: ActionEntry): boolean =>
+    (made !== undefined && entry.made.taskId === made) || entry.usedBy.includes(id);
+  if (task.inputRoot !== undefined || task.cached !== undefined) {
+    const { command, inputRoot = emptyDigest, timeoutMs } = task;
+    const action = digestOf(encodeAction({ command, inputRoot, timeoutMs, doNotCache: false, platform: [] }));
+    const entry = await actions.show({ instance: "", action });
+    if (entry !== undefined && concerns(entry)) return entry;
+  }
+  for await (const entry of actions.list({ instance: "", limit: scannedMax })) if (concerns(entry)) return entry;
+  throw unknownAction(`task ${id}`);
+}
+
+async function taskOf(gateway: Gateway, id: TaskId): Promise<TaskView> {
+  const tasksFrom = Number(id.slice(id.indexOf("/") + 1));
+  const answer = await gateway.ask({ type: "job.get", jobId: jobOfTask(id), tasksFrom });
+  if (answer.type !== "job.view") throw unexpected(answer);
+  const task = answer.tasks[0];
+  if (task?.taskId === id) return task;
+  throw new Fault("TASK_UNKNOWN", `Cannot find task ${id}: its job has ${answer.job.tasks}`);
+}
+
+/** A page of what is kept, and where the next one begins. */
+export async function pageOf(
+  actions: ActionCache,
+  options: { readonly limit: number; readonly after?: ActionKey },
+): Promise<{ readonly actions: readonly ActionSummary[]; readonly next?: ActionKey }> {
+  const found: ActionSummary[] = [];
+  for await (const entry of actions.list(options)) found.push(summaryOf(entry));
+  const last = found.at(-1);
+  return {
+    actions: found,
+    ...(last === undefined || found.length < options.limit
+      ? {}
+      : { next: { instance: last.instance, action: last.action as Digest } }),
+  };
+}
+
+/**
+ * One JSON object a line while it goes on, and a last one that says how many: without it the answer was cut off.
+ *
+ * @param told what a fault in the middle is told as.
+ */
+export async function* revokedLines(
+  revoked: AsyncIterable<Revoked>,
+  told: (thrown: unknown) => { readonly code: string; readonly message: string },
+): AsyncGenerator<Uint8Array> {
+  const line = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value)}\n`);
+  let count = 0;
+  try {
+    for await (const { key, made, usedBy } of revoked) {
+      yield line({ type: "revoked", ...key, made, usedBy });
+      count++;
+    }
+    yield line({ type: "end", count });
+  } catch (thrown) {
+    yield line({ type: "fault", ...told(thrown) });
+  }
+}
