@@ -1,17 +1,19 @@
 import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
-import type { JobId, TaskId } from "../domain/ids.ts";
+import type { JobId, TaskId, WorkerId } from "../domain/ids.ts";
 import type {
   Answer,
   ClientRequest,
   ClusterView,
   JobSpecInput,
   JobView,
+  JobWhy,
   TaskView,
   WorkerView,
 } from "../protocol/client_messages.ts";
 import { parseAnswer } from "../protocol/client_messages.ts";
 import { jobId as jobIdSchema, parse } from "../protocol/schema.ts";
+import { parseSettings, type Settings, type SettingsInput } from "../protocol/settings.ts";
 import { protocolVersion } from "../protocol/version.ts";
 import { type Clock, realClock } from "../runtime/clock.ts";
 import { type Random, randomHex, realRandom } from "../runtime/random.ts";
@@ -20,9 +22,9 @@ import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
 import { feed } from "./feed.ts";
+import { type Actions, httpActions } from "./http_actions.ts";
 import { canRestart, httpBlobs } from "./http_blobs.ts";
 import { httpCalls } from "./http_calls.ts";
-import { type Actions, httpActions } from "./http_actions.ts";
 import { httpNames } from "./http_names.ts";
 import { createLink } from "./link.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
@@ -87,10 +89,20 @@ export interface Client {
     file: AsyncIterable<Uint8Array>,
     options?: { readonly signal?: AbortSignal },
   ): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
+  /** Why the job and its tasks are as they are, or were at a time. @throws {Fault} `JOB_UNKNOWN`, `REQUEST_INVALID` */
+  why(jobId: JobId, options?: { readonly atMs?: number }): Promise<JobWhy>;
   workers(): Promise<readonly WorkerView[]>;
+  /** The worker is given nothing more until it is reinstated. @throws {Fault} `WORKER_UNKNOWN` */
+  offline(workerId: WorkerId, reason: string): Promise<void>;
+  reinstate(workerId: WorkerId, reason: string): Promise<void>;
+  settings(): Promise<Settings>;
+  /** All of them at once: what is not given has its default. @throws {Fault} `REQUEST_INVALID` naming limit and value. */
+  setSettings(settings: SettingsInput, reason: string): Promise<void>;
   cluster(): Promise<ClusterView>;
   /** The cluster's blob store, over HTTP; small blobs travel in batches. */
   readonly blobs: Blobs;
+  /** Results that are kept, over HTTP. */
+  readonly actions: Actions;
   /** Named snapshots. */
   readonly names: Refs;
   close(): Promise<void>;
@@ -101,8 +113,6 @@ export interface ClientOptions {
   readonly url: string;
   readonly token?: string;
   /** How long everything waits while the cluster cannot be reached, before it fails with `PEER_UNREACHABLE`; 45,000 ms by default. */
-  /** Results that are kept, over HTTP. */
-  readonly actions: Actions;
   readonly waitMs?: number;
   readonly clock?: Clock;
   readonly random?: Random;
@@ -268,9 +278,22 @@ export function connectClient(options: ClientOptions): Client {
       });
       return parse(imported, "an answer", answer);
     },
+    why: async (jobId, { atMs } = {}) =>
+      await ask("job.why", { type: "job.why", jobId, ...(atMs === undefined ? {} : { atMs }) }),
+    async offline(workerId, reason) {
+      await ask("done", { type: "worker.offline", workerId, reason });
+    },
+    async reinstate(workerId, reason) {
+      await ask("done", { type: "worker.reinstate", workerId, reason });
+    },
+    settings: async () => (await ask("settings.view", { type: "settings.get" })).settings,
+    async setSettings(given, reason) {
+      await ask("done", { type: "settings.set", settings: parseSettings(given), reason });
+    },
     workers: async () => (await ask("worker.views", { type: "worker.list" })).workers,
     cluster: async () => (await ask("cluster.view", { type: "cluster.get" })).cluster,
     blobs,
+    actions: httpActions(calls),
     names: httpNames(calls),
     async close() {
       stopping.abort();
@@ -292,4 +315,3 @@ function originOf(text: string): string {
     `Cannot connect as the URL must be such as http://127.0.0.1:9090: current value is "${text.slice(0, 200)}"`,
   );
 }
-    actions: httpActions(calls),

@@ -24,6 +24,7 @@ import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
 import { sameSecret } from "../transport/secret.ts";
+import { entryOfTask, pageOf, revokedLines, unknownAction, viewOf } from "./action_routes.ts";
 import type { Change } from "./client.ts";
 import { batchBlobsMax, batchBytesMax, batchHeader, batchHeaderBytes, decodeBatch } from "./batch.ts";
 import { type Gateway, type Question, unexpected } from "./gateway.ts";
@@ -34,9 +35,9 @@ export interface HttpOptions {
   readonly blobs: Blobs;
   /** Named snapshots. Whoever has the token may move every one of them. */
   readonly names: Refs;
-  readonly token: string;
   /** Results that are kept of actions. Whoever has the token may revoke them. */
   readonly actions: ActionCache;
+  readonly token: string;
   readonly clock: Clock;
   readonly log: Log;
   /** Host names that are ours beside the loopback ones, for a cluster that listens elsewhere too. */
@@ -57,8 +58,8 @@ const discardBytesMax = 32 * 1024 * 1024;
 const discardMs = 1_000;
 const keepAliveMs = 15_000;
 const healthMs = 2_000;
-const digestsMax = 100_000;
 const actionsMax = 1_000;
+const digestsMax = 100_000;
 
 type Env = { Bindings: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse } };
 type Ctx = Context<Env>;
@@ -293,6 +294,31 @@ function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: Ht
     return c.json(imported, imported.existing ? 200 : 201);
   });
 
+  app.get("/v1/jobs/:job/why", async (c) => {
+    const atMs = queryNumber(c, "at");
+    const answer = await gateway.ask(
+      question({ type: "job.why", jobId: c.req.param("job"), ...(atMs === undefined ? {} : { atMs }) }),
+    );
+    if (answer.type !== "job.why") throw unexpected(answer);
+    const { type: _type, ...why } = answer;
+    return c.json(why);
+  });
+  app.get("/v1/settings", async (c) => {
+    const answer = await gateway.ask({ type: "settings.get" });
+    if (answer.type !== "settings.view") throw unexpected(answer);
+    return c.json(answer.settings);
+  });
+  app.put("/v1/settings", async (c) => {
+    const settings = parseSettings(await jsonBody(c));
+    await gateway.ask({ type: "settings.set", settings, reason: c.req.query("reason") ?? "" });
+    return c.body(null, 204);
+  });
+  app.post("/v1/workers/:worker/:change{offline|reinstate}", async (c) => {
+    const type = `worker.${c.req.param("change") as "offline" | "reinstate"}` as const;
+    await gateway.ask(question({ type, workerId: c.req.param("worker"), reason: c.req.query("reason") ?? "" }));
+    return c.body(null, 204);
+  });
+
   app.get("/v1/workers", async (c) => {
     const answer = await gateway.ask({ type: "worker.list" });
     if (answer.type !== "worker.views") throw unexpected(answer);
@@ -391,32 +417,6 @@ function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: Ht
     return c.body(streamOf(startingWith(first, chunks), () => stop.abort()), status, sized);
   };
 
-  // ---- names -------------------------------------------------------------------------------------------------------
-
-  app.get("/v1/names", async (c) => {
-    const limit = Math.min(queryNumber(c, "limit") ?? 1_000, 10_000);
-    const found: { readonly name: string; readonly value: string }[] = [];
-    for await (
-      const [name, value] of names.list(c.req.query("prefix") ?? "", {
-        limit,
-        ...pick({ after: c.req.query("after") }),
-      })
-    ) {
-      found.push({ name, value });
-    }
-    return c.json({ names: found });
-  });
-  app.get("/v1/names/*", async (c) => {
-    const name = rest(c, "/v1/names/");
-    const value = await names.get(name);
-    if (value === undefined) throw new Fault("REF_UNKNOWN", `Cannot find a snapshot called "${name}"`);
-    return c.json({ name, value });
-  });
-  app.put("/v1/names/*", async (c) => {
-    const { expected, value } = parse(nameMove, "the move of a name", await jsonBody(c));
-    if (value !== null) gateway.needSpace("a name");
-    await names.compareAndSet(rest(c, "/v1/names/"), expected ?? undefined, value ?? undefined);
-    return c.body(null, 204);
   // ---- kept results of actions --------------------------------------------------------------------------------------
 
   app.get("/v1/actions", async (c) => {
@@ -444,6 +444,32 @@ function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: Ht
     return c.json(viewOf(entry));
   });
 
+  // ---- names -------------------------------------------------------------------------------------------------------
+
+  app.get("/v1/names", async (c) => {
+    const limit = Math.min(queryNumber(c, "limit") ?? 1_000, 10_000);
+    const found: { readonly name: string; readonly value: string }[] = [];
+    for await (
+      const [name, value] of names.list(c.req.query("prefix") ?? "", {
+        limit,
+        ...pick({ after: c.req.query("after") }),
+      })
+    ) {
+      found.push({ name, value });
+    }
+    return c.json({ names: found });
+  });
+  app.get("/v1/names/*", async (c) => {
+    const name = rest(c, "/v1/names/");
+    const value = await names.get(name);
+    if (value === undefined) throw new Fault("REF_UNKNOWN", `Cannot find a snapshot called "${name}"`);
+    return c.json({ name, value });
+  });
+  app.put("/v1/names/*", async (c) => {
+    const { expected, value } = parse(nameMove, "the move of a name", await jsonBody(c));
+    if (value !== null) gateway.needSpace("a name");
+    await names.compareAndSet(rest(c, "/v1/names/"), expected ?? undefined, value ?? undefined);
+    return c.body(null, 204);
   });
 
   // ---- snapshots ---------------------------------------------------------------------------------------------------
@@ -574,6 +600,7 @@ const sandbox = {
   "X-Content-Type-Options": "nosniff",
 } as const;
 const digestList = v.strictObject({ digests: v.pipe(v.array(digestSchema), v.maxLength(digestsMax)) });
+const revocation = v.strictObject({ workerId, sinceMs: wholeSchema(0) });
 const nameMove = v.strictObject({ expected: v.nullable(v.string()), value: v.nullable(v.string()) });
 
 /** A question as the one schema has it. @throws {Fault} `REQUEST_INVALID` */
@@ -600,7 +627,6 @@ function whole(what: string, text: string): number {
 }
 const queryNumber = (c: Ctx, name: string): number | undefined => {
   const text = c.req.query(name);
-const revocation = v.strictObject({ workerId, sinceMs: wholeSchema(0) });
   return text === undefined ? undefined : whole(name, text);
 };
 

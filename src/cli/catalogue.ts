@@ -38,6 +38,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/job_list.ts")).jobList,
   },
   {
+    name: "job why",
+    group: "Jobs",
+    does: "Why a job and its tasks are as they are, or were",
+    load: async () => (await import("./commands/job_why.ts")).jobWhy,
+  },
+  {
     name: "job status",
     group: "Jobs",
     does: "A job and its tasks, each with why it is as it is",
@@ -75,12 +81,6 @@ export const catalogue: readonly Entry[] = [
   },
 
   {
-    name: "snapshot capture",
-    group: "Snapshots",
-    does: "Keep a folder as a snapshot",
-    load: async () => (await import("./commands/snapshot_capture.ts")).snapshotCapture,
-  },
-  {
     name: "cache show",
     group: "Results that are kept",
     does: "All that is known of one: who made it, who was given it",
@@ -99,6 +99,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/cache_revoke.ts")).cacheRevoke,
   },
 
+  {
+    name: "snapshot capture",
+    group: "Snapshots",
+    does: "Keep a folder as a snapshot",
+    load: async () => (await import("./commands/snapshot_capture.ts")).snapshotCapture,
+  },
   {
     name: "snapshot checkout",
     group: "Snapshots",
@@ -135,6 +141,30 @@ export const catalogue: readonly Entry[] = [
     group: "Cluster",
     does: "The workers and how busy they are",
     load: async () => (await import("./commands/workers.ts")).workers,
+  },
+  {
+    name: "worker offline",
+    group: "Cluster",
+    does: "Give a worker nothing more",
+    load: async () => (await import("./commands/worker_offline.ts")).workerOffline,
+  },
+  {
+    name: "worker reinstate",
+    group: "Cluster",
+    does: "Give it tasks again",
+    load: async () => (await import("./commands/worker_reinstate.ts")).workerReinstate,
+  },
+  {
+    name: "scheduler get",
+    group: "Cluster",
+    does: "How slots are divided, and what is taken in",
+    load: async () => (await import("./commands/scheduler_get.ts")).schedulerGet,
+  },
+  {
+    name: "scheduler set",
+    group: "Cluster",
+    does: "Set that",
+    load: async () => (await import("./commands/scheduler_set.ts")).schedulerSet,
   },
   {
     name: "stop",

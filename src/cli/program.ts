@@ -79,6 +79,9 @@ function find(line: readonly string[]): { readonly entry: Entry; readonly after:
     throw usage(`Cannot read ${first} as flags must follow a command: "scoot-actors help" lists the commands`);
   }
   const names = catalogue.map(({ name }) => name);
+  if (second !== undefined && names.includes(`${first} ${second}`)) {
+    return entryNamed(`${first} ${second}`, line.slice(2));
+  }
   if (names.includes(first)) return entryNamed(first, line.slice(1));
   const verbs = names.filter((name) => name.startsWith(`${first} `)).map((name) => name.slice(first.length + 1));
   if (verbs.length === 0) {
@@ -86,7 +89,6 @@ function find(line: readonly string[]): { readonly entry: Entry; readonly after:
     const hint = didYouMean(first, words);
     throw usage(`Cannot do "${first}": there is no such command${hint || `; "scoot-actors help" lists them`}`);
   }
-  if (second !== undefined && verbs.includes(second)) return entryNamed(`${first} ${second}`, line.slice(2));
   if (second === "--help" || second === "-h") return entryNamed("help", [first]);
   if (second === undefined || second.startsWith("-")) {
     throw usage(`Cannot do "${first}" alone: it must be followed by one of ${verbs.join(", ")}`);

@@ -41,6 +41,7 @@ const stateStyles: Readonly<Record<string, Style>> = {
   present: "green",
   absent: "yellow",
   lost: "red",
+  offline: "yellow",
 };
 export const paintState = (look: Pick<Look, "colours">, state: string): string => {
   const style = stateStyles[state];

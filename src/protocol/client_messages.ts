@@ -346,6 +346,7 @@ export type TaskView = v.InferOutput<typeof taskView>;
 export type WorkerView = v.InferOutput<typeof workerView>;
 export type ClusterView = v.InferOutput<typeof clusterView>;
 export type Answer = v.InferOutput<typeof answer>;
+export type JobWhy = Extract<Answer, { type: "job.why" }>;
 export type Push = v.InferOutput<typeof push>;
 export type PastEntry = v.InferOutput<typeof pastEntry>;
 

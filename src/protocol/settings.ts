@@ -33,6 +33,8 @@ const limits = v.strictObject({
 export const settings = v.strictObject({ policy, limits: v.optional(limits, {}) });
 
 export type Settings = v.InferOutput<typeof settings>;
+/** As one writes them: what has a default may be left out. */
+export type SettingsInput = v.InferInput<typeof settings>;
 export type Limits = Settings["limits"];
 
 /** @throws {Fault} `REQUEST_INVALID` */

@@ -454,3 +454,38 @@ test("a body that is refused unread does not become the next request", async () 
   expect(heard).not.toContain("200 OK");
   expect(heard).not.toContain("epoch");
 });
+
+test("settings are read and set; what is wrong names limit and value, and changes nothing", async () => {
+  const set = async (settings: unknown) =>
+    await ask("PUT", "/v1/settings?reason=test", { body: JSON.stringify(settings) });
+  const before = (await ask("GET", "/v1/settings")).json as { policy: object };
+  expect(before).toMatchObject({ policy: { classes: [{ name: "default", percent: 100, floor: 0 }] } });
+  expect((await set({ policy: { classes: [{ name: "a", percent: 60 }], requestors: [] } })).json).toMatchObject({
+    code: "REQUEST_INVALID",
+    message: expect.stringContaining("must be 100: current value is 60"),
+  });
+  expect((await set({ policy: 1 })).status).toBe(400);
+  expect((await ask("GET", "/v1/settings")).json).toEqual(before);
+  expect((await set({ ...before, limits: { jobsPerRequestor: 77 } })).status).toBe(204);
+  expect((await ask("GET", "/v1/settings")).json).toMatchObject({ limits: { jobsPerRequestor: 77 } });
+});
+
+test("a worker is set aside and reinstated; one that is unknown is told", async () => {
+  const change = async (worker: string, what: string) => (await ask("POST", `/v1/workers/${worker}/${what}`)).status;
+  const id = ((await ask("GET", "/v1/workers")).json as { workers: { workerId: string }[] }).workers[0]!.workerId;
+  const state = async () => ((await ask("GET", "/v1/workers")).json as { workers: { offline?: object }[] }).workers[0];
+  expect(await change(id, "offline?reason=disk")).toBe(204);
+  expect(await state()).toMatchObject({ offline: { reason: "disk" } });
+  expect(await change(id, "reinstate")).toBe(204);
+  expect(await state()).not.toHaveProperty("offline");
+  expect(await change("nobody", "offline")).toBe(404);
+  expect(await change(id, "retire")).toBe(404);
+});
+
+test("why a job is as it is, now and at a time", async () => {
+  const jobId = await post(["exit", "0"]);
+  const why = async (query = "") => await ask("GET", `/v1/jobs/${jobId}/why${query}`);
+  expect((await why()).json).toMatchObject({ job: { jobId }, tasks: [{ task: { taskId: `${jobId}/0` } }], more: 0 });
+  expect((await why("?at=1")).json).toMatchObject({ code: "REQUEST_INVALID" });
+  expect((await why("?at=soon")).status).toBe(400);
+});

@@ -1,7 +1,8 @@
+import { parseSettings } from "../../src/protocol/settings.ts";
 import { join } from "node:path";
 import type { Change, Client } from "../../src/api/client.ts";
-import { Fault, type FaultCode } from "../../src/domain/fault.ts";
 import type { ActionView } from "../../src/api/http_actions.ts";
+import { Fault, type FaultCode } from "../../src/domain/fault.ts";
 import { type JobId, jobId, taskId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { emptyDigest } from "../../src/domain/digest.ts";
@@ -94,6 +95,8 @@ function growing<Item>() {
   };
 }
 
+export const fakeSettings = { policy: { classes: [{ name: "all", percent: 100 }], requestors: [] } };
+
 /** A cluster of one job, moved by the test. */
 export interface FakeCluster {
   readonly client: Client;
@@ -115,11 +118,11 @@ export interface FakeCluster {
   task(change: Partial<TaskView>): void;
   readonly jobs: JobView[];
   readonly workers: WorkerView[];
+  /** Results that it keeps. */
+  readonly kept: ActionView[];
 }
 
 const clusterView: ClusterView = {
-  /** Results that it keeps. */
-  readonly kept: ActionView[];
   version: "1.2.3",
   epoch: 1,
   state: "open",
@@ -140,10 +143,10 @@ export function fakeCluster(): FakeCluster {
   const names = memoryRefs();
   const jobs: JobView[] = [];
   const workers: WorkerView[] = [];
+  const kept: ActionView[] = [];
   let submitted: JobSpecInput | undefined;
   let refusal: Fault | undefined;
   let answer: () => void = () => {};
-  const kept: ActionView[] = [];
   let greeting: Promise<ClusterView> = Promise.resolve(clusterView);
   let seq = 0;
   let job: JobView = {
@@ -174,10 +177,10 @@ export function fakeCluster(): FakeCluster {
     exported,
     jobs,
     workers,
+    kept,
     killsEnd: true,
     submitted: () => submitted,
     silence() {
-    kept,
       greeting = new Promise((resolve) => answer = () => resolve(clusterView));
     },
     speak: () => answer(),
@@ -203,9 +206,6 @@ export function fakeCluster(): FakeCluster {
     client: {
       blobs,
       names,
-      submit(given) {
-        calls.push("submit");
-        if (refusal !== undefined) return Promise.reject(refusal);
       actions: {
         async show(of) {
           const found = kept.find((each) =>
@@ -227,6 +227,9 @@ export function fakeCluster(): FakeCluster {
           }
         },
       },
+      submit(given) {
+        calls.push("submit");
+        if (refusal !== undefined) return Promise.reject(refusal);
         submitted = given;
         return Promise.resolve({ jobId: fakeJobId, existing: false });
       },
@@ -244,6 +247,34 @@ export function fakeCluster(): FakeCluster {
         known(id);
         calls.push(`kill: ${reason}`);
         if (self.killsEnd) self.settle({ kind: "killed", reason });
+        await Promise.resolve();
+      },
+      async why(id, { atMs } = {}) {
+        known(id);
+        calls.push(`why: ${atMs}`);
+        const job = await this.job(id);
+        const cause = { seq: 7, atMs: 0, event: "task.placed", from: "scheduler", reason: "w1 is the only worker" };
+        return {
+          type: "job.why",
+          seq: 9,
+          atMs: 0,
+          job: job.job,
+          jobCause: { seq: 1, atMs: 0, event: "job.create", from: "member/gateway" },
+          tasks: job.tasks.map((task) => ({ task, cause })),
+          more: 2,
+        };
+      },
+      async offline(workerId, reason) {
+        calls.push(`offline ${workerId}: ${reason}`);
+        await Promise.resolve();
+      },
+      async reinstate(workerId, reason) {
+        calls.push(`reinstate ${workerId}: ${reason}`);
+        await Promise.resolve();
+      },
+      settings: () => Promise.resolve(parseSettings(fakeSettings)),
+      async setSettings(settings, reason) {
+        calls.push(`set: ${reason}: ${JSON.stringify(settings.limits)}`);
         await Promise.resolve();
       },
       async *watch(id, { signal } = {}) {

@@ -9,7 +9,7 @@ describe("program()", () => {
     [["zzz"], 'scoot-actors: Cannot do "zzz": there is no such command; "scoot-actors help" lists them\n'],
     [
       ["job"],
-      'scoot-actors: Cannot do "job" alone: it must be followed by one of submit, list, status, watch, logs, kill, export, import\n',
+      'scoot-actors: Cannot do "job" alone: it must be followed by one of submit, list, why, status, watch, logs, kill, export, import\n',
     ],
     [["job", "satus"], 'scoot-actors: Cannot do "job satus": there is no such command. Did you mean "job status"?\n'],
     [

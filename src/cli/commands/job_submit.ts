@@ -1,16 +1,12 @@
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import type { JobSpecInput } from "../../protocol/client_messages.ts";
 import { type Call, clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { text, toggle, usage } from "../flags.ts";
+import { readJson, shown } from "../read_json.ts";
 import { jsonLine } from "../render.ts";
 import { environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
-import type { World } from "../world.ts";
 
 const keyBytes = 16;
-/** A job of 100,000 tasks is about 20 MB. */
-const fileBytesMax = 256 * 1024 * 1024;
 
 const flags = {
   ...taskFlags,
@@ -68,7 +64,7 @@ async function jobOfFile(call: Call<typeof flags>, file: string): Promise<JobSpe
       throw usage(`Cannot use --${name} with a FILE as it must be said there, for each task`);
     }
   }
-  const given = await readJson(file, world);
+  const given = await readJson(world, file, "a job");
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw usage(`Cannot read a job from ${shown(file)} as it must be a JSON object with "tasks"`);
   }
@@ -82,27 +78,3 @@ async function jobOfFile(call: Call<typeof flags>, file: string): Promise<JobSpe
     ...(flags["fail-fast"] ? { failFast: true } : {}),
   });
 }
-
-async function readJson(file: string, world: World): Promise<unknown> {
-  const text = file === "-" ? await readAll(world.stdin) : readFileSync(resolve(world.userDir, file), "utf8");
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw usage(`Cannot read a job from ${shown(file)} as it must be JSON: ${(cause as Error).message}`);
-  }
-}
-
-async function readAll(chunks: AsyncIterable<Uint8Array>): Promise<string> {
-  const all: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of chunks) {
-    bytes += chunk.length;
-    if (bytes > fileBytesMax) {
-      throw usage(`Cannot read a job from stdin as it must be at most ${fileBytesMax} bytes: there are more`);
-    }
-    all.push(chunk);
-  }
-  return Buffer.concat(all).toString("utf8");
-}
-
-const shown = (file: string): string => file === "-" ? "stdin" : file;
