@@ -29,6 +29,7 @@ import {
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
+import { isSuccess } from "../domain/job.ts";
 import type { Log } from "../observability/log.ts";
 import {
   type Answer,
@@ -190,7 +191,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
       }
     }
-    for (const task of index.settled()) sharing.settled(task);
+    for (const task of index.settled()) {
+      sharing.settled(task);
+      judgeWorkers(task, atMs);
+    }
     for (const taskId of index.arrived()) sharing.arrived(taskId);
     if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
       let placed = 0;
@@ -211,6 +215,31 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     for (const [workerId, link] of wantFull) host.say(memberAddress(workerId), fullFor(workerId, link));
     wantFull.clear();
   };
+  /** What a task's end says of the workers that it was with: a record that only those have who have failed. */
+  const judgeWorkers = ({ attempts, outcome, taskId }: TaskContext, atMs: number): void => {
+    const last = attempts.at(-1);
+    if (last === undefined || outcome === undefined) return;
+    const tell = (workerId: WorkerId, event: { readonly type: string; readonly why?: string }): void => {
+      const state = host.state(workerAddress(workerId));
+      if (state === undefined || pathOf(state.value) !== "present") return;
+      if (event.type === "worker.succeeded" && (state.context as WorkerContext).faults === undefined) return;
+      host.tell(workerAddress(workerId), { ...event, atMs }, taskAddress(taskId), event.why);
+    };
+    const isGood = isSuccess(outcome);
+    for (const [at, { workerId, ended }] of attempts.entries()) {
+      const next = attempts[at + 1]?.reason;
+      const wasFault = next === "workerFailed" ||
+        (next === undefined && outcome.kind === "failed" && ended === undefined);
+      // What fails here and succeeds there is this worker's failure.
+      const wasAlone = next === "retry" && isGood && workerId !== last.workerId;
+      if (!wasFault && !wasAlone) continue;
+      const why = wasAlone
+        ? `Task ${taskId} failed on it and succeeded on ${last.workerId}`
+        : `It could not do its part of task ${taskId}`;
+      tell(workerId, { type: "worker.failed", why });
+    }
+    if (isGood) tell(last.workerId, { type: "worker.succeeded" });
+  };
   const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
     const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
     host.tell(
@@ -226,11 +255,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     for (const taskId of index.onWorker.get(workerId) ?? []) {
       const state = host.state(taskAddress(taskId))!;
       const task = state.context as TaskContext;
-      const { attempt, command, timeoutMs, stopReason } = task;
+      const { attempt, command, timeoutMs, action, stopReason } = task;
       const inputRoot = inputRootOf(task);
       invariant(inputRoot !== undefined, "a task with a worker has its input");
       if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
-      else hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
+      else {
+        hold.push({ taskId, attempt, command, inputRoot, timeoutMs, ...(action === undefined ? {} : { action }) });
+      }
     }
     return { type: "worker.full", link, hold, drop };
   };

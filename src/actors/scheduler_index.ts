@@ -3,7 +3,7 @@ import { jobState, taskState } from "../machines/explain.ts";
 import type { JobContext } from "../machines/job.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
-import type { WorkerContext } from "../machines/worker.ts";
+import { isSetAside, type WorkerContext } from "../machines/worker.ts";
 import { ownCopy } from "../runtime/strings.ts";
 import { type SchedulingView, schedulingView } from "../scheduling/plan.ts";
 
@@ -140,10 +140,11 @@ export function schedulerIndex(): SchedulerIndex {
       givenUp.delete(gone);
       return view.removeWorker(gone);
     }
-    const { workerId, slots, platform, offline } = after.context as WorkerContext;
+    const worker = after.context as WorkerContext;
+    const { workerId, slots, platform } = worker;
     workers.add(workerId);
     const name = pathOf(after.value);
-    if (name === "present" && offline === undefined) view.setWorker({ workerId, slots, platform });
+    if (name === "present" && !isSetAside(worker)) view.setWorker({ workerId, slots, platform });
     else view.removeWorker(workerId);
     if (name === "lost") givenUp.add(workerId);
     else givenUp.delete(workerId);

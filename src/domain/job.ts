@@ -9,12 +9,24 @@ export interface Output {
   readonly truncatedBytes: number;
 }
 
+/**
+ * The REAPI `Action` that a client asked for by its digest. Its command is run as that API says: the environment exactly
+ * as declared, outputs that are not made left out; and what comes of it is an `ActionResult`.
+ */
+export interface AskedAction {
+  /** The instance in whose name it was asked for, and is known. */
+  readonly instance: string;
+  readonly digest: Digest;
+}
+
 /** What a run left behind, whatever its end. */
 export interface Leavings {
   readonly stdout?: Output;
   readonly stderr?: Output;
   /** The output snapshot: a tree of the declared outputs at their paths. */
   readonly output?: Digest;
+  /** What came of an {@link AskedAction}: its encoded `ActionResult`, a blob. */
+  readonly result?: Digest;
   readonly startedAtMs?: number;
   readonly endedAtMs?: number;
 }
@@ -30,7 +42,7 @@ export type Outcome =
 export const isSuccess = (outcome: Outcome): boolean => outcome.kind === "exited" && outcome.exitCode === 0;
 
 /** Why an attempt was made. */
-export type AttemptReason = "first" | "retry" | "workerLost" | "drained";
+export type AttemptReason = "first" | "retry" | "workerLost" | "workerFailed" | "drained";
 
 /** One run of a task, counted from 1. */
 export interface Attempt {

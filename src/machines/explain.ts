@@ -128,6 +128,7 @@ export function taskView(state: State, outlook?: Parameters<typeof explainTask>[
     state: taskState(state),
     command: task.command,
     ...(inputRoot === undefined ? {} : { inputRoot }),
+    ...(task.action === undefined ? {} : { action: task.action }),
     timeoutMs: task.timeoutMs,
     attempts: [...task.attempts],
     queuedAtMs: task.queuedAtMs,
@@ -148,5 +149,8 @@ export function workerView(state: State, busy: number): WorkerView {
     isolation: worker.isolation,
     sinceMs: worker.sinceMs,
     ...(worker.offline === undefined ? {} : { offline: worker.offline }),
+    ...(worker.flaky === undefined || worker.flaky.untilMs === 0
+      ? {}
+      : { flaky: { why: worker.flaky.why, untilMs: worker.flaky.untilMs } }),
   };
 }

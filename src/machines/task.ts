@@ -1,5 +1,6 @@
 import { assign, emit, enqueueActions, setup } from "xstate";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
+import { faults } from "../domain/fault.ts";
 import {
   type Address,
   jobAddress,
@@ -10,7 +11,7 @@ import {
   type TaskId,
   type WorkerId,
 } from "../domain/ids.ts";
-import { type Attempt, type AttemptReason, isSuccess, type Outcome } from "../domain/job.ts";
+import { type AskedAction, type Attempt, type AttemptReason, isSuccess, type Outcome } from "../domain/job.ts";
 
 /**
  * One command of a job. It guarantees: one result, once (G2); every attempt has a number and a reason; a result that
@@ -64,11 +65,14 @@ export interface TaskInput {
   readonly platform: Readonly<Record<string, string>>;
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
+  readonly action?: AskedAction;
   readonly atMs: number;
 }
 
 /** How often a task is placed anew because its worker was lost, before it fails with WORKER_LOST. */
 export const lossesMax = 5;
+/** How often it is placed anew because a worker failed at its part (checkout, capture), before that is its outcome. */
+export const faultsMax = 2;
 /**
  * What a worker may take beyond a task's own time limit (checkout, grace, capture), or after it was told to kill the task,
  * before the attempt is given up.
@@ -86,6 +90,8 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly attempts: readonly Attempt[];
   readonly failures: number;
   readonly losses: number;
+  /** Attempts at which a worker failed at its part; absent: none. */
+  readonly faults?: number;
   readonly outcome?: Outcome;
   readonly cached?: Cached;
   /** While stopping: why. */
@@ -146,6 +152,7 @@ export type TaskMessage =
     readonly command: Digest;
     readonly inputRoot: Digest;
     readonly timeoutMs: number;
+    readonly action?: AskedAction;
   }
   | {
     readonly type: "attempt.drop";
@@ -245,6 +252,12 @@ export const taskMachine = setup({
       const held = as(event, "task.held");
       return held.startedAtMs === undefined && isLostOnItsWorker(context, held);
     },
+    /** Its worker failed at its part, which another worker, or the same one later, may do. */
+    wasFailedByItsWorker: ({ context, event }) => {
+      const { attempt, outcome } = as(event, "task.ended");
+      return attempt === context.attempt && outcome.kind === "failed" &&
+        faults[outcome.fault.code].retry === "later" && (context.faults ?? 0) < faultsMax;
+    },
     /** Its worker killed it without having been told to. That is no result. */
     wasKilledUnasked: ({ context, event }) => {
       const { attempt, outcome } = as(event, "task.ended");
@@ -285,6 +298,7 @@ export const taskMachine = setup({
       command: context.command,
       inputRoot: inputRootOf(context)!,
       timeoutMs: context.timeoutMs,
+      ...(context.action === undefined ? {} : { action: context.action }),
     })),
     sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
       const worker = workerOf(context);
@@ -373,6 +387,16 @@ export const taskMachine = setup({
       queuedAtMs: as(event, "task.attemptLost").atMs,
       wakeAtMs: undefined,
     })),
+    noteFault: assign(({ context, event }) => {
+      const { outcome, atMs } = as(event, "task.ended");
+      return {
+        attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }),
+        faults: (context.faults ?? 0) + 1,
+        nextReason: "workerFailed" as const,
+        queuedAtMs: atMs,
+        wakeAtMs: undefined,
+      };
+    }),
     noteUnaskedKill: assign(({ context, event }) => {
       const { outcome, atMs } = as(event, "task.ended");
       return {
@@ -521,6 +545,7 @@ export const taskMachine = setup({
       on: {
         "task.ended": [
           { target: "queued", guard: "mayRetry", actions: ["noteRetry", "sayAcknowledged"] },
+          { target: "queued", guard: "wasFailedByItsWorker", actions: ["noteFault", "sayAcknowledged"] },
           { target: "queued", guard: "wasKilledUnasked", actions: ["noteUnaskedKill", "sayAcknowledged"] },
           { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
           { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import type { Address } from "../domain/ids.ts";
 import {
+  askedAction,
   bytes,
   cText,
   digest,
@@ -86,7 +87,12 @@ export const jobSpec = v.strictObject({
 export const encodedJob = v.strictObject({
   ...commonJob,
   tasks: v.pipe(
-    v.array(v.strictObject({ ...commonTask, command: digest })),
+    v.array(v.strictObject({
+      ...commonTask,
+      command: digest,
+      /** When a client of the Remote Execution API asked for it. */
+      action: v.exactOptional(askedAction),
+    })),
     v.minLength(1),
     v.maxLength(tasksMax, tooManyTasks),
   ),
@@ -170,7 +176,7 @@ const sentence = v.pipe(v.string(), v.maxLength(20_000));
 
 const attempt = v.strictObject({
   attempt: whole(1),
-  reason: v.picklist(["first", "retry", "workerLost", "drained"]),
+  reason: v.picklist(["first", "retry", "workerLost", "workerFailed", "drained"]),
   workerId,
   placedAtMs: whole(0),
   why: sentence,
@@ -221,6 +227,7 @@ export const taskView = v.strictObject({
   state: v.picklist(["waiting", "queued", "placed", "running", "stopping", "settled"]),
   command: digest,
   inputRoot: v.exactOptional(digest),
+  action: v.exactOptional(askedAction),
   timeoutMs: whole(0),
   attempts: v.array(attempt),
   queuedAtMs: v.exactOptional(whole(0)),
@@ -241,6 +248,8 @@ export const workerView = v.strictObject({
   sinceMs: whole(0),
   /** Set aside: it is given nothing. */
   offline: v.exactOptional(v.strictObject({ reason: label(1_000), atMs: whole(0) })),
+  /** It failed at what others succeed at: it is tried again then. */
+  flaky: v.exactOptional(v.strictObject({ why: sentence, untilMs: whole(0) })),
 });
 
 export const clusterView = v.strictObject({

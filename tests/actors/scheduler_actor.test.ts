@@ -603,3 +603,35 @@ describe("why", () => {
     });
   });
 });
+
+test("a worker that fails at what others succeed at is set aside, and tried again later", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit, ask } = await start(time, states);
+  const bad = worker();
+  bad.sync();
+  await quiet(time);
+  const fault: Outcome = { kind: "failed", fault: { code: "CHECKOUT_FAILED", message: "its disk" } };
+  const task = taskId(await submit(), 0);
+  for (const attempt of [1, 2, 3]) {
+    await quiet(time);
+    bad.report({ stage: "ended", taskId: task, attempt, outcome: fault });
+  }
+  await quiet(time);
+  expect((await taskIn(states, task)).context.attempts.map(({ reason }) => reason)).toEqual([
+    "first",
+    "workerFailed",
+    "workerFailed",
+  ]);
+  expect(await ask({ type: "worker.list" })).toMatchObject({
+    workers: [{ flaky: { why: `It could not do its part of task ${task}`, untilMs: time.now() + 60_000 } }],
+  });
+  const next = taskId(await submit({ key: "next" }), 0);
+  await pass(time, 59_000);
+  expect((await taskIn(states, next)).path).toBe("queued");
+  await pass(time, 2_000);
+  expect((await taskIn(states, next)).path).toBe("active.placed");
+  bad.report(ended(next));
+  await quiet(time);
+  expect(((await ask({ type: "worker.list" })) as { workers: object[] }).workers[0]).not.toHaveProperty("flaky");
+});

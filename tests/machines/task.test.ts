@@ -32,7 +32,7 @@ const input = (changes: Partial<TaskInput> = {}): TaskInput => ({
   timeoutMs: 1_000,
   retries: 0,
   platform: {},
-    cache: "off",
+  cache: "off",
   atMs: 10,
   ...changes,
 });
@@ -180,7 +180,7 @@ describe("a task", () => {
   test.each<[string, Outcome, string]>([
     ["exited with 1", exited(1), "failed"],
     ["timed out", { kind: "timedOut", timeoutMs: 1_000 }, "failed"],
-    ["could not be run", { kind: "failed", fault: { code: "CHECKOUT_FAILED", message: "no such blob" } }, "failed"],
+    ["could not be run", { kind: "failed", fault: { code: "BLOB_MISSING", message: "no such blob" } }, "failed"],
     ["was killed", { kind: "killed", reason: "oom" }, "killed"],
   ])("that %s tells its dependents that they have no input, and its job the result", (_, outcome, result) => {
     const task = newTask({ dependents: [2] }).hear(placed());
@@ -247,8 +247,19 @@ describe("a task with retries", () => {
 
   test("is not retried after it was killed, or when it could not be run", () => {
     expect(newTask({ retries: 5 }).hear(placed(), kill, ended({ kind: "killed", reason: "x" })).path).toBe("settled");
-    const fault = { code: "CHECKOUT_FAILED", message: "x" } as const;
+    const fault = { code: "COMMAND_NOT_STARTED", message: "x" } as const;
     expect(newTask({ retries: 5 }).hear(placed(), ended({ kind: "failed", fault })).path).toBe("settled");
+  });
+
+  test("runs again when its worker failed at its part, a few times, whatever its retries", () => {
+    const fault = { code: "CHECKOUT_FAILED", message: "its disk" } as const;
+    const failed = (attempt: number) => ended({ kind: "failed", fault }, attempt);
+    const task = newTask().hear(placed(), failed(1));
+    expect(task.path).toBe("queued");
+    task.hear(placed(), failed(2), placed());
+    expect(task.context.attempts.map(({ reason }) => reason)).toEqual(["first", "workerFailed", "workerFailed"]);
+    expect(task.context.attempts[0]).toMatchObject({ ended: expect.stringContaining("its disk") });
+    expect(task.hear(failed(3)).context.outcome).toMatchObject({ kind: "failed", fault });
   });
 
   test("ignores the news of an attempt that was retried", () => {

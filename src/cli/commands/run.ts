@@ -185,6 +185,7 @@ const attemptReasons = {
   first: "it was placed",
   retry: "it did not succeed before",
   workerLost: "its worker was lost",
+  workerFailed: "its worker failed at its part",
   drained: "it was put back when the cluster stopped",
 } as const;
 

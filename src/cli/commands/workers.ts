@@ -26,7 +26,7 @@ export const workers = command({
     const look = lookOf(world);
     const rows = found.map((worker) => [
       plain(worker.workerId),
-      paintState(look, worker.offline === undefined ? worker.state : "offline"),
+      paintState(look, worker.offline !== undefined ? "offline" : worker.flaky === undefined ? worker.state : "flaky"),
       `${worker.busy}/${worker.slots}`,
       span(Math.max(0, world.clock.now() - worker.sinceMs)),
       plain(Object.entries(worker.platform).map(([name, value]) => `${name}=${value}`).join(" ")),
