@@ -1,18 +1,17 @@
 import type { ActionResultData } from "../domain/action_result.ts";
-import { type Digest, emptyDigest } from "../domain/digest.ts";
+import type { Digest } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { TaskView } from "../protocol/client_messages.ts";
 import { decodeActionResult } from "../protocol/reapi/action_result.ts";
-import { encodeAction } from "../protocol/reapi/canonical.ts";
+import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
 import type { ActionCache, ActionEntry, ActionKey, Revoked } from "../snapshots/actions/actions.ts";
-import { digestOf } from "../snapshots/blobs/blobs.ts";
+import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { Gateway } from "./gateway.ts";
 import { unexpected } from "./gateway.ts";
 import type { ActionSummary, ActionView } from "./http_actions.ts";
 
-/** Entries that are looked through for a task whose action is not known. */
-const scannedMax = 1_000_000;
+const commandBytesMax = 64 * 1024 * 1024;
 
 export const unknownAction = (what: string): Fault =>
   new Fault(
@@ -58,24 +57,21 @@ function shownResult(bytes: Uint8Array): ActionView["result"] {
 }
 
 /**
- * What is kept of a task's action. The view of a task does not tell the platform that it asked for: without one the key is
- * known, otherwise the entries are looked through for the task.
+ * What is kept of a task's action: what it made or was given, as far as that is still the one that is kept.
  *
  * @throws {Fault} `ACTION_UNKNOWN`, `JOB_UNKNOWN`, `TASK_UNKNOWN`.
  */
-export async function entryOfTask(gateway: Gateway, actions: ActionCache, id: TaskId): Promise<ActionEntry> {
-  const task = await taskOf(gateway, id);
-  const made = task.cached === undefined ? id : task.cached.taskId;
-  const concerns = (entry: ActionEntry): boolean =>
-    (made !== undefined && entry.made.taskId === made) || entry.usedBy.includes(id);
-  if (task.inputRoot !== undefined || task.cached !== undefined) {
-    const { command, inputRoot = emptyDigest, timeoutMs } = task;
-    const action = digestOf(encodeAction({ command, inputRoot, timeoutMs, doNotCache: false, platform: [] }));
-    const entry = await actions.show({ instance: "", action });
-    if (entry !== undefined && concerns(entry)) return entry;
-  }
-  for await (const entry of actions.list({ instance: "", limit: scannedMax })) if (concerns(entry)) return entry;
-  throw unknownAction(`task ${id}`);
+export async function entryOfTask(
+  { gateway, blobs, actions }: { readonly gateway: Gateway; readonly blobs: Blobs; readonly actions: ActionCache },
+  id: TaskId,
+): Promise<ActionEntry> {
+  const { command, inputRoot, timeoutMs } = await taskOf(gateway, id);
+  if (inputRoot === undefined) throw unknownAction(`task ${id}, whose input is not made yet`);
+  const { platform } = decodeCommand(await readBlob(blobs, command, commandBytesMax));
+  const action = digestOf(encodeAction({ command, inputRoot, timeoutMs, doNotCache: false, platform }));
+  const entry = await actions.show({ instance: "", action });
+  if (entry === undefined) throw unknownAction(`task ${id} (action ${action})`);
+  return entry;
 }
 
 async function taskOf(gateway: Gateway, id: TaskId): Promise<TaskView> {

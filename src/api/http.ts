@@ -435,7 +435,7 @@ function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: Ht
   });
   app.get("/v1/actions/of/:job/:task", async (c) => {
     const id = parse(taskIdSchema, "a task's id", `${c.req.param("job")}/${c.req.param("task")}`);
-    return c.json(viewOf(await entryOfTask(gateway, actions, id)));
+    return c.json(viewOf(await entryOfTask({ gateway, blobs, actions }, id)));
   });
   app.get("/v1/actions/:hash/:size", async (c) => {
     const action = pathDigest(c);

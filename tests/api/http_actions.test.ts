@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
 import { type JobId, taskId, workerId } from "../../src/domain/ids.ts";
 import { encodeActionResult } from "../../src/protocol/reapi/action_result.ts";
+import { encodeAction } from "../../src/protocol/reapi/canonical.ts";
 import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
 import type { Made } from "../../src/snapshots/actions/actions.ts";
 import { type Rig, startRig } from "./rig.ts";
@@ -48,11 +49,21 @@ test("a kept result is shown with who made it and what came of it", async () => 
   });
 });
 
-test("a task leads to the result that it made", async () => {
+test("a task leads to the result that is kept of its action", async () => {
   const { actions, client } = await rigOfTest();
-  const { jobId } = await client.submit({ key: "k", tasks: [{ name: "t", argv: ["true"] }] });
-  await actions.put({ instance: "", action: actionOf(1) }, result(), { ...madeAt(1), taskId: taskId(jobId, 0) });
-  expect((await client.actions.show({ task: taskId(jobId, 0) })).action).toBe(actionOf(1));
+  const { jobId } = await client.submit({
+    key: "k",
+    tasks: [{ name: "t", argv: ["true"], timeoutMs: 5_000, platform: { os: "any" } }],
+  });
+  const task = taskId(jobId, 0);
+  await expect(client.actions.show({ task })).rejects.toMatchObject({ code: "ACTION_UNKNOWN" });
+  const { command } = (await client.job(jobId)).tasks[0]!;
+  const platform = [{ name: "os", value: "any" }];
+  const action = digestOf(
+    encodeAction({ command, inputRoot: emptyDigest, timeoutMs: 5_000, doNotCache: false, platform }),
+  );
+  await actions.put({ instance: "", action }, result(), { ...madeAt(1), taskId: task });
+  expect((await client.actions.show({ task })).action).toBe(action);
   await expect(client.actions.show({ task: taskId(jobId, 7) })).rejects.toMatchObject({ code: "TASK_UNKNOWN" });
   await expect(client.actions.show({ task: taskId(job, 0) })).rejects.toMatchObject({ code: "JOB_UNKNOWN" });
 });
