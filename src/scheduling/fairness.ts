@@ -7,7 +7,8 @@
  *
  * Percentages of a pass are whole numbers and products are rounded to 32 bits before they are rounded up, as Scoot does;
  * its tables are tests. What is undefined there is not here: when fewer slots are left than classes want one, each
- * goes to the class that is owed most, so that no remainder is lost and no class is rounded away.
+ * goes to the class that is owed most, so that no remainder is lost and no class is rounded away. Where slots come free
+ * one after the other and all classes have work, each class then stays less than one slot from its exact share.
  */
 export interface ClassLoad {
   /** Of all slots; those of all classes add up to 100. */
@@ -25,16 +26,27 @@ const byPercent = (classes: readonly ClassLoad[]): readonly number[] =>
   classes.map((_, at) => at).sort((a, b) => classes[b]!.percent - classes[a]!.percent || a - b);
 
 /**
- * Whole slots for each class, that add up to all slots: its percentage of them, rounded down or up. What is left over goes
- * to those with the largest fraction and debt. A class with a floor and the tasks for it has at least that; the others have so much less,
- * in proportion. Floors that add up to more than there is are cut in proportion.
+ * What each class should have, not rounded: its percentage of all slots. A class with a floor and the tasks for it has at
+ * least that; the others have so much less, in proportion. Floors that add up to more than there is are cut in proportion.
  */
-export function targetsOf(slots: number, classes: readonly ClassLoad[]): number[] {
+function sharesOf(slots: number, classes: readonly ClassLoad[]): number[] {
   const exact = classes.map(({ percent }) => slots * percent / 100);
   const floors = classes.map(({ floor, running, waiting }) => Math.min(floor, running + waiting));
   const floored = floors.reduce((sum, floor) => sum + floor, 0);
   if (floored > slots) { for (const at of floors.keys()) floors[at] = floors[at]! * slots / floored; }
   if (floored > 0) raise(exact, floors, slots);
+  return exact;
+}
+
+/**
+ * Whole slots for each class, that add up to all slots: its share of them, rounded down or up. What is left over goes to
+ * those with the largest fraction and debt.
+ */
+export function targetsOf(slots: number, classes: readonly ClassLoad[]): number[] {
+  return rounded(sharesOf(slots, classes), slots, classes);
+}
+
+function rounded(exact: readonly number[], slots: number, classes: readonly ClassLoad[]): number[] {
   const whole = exact.map((share) => Math.floor(share + 1e-9));
   let left = slots - whole.reduce((sum, share) => sum + share, 0);
   const fraction = (at: number): number => exact[at]! - whole[at]!;
@@ -110,8 +122,8 @@ function giveOneByOne({ order, starts, waiting }: Giving, slots: number, owed: (
 const sumOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
 
 /**
- * How many tasks of each class may start now: in sum the free slots, or all that wait. Costs at most
- * the square of the number of classes.
+ * How many tasks of each class may start now: in sum the free slots, or all that wait. Costs at most some multiple of the square
+ * of the number of classes, however many slots there are.
  *
  * @param slots of all workers that are here. @param free of them.
  */
@@ -120,7 +132,8 @@ export function allot(slots: number, free: number, classes: readonly ClassLoad[]
   const starts = classes.map(() => 0);
   const waiting = classes.map((one) => one.waiting);
   const giving: Giving = { order, starts, waiting };
-  const targets = targetsOf(slots, classes);
+  const shares = sharesOf(slots, classes);
+  const targets = rounded(shares, slots, classes);
   const has = (at: number): number => classes[at]!.running + starts[at]!;
   let left = Math.min(Math.max(0, free), sumOf(waiting));
 
@@ -138,7 +151,11 @@ export function allot(slots: number, free: number, classes: readonly ClassLoad[]
     if (lack === 0) break;
     const toGive = Math.min(left, lack);
     if (toGive < lacks.filter((one) => one > 0).length) {
-      left -= giveOneByOne(giving, toGive, (at) => targets[at]! - has(at));
+      left -= giveOneByOne(
+        giving,
+        toGive,
+        (at) => lacks[at]! > 0 && has(at) < targets[at]! ? shares[at]! - has(at) : -Infinity,
+      );
       continue;
     }
     const percents = lacks.map((one) => Math.floor(one * 100 / lack));
@@ -167,14 +184,45 @@ export function allot(slots: number, free: number, classes: readonly ClassLoad[]
     }
     left -= giveByPercent(giving, left, wants.map((one) => Math.trunc(one / want * 100)));
   }
-  // What rounding left over, and slots that nobody with a percentage wants.
-  if (left > 0) {
-    const loaned = (at: number): number => has(at) - targets[at]!;
-    giveOneByOne(giving, left, (at) => {
-      const { percent } = classes[at]!;
-      return percent > 0 ? -loaned(at) / percent : -1e15 - has(at);
-    });
+  // What rounding left over; then slots that nobody with a percentage wants, in equal parts.
+  const loaned = (at: number): number => has(at) - targets[at]!;
+  const perPercent = (at: number): number => classes[at]!.percent > 0 ? -loaned(at) / classes[at]!.percent : -Infinity;
+  left -= giveOneByOne(giving, left, perPercent);
+  while (left > 0) {
+    const wanting = order.filter((at) => waiting[at]! > 0);
+    if (wanting.length === 0) break;
+    const each = Math.floor(left / wanting.length);
+    if (each === 0) {
+      left -= giveOneByOne(giving, left, (at) => -has(at));
+      break;
+    }
+    for (const at of wanting) {
+      const start = Math.min(each, waiting[at]!);
+      starts[at] = starts[at]! + start;
+      waiting[at] = waiting[at]! - start;
+      left -= start;
+    }
   }
+  return starts;
+}
+
+/**
+ * How many tasks of each class should start, or stop where it is negative, so that classes have their targets; what
+ * those leave over is lent once. As Scoot does, so more may start than wait.
+ */
+export function rebalanceOf(slots: number, classes: readonly ClassLoad[]): number[] {
+  const targets = targetsOf(slots, classes);
+  const starts = classes.map(({ running, waiting }, at) =>
+    running <= targets[at]! && running + waiting < targets[at]! ? waiting : targets[at]! - running
+  );
+  const left = slots - sumOf(starts) - sumOf(classes.map(({ running }) => running));
+  const wanting = classes.reduce((sum, { percent, waiting }) => waiting > 0 ? sum + percent : sum, 0);
+  if (left <= 0 || wanting === 0) return starts;
+  const wants = classes.map(({ percent, waiting }) => waiting > 0 ? Math.floor(percent / wanting * left) : 0);
+  const want = sumOf(wants);
+  if (want === 0) return starts;
+  const giving: Giving = { order: byPercent(classes), starts, waiting: classes.map(({ waiting }) => waiting) };
+  giveByPercent(giving, left, wants.map((one) => Math.trunc(one / want * 100)));
   return starts;
 }
 

@@ -1,7 +1,7 @@
 import process from "node:process";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { allot, type ClassLoad, spreadOf, targetsOf } from "../../src/scheduling/fairness.ts";
+import { allot, type ClassLoad, rebalanceOf, spreadOf, targetsOf } from "../../src/scheduling/fairness.ts";
 
 type Row = readonly [percent: number, running: number, waiting: number, starts: number];
 const load = (percent: number, running: number, waiting: number, floor = 0, owed = 0): ClassLoad => ({
@@ -69,26 +69,43 @@ describe("Scoot's tables of section 12.2", () => {
     expect(allot(slots, free, loads(rows))).toEqual(rows.map(([, , , starts]) => starts));
   });
 
-  test("the spreads of R1 to R4", () => {
-    expect(spreadOf(10, loads([[70, 2, 20, 0], [20, 4, 10, 0], [10, 4, 30, 0]]))).toBe(80);
+  /** Started less stopped. */
+  const rebalanced: readonly (readonly [name: string, slots: number, spread: number, rows: readonly Row[]])[] = [
+    ["R1", 10, 80, [[70, 2, 20, 5], [20, 4, 10, -2], [10, 4, 30, -3]]],
+    ["R3", 10_000, 53, [
+      [30, 166, 14220, 2834],
+      [25, 101, 9401, 2399],
+      [16, 420, 16542, 1180],
+      [14, 14, 104194, 1386],
+      [6, 404, 15944, 196],
+      [4, 42, 11136, 358],
+      [3, 977, 209145, -677],
+      [2, 2612, 416781, -2412],
+    ]],
+    ["R4", 10_000, 53, [
+      [30, 166, 14220, 3017],
+      [25, 101, 9401, 2549],
+      [16, 420, 16542, 1275],
+      [14, 14, 104194, 1470],
+      [6, 404, 0, 0],
+      [4, 42, 0, 0],
+      [3, 977, 209145, -660],
+      [2, 2612, 416781, -2400],
+    ]],
+  ];
+  test.each(rebalanced)("table %s: its spread, and what starts and stops", (_, slots, spread, rows) => {
+    expect(spreadOf(slots, loads(rows))).toBe(spread);
+    expect(rebalanceOf(slots, loads(rows))).toEqual(rows.map(([, , , starts]) => starts));
+  });
+
+  test("the spread of R2, which is too small", () => {
     expect(spreadOf(10_000, loads(tables.at(-1)![2]))).toBe(48);
-    const r3: readonly Row[] = [
-      [30, 166, 14220, 0],
-      [25, 101, 9401, 0],
-      [16, 420, 16542, 0],
-      [14, 14, 104194, 0],
-      [6, 404, 15944, 0],
-      [4, 42, 11136, 0],
-      [3, 977, 209145, 0],
-      [2, 2612, 416781, 0],
-    ];
-    expect(spreadOf(10_000, loads(r3))).toBe(53);
-    expect(spreadOf(10_000, loads(r3.map((row, at) => at === 4 || at === 5 ? [row[0], row[1], 0, 0] : row)))).toBe(53);
   });
 
   test("no slots: nothing starts, and the spread is 0", () => {
     expect(allot(0, 0, [load(100, 0, 215)])).toEqual([0]);
     expect(spreadOf(0, [load(60, 3, 215), load(40, 0, 1)])).toBe(0);
+    expect(rebalanceOf(0, [load(60, 3, 215), load(40, 0, 1)])).toEqual([-3, 0]);
   });
 });
 
@@ -104,6 +121,7 @@ describe("what Scoot leaves undefined", () => {
   test("a class of 0 % has what nobody else wants", () => {
     expect(allot(10, 10, [load(100, 0, 4), load(0, 0, 9)])).toEqual([4, 6]);
     expect(allot(10, 10, [load(100, 0, 40), load(0, 0, 9)])).toEqual([10, 0]);
+    expect(allot(1e9, 1e9, [load(100, 0, 4), load(0, 0, 9), load(0, 0, 1e12)])).toEqual([4, 9, 1e9 - 13]);
   });
   test("a floor comes before others' shares, and no more of it than is asked for", () => {
     expect(targetsOf(100, [load(90, 0, 500), load(10, 0, 500, 40)])).toEqual([60, 40]);
