@@ -1,10 +1,10 @@
-import { mkdirSync, statSync } from "node:fs";
+import { mkdirSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
-import { type Digest, emptyDigest } from "../domain/digest.ts";
+import { type Digest, emptyDigest, parseDigest } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId } from "../domain/ids.ts";
-import type { Leavings, Outcome, Output } from "../domain/job.ts";
+import { isSuccess, type Leavings, type Outcome, type Output } from "../domain/job.ts";
 import type { AttemptInput } from "../machines/attempt.ts";
 import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
@@ -13,8 +13,19 @@ import type { Clock } from "../runtime/clock.ts";
 import { removeBeside, removeLeft } from "../runtime/remove_left.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import { fileBytes, hashFile } from "../snapshots/blobs/object_file.ts";
-import { checkout } from "../snapshots/trees/checkout.ts";
-import { captureOutputs, capturePresentOutputs } from "../snapshots/trees/outputs.ts";
+import type { Refs } from "../snapshots/refs/refs.ts";
+import { checkout, checkoutMtimeSeconds } from "../snapshots/trees/checkout.ts";
+import {
+  type KeptFolder,
+  keptFolderPlace,
+  keptTimes,
+  makeFolders,
+  readKeptFolder,
+  takeKeptFolder,
+  writeKeptFolder,
+} from "../snapshots/trees/kept_folder.ts";
+import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
+import { segmentsOf } from "../snapshots/trees/read_tree.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
 export interface AttemptEffectsOptions {
@@ -32,7 +43,18 @@ export interface AttemptEffectsOptions {
   readonly outputBytesMax: number;
   readonly graceMs: number;
   readonly report: ReportEffect;
+  /** Where names of kept folders point to: snapshots as `writeKeptFolder` makes them. Without, nothing is kept. */
+  readonly keptFolders?: Refs;
 }
+
+/** A folder that is kept from run to run: at a path of the inputs, under a name. */
+export interface KeptFolderSpec {
+  readonly path: string;
+  readonly name: string;
+}
+
+/** An attempt with the folders that its task wants kept. */
+export type AttemptWithKeptFolders = AttemptInput & { readonly keptFolders?: readonly KeptFolderSpec[] };
 
 /** Where an attempt keeps its things. */
 export interface AttemptPlaces {
@@ -68,6 +90,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   mkdirSync(options.dir, { recursive: true });
   interface Live {
     readonly abort: AbortController;
+    input?: AttemptWithKeptFolders;
     running?: Running;
     stopReason?: string;
     exit?: Exit;
@@ -78,19 +101,22 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const live = new Map<string, Live>();
   const keyOf = (taskId: TaskId, attempt: number): string => `${taskId}#${attempt}`;
 
-  const run = async (one: Live, input: AttemptInput): Promise<void> => {
+  const run = async (one: Live, input: AttemptWithKeptFolders): Promise<void> => {
     const { taskId, attempt } = input;
     const places = placesOf(options.dir, taskId, attempt);
     mkdirSync(places.home, { recursive: true });
     const command = decodeCommand(await readBlob(blobs, input.command, commandBytesMax));
+    one.input = input;
     one.command = command;
-    await checkout({ snapshot: input.inputRoot, dir: places.root, blobs, signal: one.abort.signal });
+    const epoch = epochOf(command.env);
+    await layInputs(input, places.root, epoch * 1000, one.abort.signal);
     await blobs.put(...actionOf(input, command));
-    const cwd = join(places.root, command.workingDirectory);
+    const cwd = makeFolders(realpathSync(places.root), command.workingDirectory);
+    makeOutputFolders(cwd, command);
     one.running = await runner.start({
       id: keyOf(taskId, attempt),
       argv: command.argv,
-      env: { PATH: options.path, HOME: places.home, ...command.env },
+      env: { PATH: options.path, HOME: places.home, SOURCE_DATE_EPOCH: `${epoch}`, ...command.env },
       cwd,
       stdoutPath: places.stdout,
       stderrPath: places.stderr,
@@ -103,6 +129,63 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     const exit = await one.running.exit;
     one.exit = exit;
     report(taskId, attempt, { type: "attempt.finished", ending: endingOf(exit, input.timeoutMs) });
+  };
+
+  /** Checks out the inputs and what is kept beside them, with times of change that fit each other. */
+  const layInputs = async (
+    { inputRoot, keptFolders = [] }: AttemptWithKeptFolders,
+    root: string,
+    mtimeMs: number,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    const found: (KeptFolder & KeptFolderSpec)[] = [];
+    for (const spec of keptFolders) {
+      const kept = await findKept(spec);
+      if (kept !== undefined) found.push({ ...spec, ...kept });
+    }
+    const { inputsMs, keptMs, changedMs } = keptTimes(mtimeMs);
+    await checkout({
+      snapshot: inputRoot,
+      dir: root,
+      blobs,
+      signal,
+      mtimeMs: inputsMs,
+      ...(found.length === 0 ? {} : { changed: { since: found.map(({ madeFor }) => madeFor), mtimeMs: changedMs } }),
+    });
+    for (const { path } of keptFolders) {
+      const dir = keptFolderPlace(realpathSync(root), path); // refused in the first run as in those after it
+      const kept = found.find((one) => one.path === path);
+      if (kept !== undefined) await checkout({ snapshot: kept.content, dir, blobs, signal, mtimeMs: keptMs });
+    }
+  };
+
+  /** What is lost or damaged costs the work of making it anew, and no more. */
+  const findKept = async ({ name }: KeptFolderSpec): Promise<KeptFolder | undefined> => {
+    const kept = await options.keptFolders?.get(name);
+    if (kept === undefined) return undefined;
+    try {
+      return await readKeptFolder(blobs, parseDigest(kept));
+    } catch (thrown) {
+      log.warn("Cannot read a kept folder; the task starts without it", { name, error: asFault(thrown) });
+      return undefined;
+    }
+  };
+
+  /** Keeps folders for the next run. The task's result does not depend on that. */
+  const keepFolders = async (root: string, { inputRoot, keptFolders = [] }: AttemptWithKeptFolders): Promise<void> => {
+    const refs = options.keptFolders;
+    if (refs === undefined) return;
+    for (const { path, name } of keptFolders) {
+      try {
+        const content = await takeKeptFolder({ top: root, path, blobs, clock });
+        if (content === undefined) continue;
+        const next = await writeKeptFolder(blobs, { content, madeFor: inputRoot });
+        const before = await refs.get(name);
+        if (before !== next) await refs.compareAndSet(name, before, next);
+      } catch (thrown) {
+        log.warn("Cannot keep a folder for the next run", { name, error: asFault(thrown) });
+      }
+    }
   };
 
   const keepStream = async (path: string, truncatedBytes: number): Promise<Output> => ({
@@ -124,6 +207,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       endedAtMs: exit.endedAtMs,
     };
     try {
+      if (isSuccess(ending)) await keepFolders(places.root, one.input!);
       const output = await keepOutputs(join(places.root, one.command!.workingDirectory), one.command!, ending);
       report(taskId, attempt, {
         type: "attempt.captured",
@@ -140,7 +224,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
     if (command.outputs.length === 0) return undefined;
-    if (ending.kind === "exited" && ending.exitCode === 0) {
+    if (isSuccess(ending)) {
       return await captureOutputs({ dir, paths: command.outputs, blobs, clock });
     }
     return await capturePresentOutputs({ dir, paths: command.outputs, blobs, clock });
@@ -190,6 +274,22 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   };
 }
 
+/** What the command is told that files were made at, in seconds: its own word, or one for all. */
+function epochOf(env: CommandData["env"]): number {
+  const declared = env["SOURCE_DATE_EPOCH"];
+  return declared !== undefined && /^[0-9]{1,10}$/.test(declared) ? Number(declared) : checkoutMtimeSeconds;
+}
+
+/** Folders that outputs are to be written into are there before the command runs, as REAPI has it. */
+function makeOutputFolders(cwd: string, { outputs, outputFiles = [], outputDirectories = [] }: CommandData): void {
+  checkOutputs(outputs);
+  for (const path of outputs.length > 0 ? outputs : [...outputFiles, ...outputDirectories]) {
+    const segments = segmentsOf(path).slice(0, -1);
+    const glob = segments.findIndex((segment) => /[*?[]/.test(segment));
+    makeFolders(cwd, (glob < 0 ? segments : segments.slice(0, glob)).join("/"));
+  }
+}
+
 function endingOf(exit: Exit, timeoutMs: number): Outcome {
   switch (exit.kind) {
     case "exited":
@@ -207,8 +307,13 @@ function actionOf({ command, inputRoot, timeoutMs }: AttemptInput, { platform }:
   return [digestOf(bytes), bytes];
 }
 
+/** A file that is opened when its first byte is wanted: a store that has the bytes wants none. */
+async function* bytesOf(path: string): AsyncGenerator<Uint8Array> {
+  yield* fileBytes(path);
+}
+
 async function putFileAsStream(blobs: Blobs, path: string): Promise<Digest> {
   const digest = await hashFile(path);
-  await blobs.put(digest, fileBytes(path));
+  await blobs.put(digest, bytesOf(path));
   return digest;
 }

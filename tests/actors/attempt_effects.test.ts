@@ -1,13 +1,36 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { attemptEffects, placesOf } from "../../src/actors/attempt_effects.ts";
+import process from "node:process";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { attemptEffects, type KeptFolderSpec, placesOf } from "../../src/actors/attempt_effects.ts";
+import type { CommandData } from "../../src/domain/command.ts";
+import type { FaultData } from "../../src/domain/fault.ts";
 import { jobId, taskId } from "../../src/domain/ids.ts";
+import type { Leavings, Outcome } from "../../src/domain/job.ts";
+import { type AttemptEvent, effectsAddress } from "../../src/machines/attempt.ts";
 import { silentLog } from "../../src/observability/log.ts";
+import { encodeCommand } from "../../src/protocol/reapi/canonical.ts";
+import { processRunner } from "../../src/runner/process.ts";
+import type { Runner } from "../../src/runner/runner.ts";
 import { simulatedRunner } from "../../src/runner/simulated.ts";
 import { realClock } from "../../src/runtime/clock.ts";
+import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
+import type { Refs } from "../../src/snapshots/refs/refs.ts";
+import { capture } from "../../src/snapshots/trees/capture.ts";
+import { walk } from "../../src/snapshots/trees/read_tree.ts";
 import { asOrdinaryUser } from "../support/machine.ts";
 
 const task = taskId(jobId("j0123456789-000000"), 0);
@@ -51,4 +74,254 @@ test("what a task left is removed, also folders that are closed, by clean() and 
   } finally {
     rmSync(parent, { recursive: true, force: true });
   }
+});
+
+describe("an attempt's command", () => {
+  let top: string;
+  let source: string;
+  let blobs: Blobs;
+  let refs: Refs;
+  let runner: Runner;
+  let warnings: string[];
+  beforeEach(() => {
+    top = realpathSync(mkdtempSync(join(tmpdir(), "scoot-actors-effects-")));
+    source = join(top, "source");
+    mkdirSync(source);
+    blobs = memoryBlobs();
+    refs = memoryRefs();
+    runner = processRunner({ dir: join(top, "running"), clock: realClock });
+    warnings = [];
+  });
+  afterEach(async () => {
+    await runner.close();
+    rmSync(top, { recursive: true, force: true });
+  });
+
+  interface Ended {
+    readonly ending?: Outcome;
+    readonly leavings?: Leavings;
+    readonly fault?: FaultData;
+    readonly stdout: string;
+    readonly stderr: string;
+  }
+  /** Captures the source folder, runs a command on it as a worker does, and tells what came of it. */
+  async function attempt(
+    command: Partial<CommandData> & Pick<CommandData, "argv">,
+    keptFolders: readonly KeptFolderSpec[] = [],
+  ): Promise<Ended> {
+    const { snapshot: inputRoot } = await capture({ dir: source, blobs, clock: realClock });
+    const bytes = encodeCommand({ env: {}, outputs: [], platform: [], workingDirectory: "", ...command });
+    const input = {
+      taskId: task,
+      attempt: 1,
+      command: await writeBlob(blobs, bytes),
+      inputRoot,
+      timeoutMs: 60_000,
+      atMs: 0,
+      keptFolders,
+    };
+    const events: AttemptEvent[] = [];
+    let next: (event: AttemptEvent) => void = () => {};
+    const heard = (...types: string[]): Promise<AttemptEvent> =>
+      new Promise((resolve) => {
+        next = (event) => types.includes(event.type) ? resolve(event) : undefined;
+        events.forEach(next);
+      });
+    const effects = attemptEffects({
+      dir: mkdtempSync(join(top, "attempts-")),
+      path: process.env["PATH"] ?? "/bin",
+      blobs,
+      runner,
+      clock: realClock,
+      log: { ...silentLog, warn: (what) => warnings.push(what) },
+      outputBytesMax: 1_000_000,
+      graceMs: 1_000,
+      keptFolders: refs,
+      report(_task, _attempt, event) {
+        events.push(event);
+        next(event);
+      },
+    });
+    effects.run(input);
+    const finished = await heard("attempt.finished", "attempt.failed");
+    if (finished.type === "attempt.failed") return { fault: finished.fault, stdout: "", stderr: "" };
+    if (finished.type !== "attempt.finished") throw new Error(finished.type);
+    const { ending } = finished;
+    effects.capture({
+      type: "effect.capture",
+      to: effectsAddress,
+      taskId: task,
+      attempt: 1,
+      command: input.command,
+      ending,
+    });
+    const captured = await heard("attempt.captured", "attempt.failed");
+    if (captured.type !== "attempt.captured") throw new Error(JSON.stringify(captured));
+    const text = async (stream: Leavings["stdout"]) =>
+      Buffer.from(await readBlob(blobs, stream!.digest, 1e6)).toString();
+    const { leavings, fault } = captured;
+    return {
+      ending,
+      leavings,
+      ...(fault === undefined ? {} : { fault }),
+      stdout: await text(leavings.stdout),
+      stderr: await text(leavings.stderr),
+    };
+  }
+  const pathsIn = async (leavings: Leavings | undefined): Promise<string[]> => {
+    const paths: string[] = [];
+    for await (const { path } of walk(blobs, leavings!.output!)) paths.push(path);
+    return paths.sort();
+  };
+
+  test("has exactly the declared environment, PATH, HOME and SOURCE_DATE_EPOCH", async () => {
+    const { stdout } = await attempt({ argv: ["env"], env: { A: "1", HOME: "/x" } });
+    const told = stdout.trim().split("\n").filter((line) => !line.startsWith("DENO_")); // Deno adds one of its own
+    expect(told.sort()).toEqual(
+      ["A=1", "HOME=/x", `PATH=${process.env["PATH"]}`, "SOURCE_DATE_EPOCH=1262304000"].sort(),
+    );
+  });
+
+  test("sees files that were all changed at SOURCE_DATE_EPOCH, its own or the one for all", async () => {
+    mkdirSync(join(source, "sub"));
+    writeFileSync(join(source, "sub/a"), "");
+    const argv = ["stat", "-c", "%Y", ".", "sub", "sub/a"];
+    const times = async (env: Record<string, string>) =>
+      (await attempt({ argv, env })).stdout.trim().split("\n").slice(1);
+    expect(await times({})).toEqual(["1262304000", "1262304000"]);
+    expect(await times({ SOURCE_DATE_EPOCH: "1000000000" })).toEqual(["1000000000", "1000000000"]);
+    expect(await times({ SOURCE_DATE_EPOCH: "yesterday" })).toEqual(["1262304000", "1262304000"]);
+  });
+
+  test("starts in its working folder, with the folders of its outputs, also when no input makes them", async () => {
+    const { stdout, leavings, ending } = await attempt({
+      argv: [
+        "sh",
+        "-c",
+        "pwd; find . | sort; echo 1 > out/deep/a; echo 2 > dist/b.js; mkdir dist/c; echo 3 > dist/c/d.js",
+      ],
+      workingDirectory: "sub/folder",
+      outputs: ["out/deep/a", "dist/**/*.js"],
+    });
+    expect(ending).toMatchObject({ kind: "exited", exitCode: 0 });
+    expect(stdout).toMatch(/\/sub\/folder\n\.\n\.\/dist\n\.\/out\n\.\/out\/deep\n$/);
+    expect(await pathsIn(leavings)).toEqual([
+      "dist",
+      "dist/b.js",
+      "dist/c",
+      "dist/c/d.js",
+      "out",
+      "out/deep",
+      "out/deep/a",
+    ]);
+  });
+
+  test("fails with the outputs that it did not make; of one that failed, what is there is kept", async () => {
+    const outputs = ["made", "forgotten", "dist/*.js"];
+    const { fault } = await attempt({ argv: ["touch", "made"], outputs });
+    expect(fault).toMatchObject({
+      code: "OUTPUT_MISSING",
+      message: expect.stringMatching(/"forgotten", "dist\/\*\.js" are not there/),
+    });
+    const failed = await attempt({ argv: ["sh", "-c", "touch made; exit 3"], outputs });
+    expect(failed.fault).toBeUndefined();
+    expect(failed.ending).toMatchObject({ exitCode: 3 });
+    expect(await pathsIn(failed.leavings)).toEqual(["made"]);
+  });
+
+  test("is not started when an output or its folder would be outside", async () => {
+    symlinkSync("/tmp", join(source, "elsewhere"));
+    for (const outputs of [["../x"], ["dist/../../*"], ["elsewhere/x"]]) {
+      expect((await attempt({ argv: ["touch", "ran"], outputs })).fault).toMatchObject({ code: "PATH_INVALID" });
+    }
+    expect((await attempt({ argv: ["pwd"], workingDirectory: "elsewhere" })).fault).toMatchObject({
+      code: "PATH_INVALID",
+    });
+  });
+
+  test("may write the same as one before it: a store that has that reads no file, and none is left open", async () => {
+    const unhandled: unknown[] = [];
+    const note = (error: unknown): void => void unhandled.push(error);
+    process.on("uncaughtException", note);
+    try {
+      for (let i = 0; i < 3; i++) expect((await attempt({ argv: ["echo", "same"] })).stdout).toBe("same\n");
+      await new Promise((resolve) => setImmediate(resolve));
+    } finally {
+      process.off("uncaughtException", note);
+    }
+    expect(unhandled).toEqual([]);
+  });
+
+  describe("with a kept folder", () => {
+    const kept = [{ path: "target", name: "cache/target" }];
+    const makefile = [
+      "target/prog: target/a.o target/b.o",
+      "\tcat $^ > $@; echo link",
+      "target/%.o: src/%.c src/all.h",
+      "\t@mkdir -p target",
+      "\tcat $^ > $@; echo compile $*",
+      "",
+    ].join("\n");
+    const make = async (): Promise<string[]> => {
+      const { ending, stdout, stderr, fault } = await attempt(
+        { argv: ["make", "-s", "target/prog"], outputs: ["target/prog"] },
+        kept,
+      );
+      expect({ stderr, fault, ending }).toMatchObject({ stderr: "", fault: undefined, ending: { exitCode: 0 } });
+      return stdout.trim().split("\n");
+    };
+    const write = (path: string, text: string): void => {
+      mkdirSync(join(source, path, ".."), { recursive: true });
+      writeFileSync(join(source, path), text);
+    };
+    beforeEach(() => {
+      write("Makefile", makefile);
+      write("src/a.c", "a1\n");
+      write("src/b.c", "b1\n");
+      write("src/all.h", "h\n");
+    });
+
+    test("make makes again what was made of what has changed, and nothing else", async () => {
+      expect(await make()).toEqual(["compile a", "compile b", "link"]);
+      expect(await make()).toEqual([""]);
+      write("src/a.c", "a2\n");
+      expect(await make()).toEqual(["compile a", "link"]);
+      expect(await make()).toEqual([""]);
+      write("src/a.c", "a1\n"); // what it was before is a change, too
+      expect(await make()).toEqual(["compile a", "link"]);
+      write("src/all.h", "h2\n");
+      expect(await make()).toEqual(["compile a", "compile b", "link"]);
+    });
+
+    test("a run that fails keeps nothing; what is lost is made anew", async () => {
+      await make();
+      const before = await refs.get("cache/target");
+      await attempt({ argv: ["sh", "-c", "echo bad > target/a.o; exit 1"] }, kept);
+      expect(await refs.get("cache/target")).toBe(before);
+      expect(await make()).toEqual([""]);
+      await refs.compareAndSet("cache/target", before, `${"0".repeat(64)}/5`);
+      expect(await make()).toEqual(["compile a", "compile b", "link"]);
+      expect(warnings).toEqual([expect.stringContaining("Cannot read a kept folder")]);
+    });
+
+    test("keeps nothing that a task has put behind a symlink, and lets it make none at all", async () => {
+      await attempt({ argv: ["ln", "-s", "/etc", "target"] }, kept);
+      await attempt({ argv: ["true"] }, kept);
+      expect(await refs.get("cache/target")).toBeUndefined();
+      await attempt({ argv: ["sh", "-c", "mkdir -p /dev/null/x 2>&1; ln -s /etc deep"] }, [{
+        path: "deep/apt",
+        name: "x",
+      }]);
+      expect(await refs.get("x")).toBeUndefined();
+    });
+
+    test("refuses one that the inputs have, in the first run already, and one outside", async () => {
+      const fault = async (path: string) => (await attempt({ argv: ["true"] }, [{ path, name: "x" }])).fault;
+      for (const path of ["src", "src/a.c", "src/a.c/x", "../x", "", "/x"]) {
+        expect(await fault(path)).toMatchObject({ code: "PATH_INVALID" });
+      }
+      expect(existsSync(join(top, "x"))).toBe(false);
+      expect(readFileSync(join(source, "src/a.c"), "utf8")).toBe("a1\n");
+    });
+  });
 });

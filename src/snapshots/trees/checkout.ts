@@ -2,6 +2,7 @@ import {
   chmodSync,
   closeSync,
   fchmodSync,
+  fstatSync,
   futimesSync,
   lstatSync,
   mkdirSync,
@@ -16,10 +17,12 @@ import {
   writeSync,
 } from "node:fs";
 import { type Digest, sizeOf } from "../../domain/digest.ts";
-import { asFault, Fault } from "../../domain/fault.ts";
+import { asFault, Fault, isFault } from "../../domain/fault.ts";
 import type { Blobs } from "../blobs/blobs.ts";
 import { readBlob } from "../blobs/blobs.ts";
+import { type Since, unchangedSince } from "./changed_since.ts";
 import { readDirectory, readRoot, refuseDepth } from "./read_tree.ts";
+import { collisionsIn } from "./name_collisions.ts";
 import type { Node } from "./tree.ts";
 
 export interface CheckoutProgress {
@@ -27,7 +30,7 @@ export interface CheckoutProgress {
   readonly bytes: number;
 }
 
-export interface CheckoutOptions {
+interface WriteOptions {
   readonly snapshot: Digest;
   /** The folder to fill; made if it is not there, together with those above it. */
   readonly dir: string;
@@ -37,6 +40,23 @@ export interface CheckoutOptions {
   /** Called now and then, at most once for every 64 files. */
   readonly onProgress?: (progress: CheckoutProgress) => void;
   readonly signal?: AbortSignal;
+  /** Whether in this folder names are one that differ only in case or normalization; found out by default. */
+  readonly foldsNames?: (dir: string) => boolean;
+}
+
+export interface CheckoutOptions extends WriteOptions {
+  /** When everything was last changed, ms since the epoch; {@link checkoutMtimeSeconds} by default. */
+  readonly mtimeMs?: number;
+  /**
+   * Gives files another time of change that are not as they were in every one of these trees: for tools that compare
+   * times (make, cargo) in a folder that keeps what they made of those. A tree that the store lacks has nothing as it is.
+   */
+  readonly changed?: { readonly since: readonly Digest[]; readonly mtimeMs: number };
+}
+
+export interface BringBackOptions extends WriteOptions {
+  /** Files that somebody has changed since are not replaced; without, all are. */
+  readonly since?: Since;
 }
 
 export interface CheckoutReport {
@@ -62,11 +82,12 @@ const wholeBytesMax = 1024 * 1024;
 
 /**
  * Writes a snapshot into an empty folder: files with their execute bit (0755 or 0644, whatever the umask), symlinks as
- * they are, empty folders; all with one fixed time of change ({@link checkoutMtimeSeconds}). Nothing is ever written
+ * they are, empty folders; all with one fixed time of change unless told otherwise. Nothing is ever written
  * through a symlink: they are made last. What was written stays when it fails.
  *
  * @throws {Fault} `SNAPSHOT_UNKNOWN`, `BLOB_MISSING` for what the store lacks; `TREE_INVALID`, `PATH_INVALID` for a bad
- * tree; `CHECKOUT_FAILED` naming the path when it cannot be written, or the folder is not empty; `NO_SPACE`.
+ * tree; `CHECKOUT_FAILED` naming the path when it cannot be written, the folder is not empty, or two names are one in
+ * its file system; `NO_SPACE`.
  * The signal's reason when it is aborted.
  */
 export async function checkout(options: CheckoutOptions): Promise<CheckoutReport> {
@@ -79,18 +100,22 @@ export async function checkout(options: CheckoutOptions): Promise<CheckoutReport
   } catch (error) {
     throw failed(dir, error);
   }
-  const writer = new Writer(options, {
+  const mtimeSeconds = options.mtimeMs === undefined ? checkoutMtimeSeconds : options.mtimeMs / 1000;
+  const changedSeconds = options.changed === undefined ? mtimeSeconds : options.changed.mtimeMs / 1000;
+  const modes = new Modes();
+  const writer = new Writer({ ...options, since: options.changed?.since ?? [] }, {
     folder: makeFolder,
-    file: (path, node) => openFile(path, node),
-    closeFile(fd) {
-      futimesSync(fd, checkoutMtimeSeconds, checkoutMtimeSeconds);
+    file: (path, node) => modes.open(path, node),
+    closeFile(fd, _path, isChanged) {
+      const seconds = isChanged ? changedSeconds : mtimeSeconds;
+      futimesSync(fd, seconds, seconds);
       closeSync(fd);
     },
     symlink: (path, target) => symlinkSync(target, path),
   });
   const folders = await writer.write(realpathSync(dir));
   // Writing into a folder changes its time, so the innermost come first.
-  for (const folder of folders.reverse()) utimesSync(folder, checkoutMtimeSeconds, checkoutMtimeSeconds);
+  for (const folder of folders.reverse()) utimesSync(folder, mtimeSeconds, mtimeSeconds);
   return { files: writer.files, bytes: writer.bytes };
 }
 
@@ -99,9 +124,10 @@ export async function checkout(options: CheckoutOptions): Promise<CheckoutReport
  * folders are joined, everything else stays. A symlink to a folder is followed only if it leads to one inside.
  *
  * @throws {Fault} as {@link checkout} does; `PATH_INVALID` for a symlink that leads outside; `CHECKOUT_FAILED` where a
- * folder and a file have one name.
+ * folder and a file have one name; `OUTPUT_CHANGED` for a file that was changed meanwhile, before anything is written if
+ * that was so when it began.
  */
-export async function bringBack(options: CheckoutOptions): Promise<CheckoutReport> {
+export async function bringBack(options: BringBackOptions): Promise<CheckoutReport> {
   mkdirSync(options.dir, { recursive: true });
   const top = realpathSync(options.dir);
   const beside = (path: string): string => `${path}.${process.pid}.tmp`;
@@ -109,7 +135,18 @@ export async function bringBack(options: CheckoutOptions): Promise<CheckoutRepor
     if (!lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
     throw new Fault("CHECKOUT_FAILED", `Cannot write ${path} as no folder must be there: there is one`);
   };
-  const writer = new Writer(options, {
+  const replace = (path: string): void => {
+    try {
+      unchanged?.refuseChanged(path);
+      renameSync(beside(path), path);
+    } catch (error) {
+      rmSync(beside(path), { force: true });
+      throw error;
+    }
+  };
+  const { snapshot, blobs, since } = options;
+  const unchanged = since === undefined ? undefined : await unchangedSince(blobs, snapshot, top, since);
+  const writer = new Writer({ ...options, since: [] }, {
     folder(path) {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) return makeFolder(path);
@@ -131,14 +168,14 @@ export async function bringBack(options: CheckoutOptions): Promise<CheckoutRepor
     },
     closeFile(fd, path) {
       closeSync(fd);
-      renameSync(beside(path), path);
+      replace(path);
     },
     dropFile: (path) => rmSync(beside(path), { force: true }),
     symlink(path, target) {
       refuseFolder(path);
       rmSync(beside(path), { force: true });
       symlinkSync(target, beside(path));
-      renameSync(beside(path), path);
+      replace(path);
     },
   });
   await writer.write(top);
@@ -151,8 +188,8 @@ interface Making {
   folder(path: string): string;
   /** Opens a new file. */
   file(path: string, node: FileNode): number;
-  /** Ends a file that was written whole. */
-  closeFile(fd: number, path: string): void;
+  /** Ends a file that was written whole. @param isChanged whether it is not as it was in a tree of before. */
+  closeFile(fd: number, path: string, isChanged: boolean): void;
   /** Takes away a file that was not; its descriptor is closed. */
   dropFile?(path: string): void;
   symlink(path: string, target: string): void;
@@ -160,11 +197,19 @@ interface Making {
 
 type FileNode = Extract<Node, { readonly kind: "file" }>;
 
+interface WriterOptions extends WriteOptions {
+  /** Trees of before. */
+  readonly since: readonly Digest[];
+}
+
+/** A folder of the trees of before: each one's nodes by name, or the folders themselves as long as nobody asked. */
+type Before = readonly (Digest | undefined)[];
+
 /** Walks a tree and has everything made. Writes synchronously, which is several times quicker than not. */
 class Writer {
   files = 0;
   bytes = 0;
-  #options: CheckoutOptions;
+  #options: WriterOptions;
   #making: Making;
   #entries = 0;
   #turnFiles = 0;
@@ -172,37 +217,48 @@ class Writer {
   #fetches = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(options: CheckoutOptions, making: Making) {
+  constructor(options: WriterOptions, making: Making) {
     this.#options = options;
     this.#making = making;
   }
 
   /** @returns all folders, parents before what is in them. */
   async write(top: string): Promise<string[]> {
-    const { blobs, snapshot, signal } = this.#options;
+    const { blobs, snapshot, signal, since } = this.#options;
     const options = signal === undefined ? {} : { signal };
     const folders: string[] = [];
     const symlinks: { readonly path: string; readonly target: string }[] = [];
     try {
       // Folders still to be filled. Each is read when its turn comes, so that only names wait in memory.
-      const open = [{ path: top, depth: 0, digest: snapshot }];
+      const open = [{ path: top, depth: 0, digest: snapshot, before: since as Before }];
       for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
         const nodes = folder.depth === 0
           ? await readRoot(blobs, snapshot, options)
           : await readDirectory(blobs, folder.digest, options);
         this.#countEntries(nodes.length);
+        this.#refuseCollisions(folder.path, nodes);
         folders.push(folder.path);
+        const before = await this.#nodesBefore(folder.digest, folder.before);
         for (const node of nodes) {
           const path = `${folder.path}/${node.name}`;
           if (node.kind === "symlink") symlinks.push({ path, target: node.target });
           else if (node.kind === "directory") {
             refuseDepth(folder.depth + 1, path);
             const made = make(path, () => this.#making.folder(path));
-            open.push({ path: made, depth: folder.depth + 1, digest: node.digest });
+            open.push({
+              path: made,
+              depth: folder.depth + 1,
+              digest: node.digest,
+              before: before.map((nodes) => {
+                const there = nodes === "same" ? node : nodes.get(node.name);
+                return there?.kind === "directory" ? there.digest : undefined;
+              }),
+            });
           } else {
+            const isChanged = before.some((nodes) => nodes !== "same" && !isSameFile(nodes.get(node.name), node));
             const bytes = blobs.peek?.(node.digest);
-            if (bytes === undefined) await this.#fetch(path, node);
-            else this.#writeFile(path, node, bytes);
+            if (bytes === undefined) await this.#fetch(path, node, isChanged);
+            else this.#writeFile(path, node, bytes, isChanged);
             if (++this.#turnFiles >= turnFiles || this.#turnBytes >= turnBytes) await this.#yield();
           }
         }
@@ -216,6 +272,38 @@ class Writer {
     return folders;
   }
 
+  #refuseCollisions(dir: string, nodes: readonly Node[]): void {
+    const [first] = collisionsIn(nodes.map(({ name }) => name));
+    if (first === undefined || !make(dir, () => (this.#options.foldsNames ?? foldsNames)(dir))) return;
+    throw new Fault(
+      "CHECKOUT_FAILED",
+      `Cannot write "${first[0]}" and "${
+        first[1]
+      }" into ${dir} as they must be two names: this file system takes them for one`,
+    );
+  }
+
+  /** What was in a folder before, in each tree: "same" where nothing in it has changed. */
+  async #nodesBefore(now: Digest, before: Before): Promise<("same" | ReadonlyMap<string, Node>)[]> {
+    const found: ("same" | ReadonlyMap<string, Node>)[] = [];
+    for (const digest of before) {
+      if (digest === now) found.push("same");
+      else found.push(new Map((await this.#readBefore(digest)).map((node) => [node.name, node])));
+    }
+    return found;
+  }
+
+  async #readBefore(digest: Digest | undefined): Promise<readonly Node[]> {
+    if (digest === undefined) return [];
+    const { blobs, signal } = this.#options;
+    try {
+      return await readDirectory(blobs, digest, signal === undefined ? {} : { signal });
+    } catch (error) {
+      if (isFault(error, "BLOB_MISSING")) return []; // work is then repeated, not skipped
+      throw error;
+    }
+  }
+
   #countEntries(more: number): void {
     const most = this.#options.entriesMax ?? entriesMaxDefault;
     this.#entries += more;
@@ -223,12 +311,12 @@ class Writer {
     throw new Fault("TREE_INVALID", `Cannot write the tree as it must have at most ${most} entries: it has more`);
   }
 
-  #writeFile(path: string, node: FileNode, bytes: Uint8Array): void {
-    this.#fill(path, node, (fd) => writeAll(fd, bytes));
+  #writeFile(path: string, node: FileNode, bytes: Uint8Array, isChanged: boolean): void {
+    this.#fill(path, node, isChanged, (fd) => writeAll(fd, bytes));
   }
 
   /** Opens a file, fills it and closes it, or takes it away. */
-  #fill(path: string, node: FileNode, write: (fd: number) => void): void {
+  #fill(path: string, node: FileNode, isChanged: boolean, write: (fd: number) => void): void {
     make(path, () => {
       const fd = this.#making.file(path, node);
       try {
@@ -238,14 +326,14 @@ class Writer {
         this.#making.dropFile?.(path);
         throw error;
       }
-      this.#making.closeFile(fd, path);
+      this.#making.closeFile(fd, path, isChanged);
     });
     this.#count(node);
   }
 
   /** Starts to read a file's blob from a store that must wait for it; resolves when the next may start. */
-  async #fetch(path: string, node: FileNode): Promise<void> {
-    const fetched = this.#fetchNow(path, node).catch((error: unknown) => {
+  async #fetch(path: string, node: FileNode, isChanged: boolean): Promise<void> {
+    const fetched = this.#fetchNow(path, node, isChanged).catch((error: unknown) => {
       this.#failure ??= { error };
     }).finally(() => this.#fetches.delete(fetched));
     this.#fetches.add(fetched);
@@ -253,11 +341,11 @@ class Writer {
     this.#throwFailure();
   }
 
-  async #fetchNow(path: string, node: FileNode): Promise<void> {
+  async #fetchNow(path: string, node: FileNode, isChanged: boolean): Promise<void> {
     const { blobs, signal } = this.#options;
     const options = signal === undefined ? {} : { signal };
     if (sizeOf(node.digest) <= wholeBytesMax) {
-      return this.#writeFile(path, node, await readBlob(blobs, node.digest, wholeBytesMax, options));
+      return this.#writeFile(path, node, await readBlob(blobs, node.digest, wholeBytesMax, options), isChanged);
     }
     const fd = make(path, () => this.#making.file(path, node));
     try {
@@ -267,7 +355,7 @@ class Writer {
       this.#making.dropFile?.(path);
       throw error;
     }
-    make(path, () => this.#making.closeFile(fd, path));
+    make(path, () => this.#making.closeFile(fd, path, isChanged));
     this.#count(node);
   }
 
@@ -295,18 +383,51 @@ class Writer {
   }
 }
 
+const isSameFile = (before: Node | undefined, now: FileNode): boolean =>
+  before?.kind === "file" && before.digest === now.digest && before.executable === now.executable;
+
 function makeFolder(path: string): string {
   mkdirSync(path, folderMode);
   chmodSync(path, folderMode);
   return path;
 }
 
+const modeOf = ({ executable }: FileNode): number => executable ? executableMode : fileMode;
+
+/** Opens new files. The umask is one for all of them: what it takes of a mode is looked at once. */
+class Modes {
+  #isKept = new Map<number, boolean>();
+
+  open(path: string, node: FileNode): number {
+    const mode = modeOf(node);
+    const isKept = this.#isKept.get(mode);
+    if (isKept === false) return openFile(path, node);
+    const fd = openSync(path, "wx", mode);
+    if (isKept === true) return fd;
+    this.#isKept.set(mode, (fstatSync(fd).mode & 0o777) === mode);
+    fchmodSync(fd, mode);
+    return fd;
+  }
+}
+
 /** Only ever a new file: what is there already, a symlink too, is an error. */
-function openFile(path: string, { executable }: FileNode): number {
-  const mode = executable ? executableMode : fileMode;
+function openFile(path: string, node: FileNode): number {
+  const mode = modeOf(node);
   const fd = openSync(path, "wx", mode);
   fchmodSync(fd, mode); // the umask took its part
   return fd;
+}
+
+/** Whether two names that differ only in case or normalization are one file in a folder. Writes there, and cleans up. */
+function foldsNames(dir: string): boolean {
+  const name = `.scoot-${process.pid}-name`;
+  const fd = openSync(`${dir}/${name}`, "wx");
+  closeSync(fd);
+  try {
+    return lstatSync(`${dir}/${name.toUpperCase()}`, { throwIfNoEntry: false }) !== undefined;
+  } finally {
+    rmSync(`${dir}/${name}`);
+  }
 }
 
 function writeAll(fd: number, bytes: Uint8Array): void {

@@ -197,11 +197,9 @@ export class Outbox {
   }
 }
 
-/** The first bytes of a file, in chunks; fewer when it has become shorter. */
-export function fileStart(path: string, length: number): AsyncIterable<Uint8Array> {
-  return length === 0
-    ? (async function* () {})()
-    : createReadStream(path, { end: length - 1, highWaterMark: 1024 * 1024 });
+/** The first bytes of a file, in chunks; fewer when it has become shorter. It is opened when the first is wanted. */
+export async function* fileStart(path: string, length: number): AsyncGenerator<Uint8Array> {
+  if (length > 0) yield* createReadStream(path, { end: length - 1, highWaterMark: 1024 * 1024 });
 }
 
 /** Waits for all, so that nothing goes on behind the caller's back, then throws the first failure. */

@@ -332,3 +332,136 @@ describe("lookup() and walk()", () => {
     await expect(walked(digestOf(Buffer.from("no")))).rejects.toMatchObject({ code: "SNAPSHOT_UNKNOWN" });
   });
 });
+
+describe("bringBack() into a folder that is worked in", () => {
+  let inputs: Digest;
+  let atMs: number;
+  beforeEach(async () => {
+    writeTree(dir, { "src/a": "old", "dist/out": "old" });
+    // All of it was changed before the task was sent: so says a clock that is ahead, as far as ignored files go.
+    atMs = realClock.now() + 1000;
+    inputs = await folder(await within("src", await file("a", "old")));
+  });
+
+  test("replaces what is as it was, and what is what it is to be", async () => {
+    writeTree(dir, { "same": "new" });
+    const snapshot = await folder(
+      await within("src", await file("a", "new")),
+      await within("dist", await file("out", "new")),
+      await file("same", "new"),
+    );
+    await bringBack({ snapshot, dir, blobs, since: { inputs, atMs } });
+    expect(readFileSync(join(dir, "src/a"), "utf8")).toBe("new");
+    expect(readFileSync(join(dir, "dist/out"), "utf8")).toBe("new");
+  });
+
+  test("refuses a file that was changed since, and then writes nothing at all", async () => {
+    writeTree(dir, { "src/a": "edited meanwhile" });
+    const snapshot = await folder(await file("first", "1"), await within("src", await file("a", "new")));
+    await expect(bringBack({ snapshot, dir, blobs, since: { inputs, atMs } })).rejects.toMatchObject({
+      code: "OUTPUT_CHANGED",
+      message: expect.stringContaining("src/a"),
+    });
+    expect(readFileSync(join(dir, "src/a"), "utf8")).toBe("edited meanwhile");
+    expect(readdirSync(dir).sort()).toEqual(["dist", "src"]);
+  });
+
+  test("refuses a file that was not captured and is younger than the capture, or one made since", async () => {
+    const since = { inputs, atMs: 0 };
+    for (const path of ["dist/out", "fresh"]) {
+      writeTree(dir, { [path]: "made since" });
+      const [name, inner] = path.split("/") as [string, string?];
+      const snapshot = inner === undefined
+        ? await folder(await file(name, "new"))
+        : await folder(await within(name, await file(inner, "new")));
+      await expect(bringBack({ snapshot, dir, blobs, since })).rejects.toMatchObject({ code: "OUTPUT_CHANGED" });
+      expect(readFileSync(join(dir, path), "utf8")).toBe("made since");
+    }
+  });
+
+  test("notices a change that happens while it writes, and leaves nothing beside", async () => {
+    const snapshot = await folder(await file("a", "1"), await within("src", await file("a", "new")));
+    const editing: Blobs = {
+      ...blobs,
+      peek(digest) {
+        if (digest === digestOf(Buffer.from("new"))) writeTree(dir, { "src/a": "edited just now" });
+        return blobs.peek!(digest);
+      },
+    };
+    await expect(bringBack({ snapshot, dir, blobs: editing, since: { inputs, atMs } })).rejects.toMatchObject({
+      code: "OUTPUT_CHANGED",
+    });
+    expect(readFileSync(join(dir, "src/a"), "utf8")).toBe("edited just now");
+    expect(readdirSync(join(dir, "src"))).toEqual(["a"]);
+  });
+});
+
+describe("a tree with names that differ in case or normalization alone", () => {
+  test("is refused where they are one, by both names, before anything of that folder is written", async () => {
+    const snapshot = await folder(await within("d", await file("Readme", "1"), await file("README", "2")));
+    for (const write of [checkout, bringBack]) {
+      await expect(write({ snapshot, dir, blobs, foldsNames: () => true })).rejects.toMatchObject({
+        code: "CHECKOUT_FAILED",
+        message: expect.stringMatching(/"README" and "Readme"/),
+      });
+      expect(readdirSync(join(dir, "d"))).toEqual([]);
+    }
+    expect(await checkout({ snapshot, dir: join(top, "other"), blobs })).toEqual({ files: 2, bytes: 2 });
+    expect(readdirSync(join(top, "other/d")).sort()).toEqual(["README", "Readme"]);
+  });
+});
+
+describe("checkout() with trees of before", () => {
+  const times = { mtimeMs: 1_000_000_000_000, changedMs: 1_000_000_010_000 };
+  async function changedIn(snapshot: Digest, since: readonly Digest[], from = blobs): Promise<string[]> {
+    const { dir: into, remove } = temporaryFolder();
+    const { mtimeMs, changedMs } = times;
+    try {
+      await checkout({ snapshot, dir: into, blobs: from, mtimeMs, changed: { since, mtimeMs: changedMs } });
+      const changed: string[] = [];
+      for await (const { path, node } of walk(blobs, snapshot)) {
+        const { mtimeMs: found } = lstatSync(join(into, path));
+        if (node.kind === "symlink") continue;
+        expect([mtimeMs, ...node.kind === "file" ? [changedMs] : []]).toContain(found);
+        if (found === changedMs) changed.push(path);
+      }
+      return changed.sort();
+    } finally {
+      remove();
+    }
+  }
+
+  test("gives another time to files that differ in content, mode or kind from any of them", async () => {
+    const before = await folder(
+      await file("a", "1"),
+      await file("mode", "1"),
+      link("kind", "a"),
+      await within("same", await file("x", "1")),
+      await within(
+        "src",
+        await file("one", "1"),
+        await file("gone", "1"),
+        await within("deep", await file("two", "1")),
+      ),
+      await file("was-file", "1"),
+    );
+    const now = await folder(
+      await file("a", "1"),
+      await file("mode", "1", true),
+      await file("kind", "1"),
+      await within("same", await file("x", "1")),
+      await within("src", await file("one", "2"), await file("new", "1"), await within("deep", await file("two", "1"))),
+      await within("was-file", await file("in", "1")),
+    );
+    const changed = ["kind", "mode", "src/new", "src/one", "was-file/in"];
+    for (const from of [blobs, distant(blobs)]) expect(await changedIn(now, [before], from)).toEqual(changed);
+    expect(await changedIn(now, [now])).toEqual([]);
+    expect(await changedIn(now, [])).toEqual([]);
+    expect(await changedIn(now, [now, before])).toEqual(changed);
+  });
+
+  test("takes everything for changed when a tree of before is lost", async () => {
+    const now = await folder(await file("a", "1"), await within("d", await file("b", "1")));
+    expect(await changedIn(now, [`${"0".repeat(64)}/7` as Digest])).toEqual(["a", "d/b"]);
+  });
+});
