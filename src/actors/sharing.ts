@@ -40,7 +40,8 @@ const numberOf = (action: Digest): number => parseInt(action.slice(0, 12), 16);
 
 const isSame = (a: TaskContext, b: TaskContext): boolean =>
   a.command === b.command && a.timeoutMs === b.timeoutMs && inputRootOf(a) === inputRootOf(b) &&
-  JSON.stringify(a.platform) === JSON.stringify(b.platform);
+  JSON.stringify(a.platform) === JSON.stringify(b.platform) && a.action?.digest === b.action?.digest &&
+  a.action?.instance === b.action?.instance;
 
 export function createSharing(options: SharingOptions): Sharing {
   const { results, taskOf, queue, settle } = options;

@@ -1,4 +1,4 @@
-import type { ActionResultData, Timestamp } from "../domain/action_result.ts";
+import type { ActionResultData, ExecutionMetadata, Timestamp } from "../domain/action_result.ts";
 import type { Digest } from "../domain/digest.ts";
 import { asFault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
@@ -7,8 +7,8 @@ import { type Cached, inputRootOf, type TaskContext } from "../machines/task.ts"
 import type { Log } from "../observability/log.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
 import { encodeAction } from "../protocol/reapi/canonical.ts";
-import type { ActionCache, ActionKey } from "../snapshots/actions/actions.ts";
-import { digestOf } from "../snapshots/blobs/blobs.ts";
+import { type ActionCache, type ActionKey, resultBytesMax } from "../snapshots/actions/actions.ts";
+import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 
 export interface Found {
   readonly outcome: Outcome;
@@ -17,7 +17,7 @@ export interface Found {
 
 /** Results of tasks by what they were run of: what the scheduler asks before it queues, and tells when a task succeeded. */
 export interface TaskResults {
-  /** What a task is run of: its REAPI `Action`. Its input is there. */
+  /** What a task is run of: the REAPI `Action` that was asked for, or that it makes. Its input is there. */
   actionOf(task: TaskContext): Digest;
   /** Undefined at once when there is none; a promise of undefined when what there was is no longer whole. */
   find(action: Digest, task: TaskContext): Promise<Found | undefined> | undefined;
@@ -28,16 +28,21 @@ export interface TaskResults {
 /** Nothing is known and nothing kept: identical tasks in flight are run once all the same. */
 export const noResults: TaskResults = { actionOf, find: () => undefined, keep: () => Promise.resolve() };
 
-export function taskResults(options: { readonly actions: ActionCache; readonly log: Log }): TaskResults {
-  const { actions, log } = options;
-  const keyOf = (action: Digest): ActionKey => ({ instance: "", action });
+export function taskResults(
+  options: { readonly actions: ActionCache; readonly blobs: Blobs; readonly log: Log },
+): TaskResults {
+  const { actions, blobs, log } = options;
+  const keyOf = (action: Digest, task: TaskContext): ActionKey => ({ instance: task.action?.instance ?? "", action });
   return {
     actionOf,
-    find(action, { taskId }) {
-      if (!actions.knows(keyOf(action))) return undefined;
-      return actions.get(keyOf(action), { usedBy: taskId }).then((entry) => {
+    find(action, task) {
+      const { taskId } = task;
+      const key = keyOf(action, task);
+      if (!actions.knows(key)) return undefined;
+      return actions.get(key, { usedBy: taskId }).then((entry) => {
         if (entry === undefined) return undefined;
-        const outcome = outcomeOf(decodeActionResult(entry.result));
+        const result = decodeActionResult(entry.result);
+        const outcome = task.action === undefined ? outcomeOf(result) : askedOutcomeOf(result, entry.result);
         if (outcome === undefined) return undefined;
         const { taskId, workerId, atMs, durationMs } = entry.made;
         return {
@@ -57,11 +62,15 @@ export function taskResults(options: { readonly actions: ActionCache; readonly l
     async keep(task) {
       const { outcome, taskId, requestor, settledAtMs } = task;
       if (outcome?.kind !== "exited" || !isSuccess(outcome)) return;
+      if (task.action !== undefined && outcome.result === undefined) return;
       const by = task.attempts.find(({ ended }) => ended === undefined) ?? task.attempts.at(-1);
       if (by === undefined) return;
       const { startedAtMs, endedAtMs } = outcome;
       try {
-        await actions.put(keyOf(actionOf(task)), encodeActionResult(resultOf(outcome, by.workerId)), {
+        const result = task.action === undefined
+          ? encodeActionResult(resultOf(outcome, by.workerId))
+          : await readBlob(blobs, outcome.result!, resultBytesMax);
+        await actions.put(keyOf(actionOf(task), task), result, {
           by: "job",
           taskId,
           attempt: by.attempt,
@@ -78,6 +87,7 @@ export function taskResults(options: { readonly actions: ActionCache; readonly l
 }
 
 function actionOf(task: TaskContext): Digest {
+  if (task.action !== undefined) return task.action.digest;
   const platform = Object.entries(task.platform).map(([name, value]) => ({ name, value }));
   const { command, timeoutMs } = task;
   return digestOf(encodeAction({ command, inputRoot: inputRootOf(task)!, timeoutMs, doNotCache: false, platform }));
@@ -107,6 +117,23 @@ function resultOf(outcome: Extract<Outcome, { kind: "exited" }>, workerId: Worke
   };
 }
 
+/** Of an action that was asked for: whatever form its result has is the answer. */
+function askedOutcomeOf({ exitCode, stdout, stderr, execution }: ActionResultData, bytes: Uint8Array): Outcome {
+  return {
+    kind: "exited",
+    exitCode,
+    ...(stdout === undefined ? {} : { stdout: { digest: stdout, truncatedBytes: 0 } }),
+    ...(stderr === undefined ? {} : { stderr: { digest: stderr, truncatedBytes: 0 } }),
+    result: digestOf(bytes),
+    ...timesOf(execution),
+  };
+}
+
+const timesOf = (execution: ExecutionMetadata | undefined): { startedAtMs?: number; endedAtMs?: number } => ({
+  ...(execution?.executionStartedAt === undefined ? {} : { startedAtMs: msOf(execution.executionStartedAt) }),
+  ...(execution?.executionCompletedAt === undefined ? {} : { endedAtMs: msOf(execution.executionCompletedAt) }),
+});
+
 /** Undefined for a result whose outputs are not one tree: it answers another door, and not a task. */
 function outcomeOf(result: ActionResultData): Outcome | undefined {
   const { outputFiles, outputDirectories, outputSymlinks, outputFileSymlinks, outputDirectorySymlinks } = result;
@@ -116,14 +143,12 @@ function outcomeOf(result: ActionResultData): Outcome | undefined {
   if (root !== undefined && (root.path !== "" || root.rootDirectory === undefined)) return undefined;
   if (result.stdoutRaw !== undefined || result.stderrRaw !== undefined || result.exitCode !== 0) return undefined;
   const { stdout, stderr, execution } = result;
-  const { executionStartedAt, executionCompletedAt } = execution ?? {};
   return {
     kind: "exited",
     exitCode: 0,
     ...(stdout === undefined ? {} : { stdout: { digest: stdout, truncatedBytes: 0 } }),
     ...(stderr === undefined ? {} : { stderr: { digest: stderr, truncatedBytes: 0 } }),
     ...(root === undefined ? {} : { output: root.rootDirectory! }),
-    ...(executionStartedAt === undefined ? {} : { startedAtMs: msOf(executionStartedAt) }),
-    ...(executionCompletedAt === undefined ? {} : { endedAtMs: msOf(executionCompletedAt) }),
+    ...timesOf(execution),
   };
 }

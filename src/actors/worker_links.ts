@@ -113,8 +113,8 @@ export function createWorkerLinks(options: WorkerLinksOptions): WorkerLinks {
       switch (said.type) {
         case "attempt.hold": {
           if (!link.isSynced) return;
-          const { taskId, attempt, command, inputRoot, timeoutMs } = said;
-          deltasOf(workerId).hold.push({ taskId, attempt, command, inputRoot, timeoutMs });
+          const { type: _type, to: _to, ...assignment } = said;
+          deltasOf(workerId).hold.push(assignment);
           return;
         }
         case "attempt.drop":

@@ -70,6 +70,12 @@ export interface Gateway {
    *   input that is not in the store, `NO_SPACE`, `DRAINING`, `PEER_UNREACHABLE`.
    */
   submit(job: JobSpec): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
+  /**
+   * A job whose commands are stored already. The same key twice is one job.
+   *
+   * @throws {Fault} `JOB_INVALID`, `NO_SPACE`, `LIMIT_EXCEEDED`, `DRAINING`, `PEER_UNREACHABLE`.
+   */
+  accept(job: EncodedJob): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
   /** @throws {Fault} what the scheduler answers with, `PEER_UNREACHABLE`. */
   ask(question: Question): Promise<Answer>;
   /** Every change of the job, past ones first; ends after its last. Goes on over restarts of the scheduler. */
@@ -171,7 +177,11 @@ export function createGateway(options: GatewayOptions): Gateway {
     async submit(job) {
       checkGraph(job.tasks);
       needSpace("a job");
-      const answer = await scheduler.ask({ type: "job.accept", job: await encode(job) });
+      return await gateway.accept(await encode(job));
+    },
+    async accept(job) {
+      needSpace("a job");
+      const answer = await scheduler.ask({ type: "job.accept", job });
       if (answer.type !== "job.accepted") throw unexpected(answer);
       return { jobId: answer.jobId, existing: answer.existing };
     },

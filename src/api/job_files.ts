@@ -145,7 +145,11 @@ async function nodesOf(blobs: Blobs, folder: Digest) {
   }
 }
 
-async function actionOf({ command, inputRoot, timeoutMs }: TaskView, blobs: Blobs): Promise<Digest | undefined> {
+async function actionOf(
+  { command, inputRoot, timeoutMs, action }: TaskView,
+  blobs: Blobs,
+): Promise<Digest | undefined> {
+  if (action !== undefined) return action.digest;
   if (inputRoot === undefined) return undefined;
   try {
     const { platform } = decodeCommand(await readBlob(blobs, command, commandBytesMax));

@@ -2,7 +2,7 @@ import { assign, emit, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
 import type { FaultData } from "../domain/fault.ts";
 import { type Address, memberAddress, type TaskId } from "../domain/ids.ts";
-import type { Leavings, Outcome } from "../domain/job.ts";
+import type { AskedAction, Leavings, Outcome } from "../domain/job.ts";
 
 /**
  * One run of a task, as the worker lives it: checkout, run, capture. It guarantees that each of the three is begun at
@@ -20,6 +20,7 @@ export interface AttemptInput {
   readonly command: Digest;
   readonly inputRoot: Digest;
   readonly timeoutMs: number;
+  readonly action?: AskedAction;
   readonly atMs: number;
 }
 
@@ -83,10 +84,18 @@ export const attemptMachine = setup({
   },
   guards: { isFirstDrop: ({ context }) => context.dropReason === undefined },
   actions: {
-    doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, atMs } }) => ({
+    doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, action, atMs } }) => ({
       type: "effect.run" as const,
       to: effectsAddress,
-      attempt: { taskId, attempt, command, inputRoot, timeoutMs, atMs },
+      attempt: {
+        taskId,
+        attempt,
+        command,
+        inputRoot,
+        timeoutMs,
+        ...(action === undefined ? {} : { action }),
+        atMs,
+      },
     })),
     doStop: emit(({ context }) => ({
       type: "effect.stop" as const,

@@ -1,6 +1,7 @@
 import { assign, enqueueActions, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
 import { type Address, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
+import type { AskedAction } from "../domain/job.ts";
 import type { CacheUse, TaskInput, TaskNeeds } from "./task.ts";
 
 /**
@@ -22,6 +23,7 @@ export interface JobTask {
   readonly platform: Readonly<Record<string, string>>;
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
+  readonly action?: AskedAction;
 }
 
 export interface JobInput {

@@ -55,11 +55,14 @@ export const textRecord = (entriesMax: number, valueMax: number) =>
     v.check((record) => Object.keys(record).length <= entriesMax, `must have at most ${entriesMax} entries`),
   );
 
+export const askedAction = v.strictObject({ instance: label(256), digest });
+
 const output = v.strictObject({ digest, truncatedBytes: whole(0) });
 const leavings = {
   stdout: v.exactOptional(output),
   stderr: v.exactOptional(output),
   output: v.exactOptional(digest),
+  result: v.exactOptional(digest),
   startedAtMs: v.exactOptional(whole(0)),
   endedAtMs: v.exactOptional(whole(0)),
 };

@@ -1,5 +1,18 @@
 import * as v from "valibot";
-import { bytes, cText, digest, label, name, outcome, parse, taskId, textRecord, whole, workerId } from "./schema.ts";
+import {
+  askedAction,
+  bytes,
+  cText,
+  digest,
+  label,
+  name,
+  outcome,
+  parse,
+  taskId,
+  textRecord,
+  whole,
+  workerId,
+} from "./schema.ts";
 
 /**
  * What a worker and its scheduler say to each other: states, so that the next message repairs a lost one (idea 4).
@@ -49,6 +62,7 @@ const assignment = v.strictObject({
   /** The input root, a REAPI `Directory`. */
   inputRoot: digest,
   timeoutMs: whole(0),
+  action: v.exactOptional(askedAction),
 });
 
 const attemptKey = v.strictObject({ taskId, attempt: whole(1) });

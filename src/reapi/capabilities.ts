@@ -1,3 +1,4 @@
+import { Fault } from "../domain/fault.ts";
 import { compressors, sha256Function } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { checkInstance, type Instances, type Served, serveUnary } from "./calls.ts";
@@ -9,8 +10,21 @@ export const batchBytesMax = 4 * 1024 * 1024 - 64 * 1024;
 /** `SymlinkAbsolutePathStrategy.Value`. */
 const absoluteSymlinksAllowed = 2;
 
+/** As the API has it: the lower, the sooner. */
+const priorities = { minPriority: -2, maxPriority: 0 };
+
+/** A priority of the API as ours, where 2 is the most urgent. @throws {Fault} `REQUEST_INVALID`. */
+export function checkPriority(given: number): 0 | 1 | 2 {
+  if (given === 0 || given === -1 || given === -2) return Math.abs(given) as 0 | 1 | 2;
+  throw new Fault(
+    "REQUEST_INVALID",
+    `Cannot run the action as its priority must be from -2, the most urgent, to 0: current value is ${given}`,
+  );
+}
+
 /** What this server can do, so that clients of every age use what both know. */
-export function serveCapabilities(served: Served, instances: Instances): void {
+/** @param executes whether it runs actions. */
+export function serveCapabilities(served: Served, instances: Instances, executes: boolean): void {
   const zstd = hasZstd ? [compressors.zstd] : [];
   serveUnary(served, methods.getCapabilities, ({ instanceName }) => {
     checkInstance(instances, instanceName);
@@ -24,6 +38,15 @@ export function serveCapabilities(served: Served, instances: Instances): void {
         supportedCompressors: zstd,
         supportedBatchUpdateCompressors: zstd,
       },
+      executionCapabilities: executes
+        ? {
+          digestFunction: sha256Function,
+          digestFunctions: [sha256Function],
+          execEnabled: true,
+          executionPriorityCapabilities: { priorities: [priorities] },
+          supportedNodeProperties: [],
+        }
+        : undefined,
       lowApiVersion: { major: 2, minor: 0, patch: 0, prerelease: "" },
       highApiVersion: { major: 2, minor: 2, patch: 0, prerelease: "" },
     };

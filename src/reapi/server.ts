@@ -12,11 +12,16 @@ import { serveByteStream } from "./byte_stream.ts";
 import { type Instances, type Served, serveUnary } from "./calls.ts";
 import { serveCapabilities } from "./capabilities.ts";
 import { serveContentAddressableStorage } from "./content_addressable_storage.ts";
+import { serveExecution } from "./execution.ts";
+import { createOperations } from "./operations.ts";
+import type { Tasks } from "./tasks.ts";
 import { fileUploads } from "./uploads.ts";
 
 export interface ReapiOptions {
   readonly blobs: Blobs;
   readonly actions: ActionCache;
+  /** Where actions are run; absent: this is a cache alone. */
+  readonly tasks?: Tasks;
   /** Where uploads that broke off are kept, for this process alone. */
   readonly uploadsDir: string;
   /** "any": every name is a namespace of its own. */
@@ -46,10 +51,15 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     "grpc.enable_channelz": 0,
   });
   const served: Served = { server, log };
-  serveCapabilities(served, instances);
+  serveCapabilities(served, instances, options.tasks !== undefined);
   serveContentAddressableStorage(served, blobs, instances);
   serveByteStream(served, blobs, fileUploads(options.uploadsDir, clock), instances);
   serveActionCache(served, actions, instances, clock);
+  const { tasks } = options;
+  const operations = tasks === undefined ? undefined : createOperations({ tasks, blobs, actions, clock, log });
+  if (tasks !== undefined && operations !== undefined) {
+    serveExecution(served, { operations, tasks, blobs, actions, instances, clock });
+  }
   serveUnary(served, methods.checkHealth, ({ service }) => {
     if (service === "" || services.has(service)) return { status: serving };
     throw new Fault("ROUTE_UNKNOWN", `Cannot tell of the service "${service.slice(0, 200)}": it is not here`);
@@ -59,6 +69,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     take: (socket) => injector.injectConnection(socket),
     drain: (graceMs) => injector.drain(graceMs),
     close() {
+      operations?.close();
       injector.destroy();
       server.forceShutdown();
     },

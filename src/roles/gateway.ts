@@ -16,6 +16,7 @@ import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
 import { outliveHttp2Farewells } from "./http2_on_deno.ts";
+import { tasksOver } from "./reapi_tasks.ts";
 import { diskSpace, helloOf, memberBackoff } from "./machine.ts";
 import { feedHttpServer, type Takers } from "./sniff.ts";
 
@@ -87,6 +88,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const reapi = reapiServer({
     blobs,
     actions: options.actions,
+    tasks: tasksOver(gateway),
     uploadsDir: join(options.dataDir, "uploads"),
     instances: "any",
     clock: realClock,

@@ -39,7 +39,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     token,
     log: schedulerLog,
     states,
-    results: taskResults({ actions, log: schedulerLog }),
+    results: taskResults({ actions, blobs, log: schedulerLog }),
     historyBytesMax,
   });
   await memory.listen({ name: "scheduler", ...scheduler.accepting });

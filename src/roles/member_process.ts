@@ -53,7 +53,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         token,
         log,
         states: seams.aroundStates?.(states) ?? states,
-        results: taskResults({ actions, log }),
+        results: taskResults({ actions, blobs, log }),
       });
       process.on("message", (message) => {
         const drain = message as DrainMessage;

@@ -128,6 +128,71 @@ export const updateActionResultRequest = message("an UpdateActionResultRequest",
   digestFunction: int(5),
 });
 
+// Execution. An ActionResult stays encoded here, too.
+
+const timestamp = message("a Timestamp", { seconds: int(1), nanos: int(2) });
+export const duration = message("a Duration", { seconds: int(1), nanos: int(2) });
+const policy = message("a policy of an ExecuteRequest", { priority: int(1) });
+export const executeRequest = message("an ExecuteRequest", {
+  instanceName: text(1),
+  skipCacheLookup: bool(3),
+  actionDigest: digest(6),
+  executionPolicy: one(7, policy),
+  resultsCachePolicy: one(8, policy),
+  digestFunction: int(9),
+});
+export const waitExecutionRequest = message("a WaitExecutionRequest", { name: text(1) });
+/** `ExecutionStage.Value`. */
+export const stages = { unknown: 0, cacheCheck: 1, queued: 2, executing: 3, completed: 4 } as const;
+const partialMetadata = message("ExecutedActionMetadata", {
+  worker: text(1),
+  queuedTimestamp: one(2, timestamp),
+  executionStartTimestamp: one(7, timestamp),
+});
+export const executeOperationMetadata = message("ExecuteOperationMetadata", {
+  stage: int(1),
+  actionDigest: digest(2),
+  stdoutStreamName: text(3),
+  stderrStreamName: text(4),
+  partialExecutionMetadata: one(5, partialMetadata),
+});
+const logFile = message("a LogFile", { digest: digest(1), humanReadable: bool(2) });
+const serverLog = message("a server log of an ExecuteResponse", { key: text(1), value: one(2, logFile) });
+export const executeResponse = message("an ExecuteResponse", {
+  result: bytes(1),
+  cachedResult: bool(2),
+  status: one(3, rpcStatus),
+  serverLogs: many(4, serverLog),
+  message: text(5),
+});
+const violation = message("a violation of a PreconditionFailure", { type: text(1), subject: text(2) });
+export const preconditionFailure = message("a PreconditionFailure", { violations: many(1, violation) });
+export const retryInfo = message("a RetryInfo", { retryDelay: one(1, duration) });
+
+// google.longrunning
+
+export const operation = message("an Operation", {
+  name: text(1),
+  metadata: one(2, anyMessage),
+  done: bool(3),
+  error: one(4, rpcStatus),
+  response: one(5, anyMessage),
+});
+export const getOperationRequest = message("a GetOperationRequest", { name: text(1) });
+export const listOperationsRequest = message("a ListOperationsRequest", {
+  filter: text(1),
+  pageSize: int(2),
+  pageToken: text(3),
+  name: text(4),
+});
+export const listOperationsResponse = message("a ListOperationsResponse", {
+  operations: many(1, operation),
+  nextPageToken: text(2),
+});
+export const cancelOperationRequest = message("a CancelOperationRequest", { name: text(1) });
+export const waitOperationRequest = message("a WaitOperationRequest", { name: text(1), timeout: one(2, duration) });
+export const empty = message("an Empty", {});
+
 // What a client says of itself, in a header.
 
 const toolDetails = message("ToolDetails", { toolName: text(1), toolVersion: text(2) });

@@ -19,6 +19,7 @@ const method = <Request, Response>(
 
 const reapi = "/build.bazel.remote.execution.v2.";
 const cas = `${reapi}ContentAddressableStorage/`;
+const operations = "/google.longrunning.Operations/";
 const byteStream = "/google.bytestream.ByteStream/";
 
 /** A message that stays encoded. */
@@ -39,5 +40,11 @@ export const methods = {
   queryWriteStatus: method(`${byteStream}QueryWriteStatus`, m.queryWriteStatusRequest, m.queryWriteStatusResponse),
   getActionResult: method(`${reapi}ActionCache/GetActionResult`, m.getActionResultRequest, opaque),
   updateActionResult: method(`${reapi}ActionCache/UpdateActionResult`, m.updateActionResultRequest, opaque),
+  execute: method(`${reapi}Execution/Execute`, m.executeRequest, m.operation, "serverStream"),
+  waitExecution: method(`${reapi}Execution/WaitExecution`, m.waitExecutionRequest, m.operation, "serverStream"),
+  getOperation: method(`${operations}GetOperation`, m.getOperationRequest, m.operation),
+  listOperations: method(`${operations}ListOperations`, m.listOperationsRequest, m.listOperationsResponse),
+  cancelOperation: method(`${operations}CancelOperation`, m.cancelOperationRequest, m.empty),
+  waitOperation: method(`${operations}WaitOperation`, m.waitOperationRequest, m.operation),
   checkHealth: method("/grpc.health.v1.Health/Check", m.healthCheckRequest, m.healthCheckResponse),
 } as const;

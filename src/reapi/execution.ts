@@ -1,0 +1,145 @@
+import type { Digest } from "../domain/digest.ts";
+import { Fault } from "../domain/fault.ts";
+import { methods } from "../protocol/reapi/services.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { randomHex } from "../runtime/random.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { readAction } from "./asked_action.ts";
+import {
+  type Call,
+  checkDigest,
+  checkScope,
+  clientOf,
+  type Instances,
+  type Served,
+  serveStream,
+  serveUnary,
+} from "./calls.ts";
+import { checkPriority } from "./capabilities.ts";
+import { cachedResponse, ended, missingResponse, type Operation } from "./execution_answers.ts";
+import { type Operations, operationUnknown } from "./operations.ts";
+import type { Tasks } from "./tasks.ts";
+
+export interface ExecutionOptions {
+  readonly operations: Operations;
+  readonly tasks: Tasks;
+  readonly blobs: Blobs;
+  readonly actions: ActionCache;
+  readonly instances: Instances;
+  readonly clock: Clock;
+}
+
+const listedMax = 1_000;
+/** What a waiting call is answered within, before clients give it up. */
+const waitMsMax = 45_000;
+
+export function serveExecution(served: Served, options: ExecutionOptions): void {
+  const { operations, tasks, blobs, actions, instances, clock } = options;
+
+  /** Of what ended before it began: nobody finds it again by this name, and executes anew. */
+  const atOnce = (instance: string): string =>
+    `${instance === "" ? "" : `${instance}/`}operations/at-once/${randomHex(8)}`;
+
+  serveStream(served, methods.execute, async function* (request, call) {
+    const { signal } = call;
+    const instance = checkScope(instances, request);
+    const digest = checkDigest(request.actionDigest, "an action");
+    const priority = checkPriority(request.executionPolicy?.priority ?? 0);
+    if (!request.skipCacheLookup) {
+      const found = await actions.get({ instance, action: digest }, { signal });
+      if (found !== undefined) return yield ended(atOnce(instance), digest, cachedResponse(found.result));
+    }
+    const read = await readAction(blobs, digest, signal);
+    if ("missing" in read) return yield ended(atOnce(instance), digest, missingResponse(read.missing));
+    await checkPlatform(tasks, read.platform);
+    const name = await operations.begin({
+      ...labelsOf(call, digest),
+      priority,
+      action: { instance, digest },
+      command: read.action.command,
+      inputRoot: read.action.inputRoot,
+      timeoutMs: read.timeoutMs,
+      platform: read.platform,
+      cache: read.action.doNotCache ? "off" : request.skipCacheLookup ? "refresh" : "use",
+    });
+    yield* operations.follow(name, signal);
+  });
+
+  serveStream(served, methods.waitExecution, ({ name }, { signal }) => operations.follow(name, signal));
+
+  serveUnary(served, methods.getOperation, ({ name }, { signal }) => first(operations, name, signal));
+
+  serveUnary(served, methods.waitOperation, async ({ name, timeout }, { signal }) => {
+    const askedMs = timeout === undefined ? waitMsMax : timeout.seconds * 1_000 + timeout.nanos / 1e6;
+    const late = new AbortController();
+    const cancelTimer = clock.at(
+      clock.now() + Math.max(0, Math.min(askedMs, waitMsMax)),
+      () => late.abort(new Fault("CANCELLED", "It goes on for longer")),
+    );
+    let last: Operation | undefined;
+    try {
+      for await (const operation of operations.follow(name, AbortSignal.any([signal, late.signal]))) last = operation;
+    } catch (thrown) {
+      if (!late.signal.aborted || last === undefined) throw thrown;
+    } finally {
+      cancelTimer();
+    }
+    return last ?? await first(operations, name, signal);
+  });
+
+  serveUnary(served, methods.cancelOperation, async ({ name }) => {
+    await operations.cancel(name);
+    return {};
+  });
+
+  serveUnary(served, methods.listOperations, ({ pageSize, pageToken }) => {
+    if (pageSize < 0) {
+      throw new Fault("REQUEST_INVALID", `Cannot list operations as page_size must be at least 0: it is ${pageSize}`);
+    }
+    const after = operations.list().filter(({ name }) => name > pageToken);
+    const page = after.slice(0, pageSize === 0 ? listedMax : Math.min(pageSize, listedMax));
+    return { operations: page, nextPageToken: page.length < after.length ? page.at(-1)!.name : "" };
+  });
+}
+
+async function first(operations: Operations, name: string, signal: AbortSignal): Promise<Operation> {
+  for await (const operation of operations.follow(name, signal)) return operation;
+  throw operationUnknown(name);
+}
+
+/** Who asks and for what, as far as the client says it. */
+function labelsOf(
+  call: Call,
+  action: Digest,
+): { readonly requestor: string; readonly tag: string; readonly name: string } {
+  const client = clientOf(call);
+  const tool = client?.toolDetails?.toolName || "reapi";
+  const build = client?.correlatedInvocationsId || client?.toolInvocationId || "";
+  const what = [client?.actionMnemonic ?? "", client?.targetId ?? ""].filter((part) => part !== "").join(" ");
+  return {
+    requestor: label(build === "" ? tool : `${tool}/${build}`),
+    tag: label(what),
+    name: label(what) || action.slice(0, 12),
+  };
+}
+
+// deno-lint-ignore no-control-regex -- those are what is taken out
+const label = (text: string): string => text.toWellFormed().replaceAll(/[\u0000-\u001f\u007f]/g, " ").slice(0, 200);
+
+/** What no worker that is here has, none will have soon. While none is here at all, one may come back. */
+async function checkPlatform(tasks: Tasks, wanted: Readonly<Record<string, string>>): Promise<void> {
+  const properties = Object.entries(wanted);
+  if (properties.length === 0) return;
+  const platforms = await tasks.platforms();
+  const fits = (platform: Readonly<Record<string, string>>): boolean =>
+    properties.every(([name, value]) => platform[name] === value);
+  if (platforms.length === 0 || platforms.some(fits)) return;
+  const shown = [...new Set(platforms.map((platform) => JSON.stringify(platform)))].slice(0, 20).join(", ");
+  throw new Fault(
+    "REQUEST_INVALID",
+    `Cannot run the action as a worker must have the platform ${
+      JSON.stringify(wanted)
+    }: those that are here have ${shown}`,
+  );
+}

@@ -1,0 +1,175 @@
+import type { Timestamp } from "../domain/action_result.ts";
+import { type Digest, hashOf, sizeOf } from "../domain/digest.ts";
+import { Fault, isFault } from "../domain/fault.ts";
+import type { AskedAction } from "../domain/job.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
+import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
+import type { MessageOf } from "../protocol/reapi/codec.ts";
+import {
+  executeOperationMetadata,
+  executeResponse,
+  type operation,
+  preconditionFailure,
+  retryInfo,
+  stages,
+} from "../protocol/reapi/messages.ts";
+import { type ActionCache, resultBytesMax } from "../snapshots/actions/actions.ts";
+import { type Blobs, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { missingInputs } from "./asked_action.ts";
+import { statusOf } from "./calls.ts";
+import { toWire } from "./content_addressable_storage.ts";
+
+/** Tasks as the API's operations. */
+
+export type Operation = MessageOf<typeof operation>;
+export type ExecuteResponse = Partial<MessageOf<typeof executeResponse>>;
+
+const reapiType = "type.googleapis.com/build.bazel.remote.execution.v2.";
+const rpcType = "type.googleapis.com/google.rpc.";
+/** `google.rpc.Code`. */
+const codes = { cancelled: 1, deadlineExceeded: 4, failedPrecondition: 9, unavailable: 14 } as const;
+/** Clients that know it do not try again what ran too long. */
+const timedOutText = "execution timeout exceeded";
+/** Answers go in one message. */
+const messageMax = 4_000;
+
+export const instant = (atMs: number): Timestamp => ({
+  seconds: Math.floor(atMs / 1_000),
+  nanos: (atMs % 1_000) * 1_000_000,
+});
+
+/** An operation that goes on. Without a task: what was asked for is on its way. */
+export function goingOn(name: string, action: Digest, task: TaskView | undefined): Operation {
+  const isRunning = task?.state === "running" || task?.state === "stopping";
+  const by = task?.attempts.at(-1);
+  const metadata = executeOperationMetadata.encode({
+    stage: isRunning ? stages.executing : stages.queued,
+    actionDigest: toWire(action),
+    partialExecutionMetadata: task === undefined ? undefined : {
+      worker: isRunning && by !== undefined ? by.workerId : "",
+      queuedTimestamp: task.queuedAtMs === undefined ? undefined : instant(task.queuedAtMs),
+      executionStartTimestamp: isRunning && by?.startedAtMs !== undefined ? instant(by.startedAtMs) : undefined,
+    },
+  });
+  return {
+    name,
+    metadata: { typeUrl: `${reapiType}ExecuteOperationMetadata`, value: metadata },
+    done: false,
+    error: undefined,
+    response: undefined,
+  };
+}
+
+export function ended(name: string, action: Digest, response: ExecuteResponse): Operation {
+  const metadata = executeOperationMetadata.encode({ stage: stages.completed, actionDigest: toWire(action) });
+  return {
+    name,
+    metadata: { typeUrl: `${reapiType}ExecuteOperationMetadata`, value: metadata },
+    done: true,
+    error: undefined,
+    response: { typeUrl: `${reapiType}ExecuteResponse`, value: executeResponse.encode(response) },
+  };
+}
+
+export const cachedResponse = (result: Uint8Array): ExecuteResponse => ({ result, cachedResult: true });
+
+export const cancelledResponse = (why: string): ExecuteResponse => ({
+  status: { code: codes.cancelled, message: why, details: [] },
+  message: why,
+});
+
+/** What makes clients send these blobs, and ask again. */
+export const missingResponse = (missing: readonly Digest[]): ExecuteResponse => ({
+  status: {
+    code: codes.failedPrecondition,
+    message: `Cannot run the action as ${missing.length} of its blobs ${missing.length === 1 ? "is" : "are"} not here`,
+    details: [{
+      typeUrl: `${rpcType}PreconditionFailure`,
+      value: preconditionFailure.encode({
+        violations: missing.map((digest) => ({
+          type: "MISSING",
+          subject: `blobs/${hashOf(digest)}/${sizeOf(digest)}`,
+        })),
+      }),
+    }],
+  },
+});
+
+const againResponse = (why: string, message: string): ExecuteResponse => ({
+  status: {
+    code: codes.unavailable,
+    message: why,
+    details: [{ typeUrl: `${rpcType}RetryInfo`, value: retryInfo.encode({ retryDelay: { seconds: 1, nanos: 0 } }) }],
+  },
+  message,
+});
+
+/** What came of a task that has settled. */
+export async function responseOf(
+  task: TaskView,
+  asked: AskedAction,
+  { blobs, actions }: { readonly blobs: Blobs; readonly actions: ActionCache },
+  signal: AbortSignal,
+): Promise<ExecuteResponse> {
+  const { outcome, why } = task;
+  const message = `${why} (${task.taskId})`.slice(0, messageMax);
+  switch (outcome?.kind) {
+    case "exited": {
+      const result = await resultOf(task, asked, { blobs, actions }, signal);
+      if (result === undefined) return againResponse("The result of the action is no longer here", message);
+      return {
+        result,
+        cachedResult: task.cached !== undefined,
+        ...(outcome.exitCode === 0 ? {} : { message, serverLogs: await logsOf(task, blobs) }),
+      };
+    }
+    case "timedOut": {
+      const result = await resultOf(task, asked, { blobs, actions }, signal);
+      const status = { code: codes.deadlineExceeded, message: timedOutText, details: [] };
+      return { ...(result === undefined ? {} : { result }), status, message, serverLogs: await logsOf(task, blobs) };
+    }
+    case "failed": {
+      const { code, message: text } = outcome.fault;
+      if (code === "BLOB_MISSING" || code === "SNAPSHOT_UNKNOWN") {
+        const missing = await missingInputs(blobs, task.inputRoot!, signal);
+        if ((await blobs.missing(new Set([task.command]))).size > 0) missing.push(task.command);
+        return missing.length > 0 ? { ...missingResponse(missing), message } : againResponse(text, message);
+      }
+      const fault = new Fault(code, text);
+      if (fault.meaning.grpc === "UNAVAILABLE") return againResponse(text, message);
+      return { status: { ...statusOf(fault), details: [] }, message, serverLogs: await logsOf(task, blobs) };
+    }
+    default:
+      return cancelledResponse(message);
+  }
+}
+
+/** The worker's `ActionResult`, with the time at which it was queued here. */
+async function resultOf(
+  { outcome, queuedAtMs, cached }: TaskView,
+  { instance, digest }: AskedAction,
+  { blobs, actions }: { readonly blobs: Blobs; readonly actions: ActionCache },
+  signal: AbortSignal,
+): Promise<Uint8Array | undefined> {
+  if (outcome === undefined || outcome.kind === "skipped" || outcome.result === undefined) return undefined;
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = await readBlob(blobs, outcome.result, resultBytesMax, { signal });
+  } catch (thrown) {
+    if (!isFault(thrown, "BLOB_MISSING")) throw thrown;
+    bytes = (await actions.get({ instance, action: digest }, { signal }))?.result;
+  }
+  if (bytes === undefined || cached !== undefined || queuedAtMs === undefined) return bytes;
+  const result = decodeActionResult(bytes);
+  if (result.execution === undefined) return bytes;
+  return encodeActionResult({ ...result, execution: { ...result.execution, queuedAt: instant(queuedAtMs) } });
+}
+
+/** Why it is as it is, attempt by attempt: what a client shows of an action that failed. */
+async function logsOf({ taskId, why, attempts }: TaskView, blobs: Blobs) {
+  const lines = attempts.map(({ attempt, reason, workerId, why: placed, ended: end }) =>
+    `Attempt ${attempt} (${reason}) on ${workerId}: ${placed}${end === undefined ? "" : ` ${end}`}`
+  );
+  const digest = await writeBlob(blobs, new TextEncoder().encode([`Task ${taskId}: ${why}`, ...lines, ""].join("\n")));
+  return [{ key: "attempts", value: { digest: toWire(digest), humanReadable: true } }];
+}

@@ -1,0 +1,256 @@
+import { asFault, Fault } from "../domain/fault.ts";
+import type { JobId } from "../domain/ids.ts";
+import type { AskedAction } from "../domain/job.ts";
+import type { Log } from "../observability/log.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { randomHex } from "../runtime/random.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import {
+  cancelledResponse,
+  ended,
+  type ExecuteResponse,
+  goingOn,
+  type Operation,
+  responseOf,
+} from "./execution_answers.ts";
+import type { AskedTask, Tasks } from "./tasks.ts";
+
+/**
+ * Actions that clients wait for. Each Execute has an operation of its own, though identical actions in flight are one
+ * job; its name holds the job's id, so that the next gateway finds it again. This process remembers only who waits.
+ */
+export interface Operations {
+  /** Hands an action over, or joins the job that runs it. @returns the new operation's name. */
+  begin(task: Omit<AskedTask, "key">): Promise<string>;
+  /** The operation as it is, then at every change and every {@link repeatMs}, then its end. @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`. */
+  follow(name: string, signal: AbortSignal): AsyncIterable<Operation>;
+  /** For this operation alone: the job goes on while others wait for it. @throws {Fault} as {@link Operations.follow}. */
+  cancel(name: string): Promise<void>;
+  /** Those that somebody waits for, by name. */
+  list(): Operation[];
+  close(): void;
+}
+
+export interface OperationsOptions {
+  readonly tasks: Tasks;
+  readonly blobs: Blobs;
+  readonly actions: ActionCache;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Between two messages of a stream, so that what is between us and the client does not take it for dead. */
+export const repeatMs = 30_000;
+/** A client that lost its stream comes back within this time; after it, nobody wants the action any more. */
+export const graceMs = 20_000;
+
+interface Share {
+  waiters: number;
+  isCancelled: boolean;
+}
+
+interface Live {
+  readonly jobId: JobId;
+  action: AskedAction | undefined;
+  task: TaskView | undefined;
+  response: Promise<ExecuteResponse> | undefined;
+  failure: Fault | undefined;
+  readonly changed: Set<() => void>;
+  readonly shares: Map<string, Share>;
+  readonly stop: AbortController;
+  /** Takes the grace of those who left back. */
+  forget: () => void;
+  /** Nobody joins it any more. */
+  leave: () => void;
+}
+
+const nameForm = /^(?:(.+)\/)?operations\/(j[0-9a-z]{10}-[0-9a-z]{6})\/([0-9a-f]{16})$/;
+const nameOf = (instance: string, jobId: JobId, share: string): string =>
+  `${instance === "" ? "" : `${instance}/`}operations/${jobId}/${share}`;
+
+export const operationUnknown = (name: string): Fault =>
+  new Fault("JOB_UNKNOWN", `There is no operation "${name.slice(0, 300)}": execute its action again`);
+
+export function createOperations({ tasks, blobs, actions, clock, log }: OperationsOptions): Operations {
+  const lives = new Map<JobId, Live>();
+  /** Jobs whose action others may join, and those that are being handed over. */
+  const joinable = new Map<string, Promise<Live>>();
+  const keyOf = ({ instance, digest }: AskedAction): string => `${instance} ${digest}`;
+
+  const wake = (live: Live): void => {
+    for (const each of [...live.changed]) each();
+  };
+  const waitersOf = (live: Live): number =>
+    [...live.shares.values()].reduce((sum, { waiters, isCancelled }) => isCancelled ? sum : sum + waiters, 0);
+  const drop = (live: Live): void => {
+    live.forget();
+    live.stop.abort(new Fault("CANCELLED", "Nobody waits for it"));
+    if (lives.get(live.jobId) === live) lives.delete(live.jobId);
+  };
+  const kill = (live: Live, reason: string): void => {
+    live.leave();
+    tasks.kill(live.jobId, reason).catch((thrown) =>
+      log.warn("Cannot kill what nobody waits for", { job: live.jobId, error: asFault(thrown) })
+    );
+    drop(live);
+  };
+  /** When the last one has left. */
+  const expectBack = (live: Live): void => {
+    live.forget();
+    if (waitersOf(live) > 0) return;
+    if (live.response !== undefined || live.failure !== undefined) return drop(live);
+    live.forget = clock.at(clock.now() + graceMs, () => kill(live, "All clients that waited for it have left"));
+  };
+
+  const watch = async (live: Live): Promise<void> => {
+    try {
+      for await (const task of tasks.watch(live.jobId, live.stop.signal)) {
+        live.action ??= task.action;
+        live.task = task;
+        if (task.state === "settled" && live.action !== undefined) {
+          live.leave();
+          live.response = responseOf(task, live.action, { blobs, actions }, live.stop.signal);
+          live.response.catch(() => {}); // who follows hears it
+        }
+        wake(live);
+      }
+    } catch (thrown) {
+      live.leave();
+      live.failure = asFault(thrown);
+      wake(live);
+    } finally {
+      if (waitersOf(live) === 0 && live.response !== undefined) drop(live);
+    }
+  };
+  const open = (jobId: JobId, action: AskedAction | undefined): Live => {
+    const live: Live = {
+      jobId,
+      action,
+      task: undefined,
+      response: undefined,
+      failure: undefined,
+      changed: new Set(),
+      shares: new Map(),
+      stop: new AbortController(),
+      forget: () => {},
+      leave: () => {},
+    };
+    lives.set(jobId, live);
+    void watch(live);
+    return live;
+  };
+  const shareOf = (live: Live, share: string): Share => {
+    let found = live.shares.get(share);
+    if (found === undefined) live.shares.set(share, found = { waiters: 0, isCancelled: false });
+    return found;
+  };
+  const parse = (name: string): { readonly instance: string; readonly jobId: JobId; readonly share: string } => {
+    const [, instance = "", jobId, share] = nameForm.exec(name) ?? [];
+    if (jobId === undefined || share === undefined) throw operationUnknown(name);
+    return { instance, jobId: jobId as JobId, share };
+  };
+  const change = (live: Live, signal: AbortSignal): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const end = (): void => {
+        live.changed.delete(onChange);
+        cancelTimer();
+        signal.removeEventListener("abort", onGone);
+      };
+      const onChange = (): void => {
+        end();
+        resolve();
+      };
+      const onGone = (): void => {
+        end();
+        reject(signal.reason);
+      };
+      const cancelTimer = clock.at(clock.now() + repeatMs, onChange);
+      live.changed.add(onChange);
+      signal.addEventListener("abort", onGone, { once: true });
+      if (signal.aborted) onGone();
+    });
+
+  return {
+    async begin(task) {
+      const key = keyOf(task.action);
+      const mayJoin = task.cache !== "off";
+      let joined = mayJoin ? joinable.get(key) : undefined;
+      if (joined === undefined) {
+        const own = tasks.accept({ ...task, key: randomHex(16) }).then((jobId) => {
+          const live = open(jobId, task.action);
+          if (mayJoin) live.leave = leave;
+          return live;
+        });
+        const leave = (): void => {
+          if (joinable.get(key) === own) joinable.delete(key);
+        };
+        if (mayJoin) joinable.set(key, own);
+        own.catch(leave);
+        joined = own;
+      }
+      const live = await joined;
+      const share = randomHex(8);
+      shareOf(live, share);
+      expectBack(live);
+      return nameOf(task.action.instance, live.jobId, share);
+    },
+    async *follow(name, signal) {
+      const { instance, jobId, share: shareId } = parse(name);
+      const live = lives.get(jobId) ?? open(jobId, undefined);
+      const share = shareOf(live, shareId);
+      share.waiters++;
+      live.forget();
+      try {
+        for (let told: TaskView | undefined;;) {
+          signal.throwIfAborted();
+          const { action, task } = live;
+          if (share.isCancelled && action !== undefined) {
+            return yield ended(name, action.digest, cancelledResponse("Its client cancelled it"));
+          }
+          if (live.failure !== undefined) throw live.failure;
+          if (action !== undefined && action.instance !== instance) throw operationUnknown(name);
+          if (task !== undefined && action === undefined) throw operationUnknown(name); // a job of another door
+          if (action !== undefined) {
+            if (live.response !== undefined) return yield ended(name, action.digest, await live.response);
+            yield goingOn(name, action.digest, task);
+          }
+          told = task;
+          if (live.task === told && live.failure === undefined && !share.isCancelled) await change(live, signal);
+        }
+      } finally {
+        share.waiters--;
+        expectBack(live);
+      }
+    },
+    async cancel(name) {
+      const { instance, jobId, share } = parse(name);
+      const live = lives.get(jobId) ?? open(jobId, undefined);
+      const own = shareOf(live, share);
+      own.isCancelled = true;
+      wake(live);
+      if (waitersOf(live) > 0) return;
+      while (live.task === undefined && live.failure === undefined) await change(live, live.stop.signal);
+      if (live.failure !== undefined) throw live.failure;
+      if (live.action === undefined || live.action.instance !== instance) {
+        drop(live);
+        throw operationUnknown(name);
+      }
+      if (waitersOf(live) === 0 && live.response === undefined) kill(live, "Its client cancelled it");
+    },
+    list: () =>
+      [...lives.values()].flatMap((live) =>
+        live.action === undefined
+          ? []
+          : [...live.shares].flatMap(([share, { waiters, isCancelled }]) =>
+            waiters === 0 || isCancelled
+              ? []
+              : [goingOn(nameOf(live.action!.instance, live.jobId, share), live.action!.digest, live.task)]
+          )
+      ).sort((a, b) => a.name < b.name ? -1 : 1),
+    close() {
+      for (const live of [...lives.values()]) drop(live);
+    },
+  };
+}

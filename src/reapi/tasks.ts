@@ -1,0 +1,33 @@
+import type { Digest } from "../domain/digest.ts";
+import type { JobId } from "../domain/ids.ts";
+import type { AskedAction } from "../domain/job.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
+
+/** An action as it is handed over to be run: a job of this one task. */
+export interface AskedTask {
+  /** Chosen anew for each: the same key twice is one job. */
+  readonly key: string;
+  readonly requestor: string;
+  /** For people: what is built. */
+  readonly tag: string;
+  readonly name: string;
+  /** 2 is the most urgent. */
+  readonly priority: 0 | 1 | 2;
+  readonly action: AskedAction;
+  readonly command: Digest;
+  readonly inputRoot: Digest;
+  readonly timeoutMs: number;
+  readonly platform: Readonly<Record<string, string>>;
+  readonly cache: "use" | "refresh" | "off";
+}
+
+/** Where actions are run. All of it waits for a scheduler that is away, and then fails with `PEER_UNREACHABLE`. */
+export interface Tasks {
+  /** Durable when it resolves. @throws {Fault} `NO_SPACE`, `DRAINING`, `LIMIT_EXCEEDED`, `PEER_UNREACHABLE`. */
+  accept(task: AskedTask): Promise<JobId>;
+  /** The job's one task as it is, then at every change; ends once it has settled. @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`. */
+  watch(jobId: JobId, signal: AbortSignal): AsyncIterable<TaskView>;
+  kill(jobId: JobId, reason: string): Promise<void>;
+  /** What the workers that are here have, each. */
+  platforms(): Promise<readonly Readonly<Record<string, string>>[]>;
+}

@@ -1,0 +1,36 @@
+import type { Gateway } from "../api/gateway.ts";
+import { invariant } from "../domain/invariant.ts";
+import type { Tasks } from "../reapi/tasks.ts";
+
+/** Runs what clients of the Remote Execution API ask for as jobs of one task each. */
+export function tasksOver(gateway: Gateway): Tasks {
+  return {
+    async accept({ key, requestor, tag, priority, inputRoot, ...task }) {
+      const { jobId } = await gateway.accept({
+        key: `reapi/${key}`,
+        requestor,
+        tag,
+        priority,
+        basis: "",
+        failFast: false,
+        tasks: [{ ...task, input: { kind: "snapshot", snapshot: inputRoot }, retries: 0 }],
+      });
+      return jobId;
+    },
+    async *watch(jobId, signal) {
+      for await (const change of gateway.watch(jobId, { signal })) {
+        if (change.kind !== "task") continue;
+        yield change.task;
+        if (change.task.state === "settled") return;
+      }
+    },
+    async kill(jobId, reason) {
+      await gateway.ask({ type: "job.kill", jobId, reason });
+    },
+    async platforms() {
+      const answer = await gateway.ask({ type: "worker.list" });
+      invariant(answer.type === "worker.views", "a list of workers is asked for");
+      return answer.workers.filter(({ state }) => state !== "lost").map(({ platform }) => platform);
+    },
+  };
+}
