@@ -37,6 +37,7 @@ export const faults = {
   OUTPUT_MISSING: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   // What was asked contradicts what is.
   REF_CONFLICT: { retry: "later", grpc: "ABORTED", http: 409 },
+  OUTPUT_INVALID: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   OUTPUT_CHANGED: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   STORE_LOCKED: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
   STORE_NEWER: { retry: "never", grpc: "FAILED_PRECONDITION", http: 500 },

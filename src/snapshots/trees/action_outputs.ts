@@ -1,0 +1,110 @@
+import { readlinkSync, realpathSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import type { ActionResultData, OutputDirectory, OutputFile, OutputSymlink } from "../../domain/action_result.ts";
+import type { CommandData } from "../../domain/command.ts";
+import type { Digest } from "../../domain/digest.ts";
+import { Fault } from "../../domain/fault.ts";
+import { encodeTree } from "../../protocol/reapi/canonical.ts";
+import { digestOf } from "../blobs/blobs.ts";
+import { wholeFolder } from "./outputs.ts";
+import { FileReader, realFolder, type SourceOptions, statOf } from "./read_files.ts";
+
+export interface CaptureActionOutputsOptions extends SourceOptions {
+  /** The folder of all inputs: what lies outside of it, behind symlinks, is no output. */
+  readonly root: string;
+  /** Its outputs are relative to `dir`, the working directory. */
+  readonly command: Pick<CommandData, "outputs" | "outputFiles" | "outputDirectories">;
+}
+
+/** What an action made, as an `ActionResult` lists it. */
+export type ActionOutputs = Pick<
+  ActionResultData,
+  "outputFiles" | "outputDirectories" | "outputSymlinks" | "outputFileSymlinks" | "outputDirectorySymlinks"
+>;
+
+type Wanted = "any" | "file" | "directory";
+
+/**
+ * Captures the outputs of an action at exactly the paths that were asked for. Those that are not there are left out:
+ * whoever asked knows which of them it needs. All of it is in the store when it resolves.
+ *
+ * @throws {Fault} `OUTPUT_CHANGED` for a folder where the command's older form says file, and the reverse;
+ * `CAPTURE_FAILED` and `NAME_NOT_UTF8` as `capture` does.
+ */
+export async function captureActionOutputs(options: CaptureActionOutputsOptions): Promise<ActionOutputs> {
+  const { command } = options;
+  const root = realFolder(options.root);
+  const dir = realFolder(options.dir);
+  const reader = new FileReader(options);
+  const files: OutputFile[] = [];
+  const directories: OutputDirectory[] = [];
+  const symlinks: OutputSymlink[] = [];
+  const fileSymlinks: OutputSymlink[] = [];
+  const directorySymlinks: OutputSymlink[] = [];
+
+  const takeDirectory = async (path: string, at: string): Promise<void> => {
+    /** Children before parents, each once: reversed, every parent comes before its children. */
+    const below = new Map<Digest, Uint8Array>();
+    const nodes = await wholeFolder(reader, at, path, (digest, bytes) => {
+      if (!below.has(digest)) below.set(digest, bytes);
+    });
+    const tree = encodeTree(reader.add(nodes).bytes, [...below.values()].reverse());
+    const digest = digestOf(tree);
+    reader.outbox.offer(digest, tree, false);
+    directories.push({ path, tree: digest, isTopologicallySorted: true });
+  };
+  const take = async (path: string, wanted: Wanted): Promise<void> => {
+    const at = path === "" ? dir : `${dir}/${path}`;
+    const stat = statOf(at);
+    if (stat === undefined || (path !== "" && !isInside(root, dirname(at)))) return;
+    if (stat.isSymbolicLink()) {
+      const symlink = { path, target: readlinkSync(at) };
+      if (wanted === "any") symlinks.push(symlink);
+      const isFolder = wanted === "directory" || (wanted === "any" && leadsToFolder(at));
+      (isFolder ? directorySymlinks : fileSymlinks).push(symlink);
+    } else if (stat.isDirectory()) {
+      if (wanted === "file") throw otherwise(path, "a file", "a folder");
+      await takeDirectory(path, at);
+    } else if (stat.isFile()) {
+      if (wanted === "directory") throw otherwise(path, "a folder", "a file");
+      const reading = await reader.read(at, path, stat);
+      if (reading === undefined) return;
+      files.push({ path, digest: reading.digest, executable: (reading.stat.mode & 0o111) !== 0 });
+    }
+    if (reader.isTurnOver) await reader.rest();
+  };
+
+  try {
+    for (const path of new Set(command.outputs)) await take(path, "any");
+    if (command.outputs.length === 0) {
+      for (const path of new Set(command.outputFiles)) await take(path, "file");
+      for (const path of new Set(command.outputDirectories)) await take(path, "directory");
+    }
+    await reader.outbox.finish();
+  } finally {
+    await reader.outbox.settle();
+  }
+  return {
+    outputFiles: files,
+    outputDirectories: directories,
+    outputSymlinks: symlinks,
+    outputFileSymlinks: fileSymlinks,
+    outputDirectorySymlinks: directorySymlinks,
+  };
+}
+
+function isInside(root: string, folder: string): boolean {
+  const real = realpathSync(folder);
+  return real === root || real.startsWith(`${root}/`);
+}
+
+function leadsToFolder(at: string): boolean {
+  try {
+    return statSync(at).isDirectory();
+  } catch {
+    return false; // it leads nowhere
+  }
+}
+
+const otherwise = (path: string, must: string, found: string): Fault =>
+  new Fault("OUTPUT_CHANGED", `Cannot capture output "${path}" as it must be ${must}: current value is ${found}`);
