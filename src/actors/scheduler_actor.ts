@@ -197,8 +197,17 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
     for (const taskId of index.arrived()) sharing.arrived(taskId);
     if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
+      for (const { taskId, why } of view.preemptions(atMs)) {
+        const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
+        host.tell(
+          taskAddress(taskId),
+          { type: "task.putBack", attempt, why, preempted: true, atMs },
+          schedulerAddress,
+          why,
+        );
+      }
       let placed = 0;
-      for (let next = view.next(); next !== undefined; next = view.next()) {
+      for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
         if (index.takeRestored(next.taskId) && !sharing.mayPlace(next.taskId)) continue;
         host.tell(
           taskAddress(next.taskId),
@@ -468,7 +477,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "job.why":
         await host.settled(); // what is decided is what is told of
         await needJob(request.jobId);
-        return await whyJob(states, request.jobId, { outlook: view.outlook, followed: sharing.followed }, request.atMs);
+        return await whyJob(
+          states,
+          request.jobId,
+          { outlook: (id) => view.outlook(id, clock.now()), followed: sharing.followed },
+          request.atMs,
+        );
       case "job.list":
         return await listJobs(request);
       case "job.import":

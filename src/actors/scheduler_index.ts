@@ -1,6 +1,7 @@
 import { type Address, type JobId, jobOfTask, kindOf, nameOf, type TaskId, type WorkerId } from "../domain/ids.ts";
 import { jobState, taskState } from "../machines/explain.ts";
 import type { JobContext } from "../machines/job.ts";
+import type { SchedulerContext } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import { isSetAside, type WorkerContext } from "../machines/worker.ts";
@@ -53,6 +54,8 @@ export interface SchedulerIndex {
   noteJob(state: State, adoptedAtMs?: number): void;
 }
 
+const rankOf = ({ priority }: TaskContext): number => 2 - priority;
+
 const placeOfTask = (
   state: State | undefined,
 ): { at: "queued" } | { at: "worker"; workerId: WorkerId } | undefined => {
@@ -97,10 +100,12 @@ export function schedulerIndex(): SchedulerIndex {
     view.enqueue({
       taskId,
       requestor: task.requestor,
-      rank: 2 - task.priority,
+      rank: rankOf(task),
       platform: task.platform,
       input: sharedInput(task),
+      needs: task.needs,
       again: task.attempt > 0,
+      queuedAtMs: task.queuedAtMs,
     });
   const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
     const from = placeOfTask(before);
@@ -111,7 +116,7 @@ export function schedulerIndex(): SchedulerIndex {
       restoredTasks.delete(taskId);
     }
     if (from?.at === "worker" && to?.at !== "worker") {
-      view.vacate(from.workerId, task.requestor);
+      view.vacate(taskId);
       const tasks = onWorker.get(from.workerId);
       tasks?.delete(taskId);
       if (tasks?.size === 0) onWorker.delete(from.workerId);
@@ -120,7 +125,7 @@ export function schedulerIndex(): SchedulerIndex {
       const shares = task.cache === "use" && task.attempt === 0;
       if (shares && isRestored) arrivals.push(taskId);
       else queue(taskId, task);
-      if (shares && !isRestored) restoredTasks.add(taskId);
+      if (task.cache === "use" && !isRestored) restoredTasks.add(taskId);
     }
     if (
       before !== undefined && taskState(before) !== "settled" && (after === undefined || taskState(after) === "settled")
@@ -128,7 +133,8 @@ export function schedulerIndex(): SchedulerIndex {
       settlements.push(task);
     }
     if (to?.at === "worker" && from?.at !== "worker") {
-      view.occupy(to.workerId, task.requestor, sharedInput(task));
+      const { requestor, needs } = task;
+      view.occupy(to.workerId, { taskId, requestor, rank: rankOf(task), input: sharedInput(task), needs });
       let tasks = onWorker.get(to.workerId);
       if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
       tasks.add(taskId);
@@ -215,6 +221,13 @@ export function schedulerIndex(): SchedulerIndex {
       switch (kindOf(address)) {
         case "task":
           return observeTask(nameOf(address) as TaskId, before, after);
+        case "scheduler": {
+          const policyOf = (state: State | undefined) =>
+            (state?.context as SchedulerContext | undefined)?.settings.policy;
+          const policy = policyOf(after);
+          if (policy !== undefined && policy !== policyOf(before)) view.setPolicy(policy);
+          return;
+        }
         case "worker":
           return observeWorker(nameOf(address) as WorkerId, after);
         case "job":

@@ -7,7 +7,7 @@ import { Rooms } from "./rooms.ts";
  *
  * Workers of one platform are a pool. What tasks ask for is a platform as well (an ask), met by every pool that has all of
  * its properties, and the pools of an ask are tried from the fewest properties up, so that special workers stay free for those who need
- * them. Among the pools with the fewest that have room, a worker that last ran the same input is taken, else one that last
+ * them. Among those with the fewest that have room, a worker that last ran the same input is taken, else one that last
  * ran the same requestor's same basis, else the one with the most free slots. So nothing waits for a worker that it likes.
  */
 export interface PlacingWorker {
@@ -72,12 +72,17 @@ export class Worker {
 export interface Pool {
   readonly platform: Readonly<Record<string, string>>;
   readonly properties: number;
-  /** Of appearance, to be the same every time. */
-  readonly number: number;
   readonly rooms: Rooms;
   readonly workers: (Worker | undefined)[];
   readonly vacant: number[];
   readonly asks: Set<Ask>;
+}
+
+/** Pools that have as many properties, and the most room in each. */
+interface Tier {
+  readonly properties: number;
+  readonly pools: Pool[];
+  readonly rooms: Rooms;
 }
 
 /** A distinct platform that tasks ask for. */
@@ -85,10 +90,9 @@ export interface Ask {
   readonly key: string;
   readonly platform: Readonly<Record<string, string>>;
   readonly pools: Set<Pool>;
-  /** Those pools from the fewest properties up, and the most room in each; made anew when a pool has come or gone. */
-  inOrder: readonly Pool[] | undefined;
-  rooms: Rooms;
-  readonly places: Map<Pool, number>;
+  /** From the fewest properties up; made anew when a pool has come or gone. */
+  tiers: readonly Tier[] | undefined;
+  readonly places: Map<Pool, { readonly rooms: Rooms; readonly place: number }>;
   /** How many use it. */
   uses: number;
 }
@@ -161,7 +165,6 @@ export function createFleet(): Fleet {
   let slots = 0;
   let free = 0;
   let version = 0;
-  let poolCount = 0;
 
   const leaveNear = (all: Map<string, IndexedHeap<Near>>, near: Near): void => {
     if (near.heapAt < 0) return;
@@ -200,26 +203,31 @@ export function createFleet(): Fleet {
   const noteRoom = (pool: Pool, place: number, slots: number, cpu: number, memory: number): void => {
     if (!pool.rooms.set(place, slots, cpu, memory)) return;
     const { most } = pool.rooms;
-    for (const ask of pool.asks) {
-      if (ask.inOrder !== undefined) ask.rooms.set(ask.places.get(pool)!, most.slots, most.cpuMillis, most.memoryBytes);
+    for (const { tiers, places } of pool.asks) {
+      if (tiers === undefined) continue;
+      const { rooms, place } = places.get(pool)!;
+      rooms.set(place, most.slots, most.cpuMillis, most.memoryBytes);
     }
   };
-  const order = (ask: Ask): readonly Pool[] => {
-    if (ask.inOrder !== undefined) return ask.inOrder;
-    ask.inOrder = [...ask.pools].sort((a, b) => a.properties - b.properties || a.number - b.number);
-    ask.rooms = new Rooms();
+  const tiersOf = (ask: Ask): readonly Tier[] => {
+    if (ask.tiers !== undefined) return ask.tiers;
+    const tiers = new Map<number, Tier>();
     ask.places.clear();
-    for (const [place, pool] of ask.inOrder.entries()) {
+    for (const pool of ask.pools) {
+      const { properties } = pool;
+      let tier = tiers.get(properties);
+      if (tier === undefined) tiers.set(properties, tier = { properties, pools: [], rooms: new Rooms() });
+      const place = tier.pools.push(pool) - 1;
+      ask.places.set(pool, { rooms: tier.rooms, place });
       const { slots, cpuMillis, memoryBytes } = pool.rooms.most;
-      ask.places.set(pool, place);
-      ask.rooms.set(place, slots, cpuMillis, memoryBytes);
+      tier.rooms.set(place, slots, cpuMillis, memoryBytes);
     }
-    return ask.inOrder;
+    return ask.tiers = [...tiers.values()].sort((a, b) => a.properties - b.properties);
   };
   const meet = (ask: Ask, pool: Pool): void => {
     if (!meets(pool.platform, ask.platform)) return;
     ask.pools.add(pool);
-    ask.inOrder = undefined;
+    ask.tiers = undefined;
     pool.asks.add(ask);
   };
   const loadOf = (workerId: WorkerId): Load => {
@@ -272,7 +280,7 @@ export function createFleet(): Fleet {
     pools.delete(platformKey(pool.platform));
     for (const ask of pool.asks) {
       ask.pools.delete(pool);
-      ask.inOrder = undefined;
+      ask.tiers = undefined;
     }
   };
 
@@ -291,7 +299,7 @@ export function createFleet(): Fleet {
       const key = platformKey(platform);
       let ask = asks.get(key);
       if (ask === undefined) {
-        ask = { key, platform, pools: new Set(), inOrder: undefined, rooms: new Rooms(), places: new Map(), uses: 0 };
+        ask = { key, platform, pools: new Set(), tiers: undefined, places: new Map(), uses: 0 };
         asks.set(key, ask);
         for (const pool of pools.values()) meet(ask, pool);
       }
@@ -324,7 +332,6 @@ export function createFleet(): Fleet {
         pool = {
           platform: fresh.platform,
           properties: Object.keys(fresh.platform).length,
-          number: poolCount++,
           rooms: new Rooms(),
           workers: [],
           vacant: [],
@@ -362,17 +369,22 @@ export function createFleet(): Fleet {
     },
     busyOn: (workerId) => loads.get(workerId)?.busy ?? 0,
     find(ask, needs, input, basis) {
-      const inOrder = order(ask);
       const cpu = needs?.cpuMillis ?? 0;
       const memory = needs?.memoryBytes ?? 0;
-      // Both are asked for and a pool may have them apart: then the next pool is tried.
-      for (let place = ask.rooms.find(cpu, memory, false); place >= 0 && place < inOrder.length; place++) {
-        const pool = inOrder[place]!;
-        const at = pool.rooms.find(cpu, memory, true);
+      for (const { properties, pools, rooms } of tiersOf(ask)) {
+        const place = rooms.find(cpu, memory, true);
+        if (place < 0) continue;
+        let pool = pools[place]!;
+        let at = pool.rooms.find(cpu, memory, true);
+        // Both are asked for and this pool has them on different workers: any other may have them on one.
+        for (let other = 0; at < 0 && other < pools.length; other++) {
+          pool = pools[other]!;
+          at = pool.rooms.find(cpu, memory, true);
+        }
         if (at < 0) continue;
-        const sameInput = nearOf(lastInputs, input, ask, needs, pool.properties);
+        const sameInput = nearOf(lastInputs, input, ask, needs, properties);
         if (sameInput !== undefined) return { worker: sameInput, near: "input" };
-        const sameBasis = basis === undefined ? undefined : nearOf(lastBases, basis, ask, needs, pool.properties);
+        const sameBasis = basis === undefined ? undefined : nearOf(lastBases, basis, ask, needs, properties);
         if (sameBasis !== undefined) return { worker: sameBasis, near: "basis" };
         return { worker: pool.workers[at]!, near: undefined };
       }

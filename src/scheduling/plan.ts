@@ -1,31 +1,29 @@
-import { BinaryHeap } from "deno-std/data_structures/binary_heap.js";
 import type { TaskId, WorkerId } from "../domain/ids.ts";
+import { allot, type ClassLoad, rebalanceOf, spreadOf, targetsOf } from "./fairness.ts";
+import { basisKey, createFleet, type Found, type Needs, type PlacingWorker, type Worker } from "./fleet.ts";
+import { defaultPolicy, type Policy } from "./policy.ts";
+import {
+  type Class,
+  countBefore,
+  createQueue,
+  type QueuedTask,
+  type Requestor,
+  type Waiting,
+  type Wish,
+} from "./queue.ts";
 
 /**
  * Whose turn it is, and where: the decision of the scheduler, without IO, clock or chance (architecture, idea 5).
  *
- * A view is kept up to date by what changes, so that a decision costs what it decides, not what is queued. Order: rank
- * (lower first), then the requestor with the fewest running tasks, then who was put back, then who waits longest.
- * Placement: a worker that has every property that the task asks for and a free slot; of those the ones that last ran
- * the same input, then the one with the most free slots, then the first by name.
+ * A view is kept up to date by what changes, so that a decision costs what it decides, not what is queued: at most the
+ * logarithm of what waits and of the workers, times the groups of one requestor (queue.ts). Of the classes that have tasks for which there may be
+ * room, the one is next that has most of the free slots coming to it (fairness.ts); of its tasks the first by the order of queue.ts;
+ * and it goes where fleet.ts says. What finds no room holds up nobody, until it has waited so long that room is kept for it.
  */
-export interface QueuedTask {
-  readonly taskId: TaskId;
-  readonly requestor: string;
-  /** Lower first. */
-  readonly rank: number;
-  readonly platform: Readonly<Record<string, string>>;
-  /** What its files come from: tasks of one input are put together. */
-  readonly input: string;
-  /** Queued before and given back: goes ahead of its requestor's others. */
-  readonly again: boolean;
-}
+export type { PlacingWorker, QueuedTask };
 
-export interface PlacingWorker {
-  readonly workerId: WorkerId;
-  readonly slots: number;
-  readonly platform: Readonly<Record<string, string>>;
-}
+/** What is known of a task when it comes to be on a worker. */
+export type PlacedTask = Pick<QueuedTask, "taskId" | "requestor" | "rank" | "input" | "basis" | "needs">;
 
 export interface Assignment {
   readonly taskId: TaskId;
@@ -34,343 +32,503 @@ export interface Assignment {
   readonly why: string;
 }
 
-/** Flat and small: there may be a million. What tasks share stands in their group. */
-interface Waiting {
-  readonly taskId: TaskId;
-  readonly input: string;
-  readonly again: boolean;
-  /** Of arrival in the view. */
-  readonly order: number;
-  readonly group: Group;
-  gone: boolean;
+export type WaitsFor = "slot" | "memory" | "cpu" | "counter" | "share";
+
+/** What is told of a queued task. */
+export interface Outlook {
+  readonly class: string;
+  /** Slots that its class should have now, and those that it has. */
+  readonly target: number;
+  readonly used: number;
+  readonly waitingInClass: number;
+  /** Tasks of its kind and of lower rank in its class: so many go ahead at most (some may have left from the middle). */
+  readonly ahead: number;
+  /** The requestors of its class whose turn comes first, of those that go ahead; a few, with how many tasks are in line. */
+  readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
+  /** Whether a worker that is here could run it, were it empty. */
+  readonly fits: boolean;
+  /** If not: properties, resources and counters that are nowhere to be had, as `name=value`. Empty: they are, but not together. */
+  readonly unmet: readonly string[];
+  readonly waitsFor: WaitsFor;
 }
 
-/** Tasks that differ in nothing that a decision looks at but their age and input. */
-interface Group {
-  readonly key: string;
-  readonly rank: number;
-  readonly requestor: string;
-  readonly platform: Readonly<Record<string, string>>;
-  again: Waiting[];
-  first: Waiting[];
-  againHead: number;
-  firstHead: number;
-  size: number;
-  /** Of the task that came last: tasks of one job come together and share one text. */
-  lastInput: string;
-  /** Its place among the others, as far as it was looked at. */
-  turn: Turn | undefined;
-  /** It has no turn: what it waits for, while no worker can take its head. */
-  parked: Set<Group> | undefined;
-}
-
-/** What says whose turn it is, as of when it was written down. It counts while it is its group's. */
-interface Turn {
-  readonly group: Group;
-  readonly running: number;
-  readonly again: boolean;
-  readonly order: number;
-}
-
-const compareTurns = (a: Turn, b: Turn): number =>
-  a.group.rank - b.group.rank || a.running - b.running || Number(b.again) - Number(a.again) || a.order - b.order;
-
-interface Slots extends PlacingWorker {
-  busy: number;
-  lastInput: string | undefined;
-}
-
-/** The pure view that {@link SchedulingView.plan} decides from. */
+/** The pure view that decisions are made from. Times are of one clock, in ms, and do not run backwards. */
 export interface SchedulingView {
+  /** Sorts what waits and what runs anew. */
+  setPolicy(policy: Policy): void;
+  /** Does nothing when it is queued already. */
   enqueue(task: QueuedTask): void;
   /** Does nothing when the task is not queued. */
   dequeue(taskId: TaskId): void;
-  /** A task came to be on a worker (true) or is there no more (false), whoever decided it. */
-  occupy(workerId: WorkerId, requestor: string, input: string): void;
-  vacate(workerId: WorkerId, requestor: string): void;
+  /** A task came to be on a worker, whoever decided it; if it was on another, it is there no more. */
+  occupy(workerId: WorkerId, task: PlacedTask): void;
+  /** It is there no more. Does nothing when it is on none. */
+  vacate(taskId: TaskId): void;
   /** A worker that may be given tasks. */
   setWorker(worker: PlacingWorker): void;
   removeWorker(workerId: WorkerId): void;
   /** The next assignment; the caller carries it out (dequeue, occupy) before asking again. Undefined: nothing fits. */
-  next(): Assignment | undefined;
+  next(nowMs: number): Assignment | undefined;
+  /**
+   * Tasks to be put back into the queue because classes are too far from their shares, those that started last first;
+   * none unless the policy says `rebalance`. To be asked about as often as `rebalance.minimumMs`, or oftener.
+   */
+  preemptions(nowMs: number): readonly Assignment[];
+  /** Undefined when it is not queued. */
+  outlook(taskId: TaskId): Outlook | undefined;
   readonly queued: number;
   readonly busy: number;
   readonly slots: number;
   readonly workers: number;
   busyOn(workerId: WorkerId): number;
-  /**
-   * How many tasks of its kind and of lower rank go ahead of this one at most (some may have left from the middle of
-   * their queue), and whether any present worker could run it.
-   */
-  outlook(
-    taskId: TaskId,
-  ): { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] } | undefined;
 }
 
-/** As JSON, because names and values may hold any character. */
-const groupKey = ({ rank, requestor, platform }: QueuedTask): string =>
-  JSON.stringify([rank, requestor, Object.entries(platform).sort(([a], [b]) => (a < b ? -1 : 1))]);
-
-const isEmpty = (platform: Readonly<Record<string, string>>): boolean => {
-  for (const _ in platform) return false;
-  return true;
-};
-
-/** Whether a task is plainly of that group: most ask for nothing of their worker, and come after one like them. */
-const isPlainlyOf = ({ rank, requestor, platform }: QueuedTask, group: Group): boolean =>
-  group.size > 0 && rank === group.rank && requestor === group.requestor && isEmpty(platform) &&
-  isEmpty(group.platform);
-
-export const meets = (worker: PlacingWorker, platform: Readonly<Record<string, string>>): boolean => {
-  for (const name in platform) if (worker.platform[name] !== platform[name]) return false;
-  return true;
-};
-
-const isBetter = (a: Slots, b: Slots, input: string): boolean => {
-  const isSame = a.lastInput === input;
-  if (isSame !== (b.lastInput === input)) return isSame;
-  const more = (a.slots - a.busy) - (b.slots - b.busy);
-  return more === 0 ? a.workerId < b.workerId : more > 0;
-};
-
-/** How many of those that came in order came before: those that have gone since count as well. */
-function countBefore(entries: readonly Waiting[], head: number, order: number): number {
-  let low = head;
-  let high = entries.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (entries[middle]!.order < order) low = middle + 1;
-    else high = middle;
-  }
-  return low - head;
+interface Running {
+  readonly workerId: WorkerId;
+  readonly requestor: Requestor;
+  readonly needs: Needs | undefined;
 }
 
-export function schedulingView(): SchedulingView {
-  const waiting = new Map<TaskId, Waiting>();
-  const groups = new Map<string, Group>();
-  /** Of the task that came last. */
-  let lastGroup: Group | undefined;
-  const groupsOf = new Map<string, Set<Group>>();
-  const waitingByRank = new Map<number, number>();
-  /** Also turns that no longer count. */
-  let turns = new BinaryHeap<Turn>(compareTurns);
-  /** Groups whose head fits no worker: until one has room again, or until there is another worker. */
-  const untilRoom = new Set<Group>();
-  const untilWorker = new Set<Group>();
-  const workers = new Map<WorkerId, Slots>();
-  /** By worker, also of those that may not be given tasks now. */
-  const occupied = new Map<WorkerId, number>();
-  const running = new Map<string, number>();
-  let order = 0;
-  let busy = 0;
-  let slots = 0;
+/** Licences and devices. */
+interface Counter {
+  readonly capacity: number;
+  used: number;
+  /** Kept for the task for which room is kept. */
+  kept: number;
+  readonly waiters: Set<Wish>;
+}
 
-  const headOf = (group: Group): Waiting | undefined => {
-    while (group.againHead < group.again.length && group.again[group.againHead]!.gone) group.againHead++;
-    if (group.againHead < group.again.length) return group.again[group.againHead];
-    group.again = [];
-    group.againHead = 0;
-    while (group.firstHead < group.first.length && group.first[group.firstHead]!.gone) group.firstHead++;
-    if (group.firstHead > 1_024 && group.firstHead * 2 > group.first.length) {
-      group.first = group.first.slice(group.firstHead);
-      group.firstHead = 0;
+/** What is kept for a task that small ones would never let through. */
+interface Kept {
+  readonly entry: Waiting;
+  readonly worker: Worker | undefined;
+  readonly counters: Readonly<Record<string, number>>;
+  readonly sinceMs: number;
+}
+
+/** An hour of one slot: beyond it nobody's patience counts, in slot-seconds. */
+const owedMax = 3_600;
+/** How often it is looked whether something has waited so long, as a part of that time. */
+const reserveChecks = 8;
+const aheadMax = 5;
+const aheadLookedAtMax = 16;
+const noCounters: Readonly<Record<string, number>> = {};
+
+export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
+  let settings = policy;
+  const fleet = createFleet();
+  const queue = createQueue(fleet, policy);
+  const running = new Map<TaskId, Running>();
+  const blocked = new Map<Wish["ask"], Set<Wish>>();
+  let counters = new Map<string, Counter>();
+  let kept: Kept | undefined;
+  let reserveCheckAtMs = 0;
+  /** Credits are to be divided anew: something has changed beside what {@link next} decided. */
+  let isStale = true;
+  let promised: TaskId | undefined;
+  let nowMs = 0;
+  let accruedAtMs: number | undefined;
+  let unbalancedSinceMs: number | undefined;
+
+  // ---- room --------------------------------------------------------------------------------------------------------
+
+  const counterOf = (name: string): Counter => {
+    let counter = counters.get(name);
+    if (counter === undefined) {
+      counter = { capacity: settings.counters[name] ?? 0, used: 0, kept: 0, waiters: new Set() };
+      counters.set(name, counter);
     }
-    return group.first[group.firstHead];
+    return counter;
   };
-  /** Writes down when it is the turn of a group of which something has changed. */
-  const takeTurn = (group: Group): void => {
-    if (group.parked !== undefined) return;
-    const head = headOf(group)!;
-    const now = running.get(group.requestor) ?? 0;
-    const { turn } = group;
-    if (turn !== undefined && turn.order === head.order && turn.running === now) return;
-    group.turn = { group, running: now, again: head.again, order: head.order };
-    if (turns.length > 2 * groups.size + 64) {
-      turns = new BinaryHeap<Turn>(compareTurns);
-      for (const { turn } of groups.values()) if (turn !== undefined) turns.push(turn);
-    } else turns.push(group.turn);
-  };
-  const takeTurns = (those: Iterable<Group>): void => {
-    for (const group of those) takeTurn(group);
-  };
-  const park = (group: Group, where: Set<Group>): void => {
-    group.turn = undefined;
-    group.parked = where;
-    where.add(group);
-  };
-  const comeBack = (those: Set<Group>): void => {
-    for (const group of those) {
-      group.parked = undefined;
-      takeTurn(group);
+  const count = (needs: Needs | undefined, sign: 1 | -1): void => {
+    if (needs?.counters === undefined) return;
+    for (const name in needs.counters) {
+      const counter = counterOf(name);
+      counter.used += sign * needs.counters[name]!;
+      if (sign < 0) wakeForCounter(counter);
     }
-    those.clear();
   };
-  const count = (rank: number, change: number): void =>
-    void waitingByRank.set(rank, (waitingByRank.get(rank) ?? 0) + change);
-  const hasFreeSlot = (): boolean => {
-    for (const worker of workers.values()) if (worker.busy < worker.slots) return true;
-    return false;
-  };
-  const workerFor = (group: Group, input: string): { worker: Slots; same: boolean } | undefined => {
-    let best: Slots | undefined;
-    for (const worker of workers.values()) {
-      if (worker.busy >= worker.slots || !meets(worker, group.platform)) continue;
-      if (best === undefined || isBetter(worker, best, input)) best = worker;
+  /** A counter of which too little is free. @param own what is kept counts as free. */
+  const lacking = (needs: Needs | undefined, own: boolean): Counter | undefined => {
+    if (needs?.counters === undefined) return undefined;
+    for (const name in needs.counters) {
+      const amount = needs.counters[name]!;
+      if (amount === 0) continue;
+      const counter = counterOf(name);
+      if (counter.capacity - counter.used - (own ? 0 : counter.kept) < amount) return counter;
     }
-    return best === undefined ? undefined : { worker: best, same: best.lastInput === input };
+    return undefined;
+  };
+  const wake = (wish: Wish): void => {
+    const { ask } = wish;
+    queue.wake(wish);
+    if (blocked.get(ask)?.size === 0) blocked.delete(ask);
+    isStale = true;
+  };
+  const wakeForCounter = ({ waiters }: Counter): void => {
+    for (const wish of waiters) if (lacking(wish.needs, false) === undefined) wake(wish);
+  };
+  const wakeFor = (worker: Worker): void => {
+    if (worker.free <= 0) return;
+    for (const ask of worker.pool.asks) {
+      const those = blocked.get(ask);
+      if (those === undefined) continue;
+      for (const wish of those) if (fleet.hasRoom(worker, wish.needs)) wake(wish);
+    }
+  };
+  const block = (wish: Wish, counter: Counter | undefined): void => {
+    let where = counter?.waiters ?? blocked.get(wish.ask);
+    if (where === undefined) blocked.set(wish.ask, where = new Set());
+    queue.block(wish, where, nowMs);
+    isStale = true;
+  };
+  const couldRun = (wish: Wish): boolean => {
+    if (wish.fitsVersion === fleet.version) return wish.fits;
+    wish.fitsVersion = fleet.version;
+    const { counters: wants = noCounters } = wish.needs ?? {};
+    wish.fits = Object.keys(wants).every((name) => wants[name]! <= counterOf(name).capacity);
+    if (!wish.fits) return false;
+    for (const worker of fleet.meeting(wish.ask)) if (fleet.couldRun(worker, wish.needs)) return true;
+    return wish.fits = false;
+  };
+
+  // ---- room that is kept -------------------------------------------------------------------------------------------
+
+  const release = (): void => {
+    if (kept === undefined) return;
+    const { worker, counters: held } = kept;
+    kept = undefined;
+    isStale = true;
+    for (const name in held) {
+      const counter = counterOf(name);
+      counter.kept = 0;
+      wakeForCounter(counter);
+    }
+    if (worker === undefined) return;
+    fleet.keep(worker, false);
+    wakeFor(worker);
+  };
+  /** What it lacks there, in parts of what it wants. */
+  const shortOf = ({ slots, load, cpuMillis, memoryBytes }: Worker, needs: Needs): number => {
+    const cpu = needs.cpuMillis ?? 0;
+    const memory = needs.memoryBytes ?? 0;
+    return (cpu === 0 ? 0 : Math.max(0, cpu - (cpuMillis - load.cpuMillis)) / cpu) +
+      (memory === 0 ? 0 : Math.max(0, memory - (memoryBytes - load.memoryBytes)) / memory) +
+      (load.busy >= slots ? 1 : 0);
+  };
+  const keepRoom = (): void => {
+    const { reserveAfterMs } = settings;
+    if (reserveAfterMs === 0 || kept !== undefined || queue.big.size === 0 || nowMs < reserveCheckAtMs) return;
+    reserveCheckAtMs = nowMs + reserveAfterMs / reserveChecks;
+    let oldest: Wish | undefined;
+    for (const wish of queue.big) {
+      if (wish.noRoomSinceMs! > nowMs - reserveAfterMs || !couldRun(wish)) continue;
+      if (oldest === undefined || wish.noRoomSinceMs! < oldest.noRoomSinceMs!) oldest = wish;
+    }
+    if (oldest === undefined) return;
+    const needs = oldest.needs!;
+    let best: Worker | undefined;
+    if ((needs.cpuMillis ?? 0) > 0 || (needs.memoryBytes ?? 0) > 0) {
+      let least = Infinity;
+      for (const worker of fleet.meeting(oldest.ask)) {
+        if (!fleet.couldRun(worker, needs)) continue;
+        const short = shortOf(worker, needs);
+        if (short < least) [least, best] = [short, worker];
+      }
+      fleet.keep(best!, true);
+    }
+    const held = needs.counters ?? noCounters;
+    for (const name in held) counterOf(name).kept = held[name]!;
+    kept = {
+      entry: queue.headOf(oldest.groups.peek()!),
+      worker: best,
+      counters: held,
+      sinceMs: oldest.noRoomSinceMs!,
+    };
+    isStale = true;
+  };
+  const nextKept = (): Assignment | undefined => {
+    if (kept === undefined) return undefined;
+    const { entry, worker, sinceMs } = kept;
+    const { wish } = entry.group;
+    if (lacking(wish.needs, true) !== undefined) return undefined;
+    const found = worker ?? fleet.find(wish.ask, wish.needs, entry.input, undefined)?.worker;
+    if (found === undefined || !fleet.hasRoom(found, wish.needs)) return undefined;
+    const waited = Math.round((nowMs - sinceMs) / 1_000);
+    promised = entry.taskId;
+    return {
+      taskId: entry.taskId,
+      workerId: found.workerId,
+      why: worker === undefined
+        ? `what it wants of the cluster's counters was kept for it, after it had found too little for ${waited} s`
+        : `${found.workerId} was kept for it, after it had found no worker with enough room for ${waited} s`,
+    };
+  };
+
+  // ---- whose turn --------------------------------------------------------------------------------------------------
+
+  const readyLoads = (): ClassLoad[] =>
+    queue.classes.map(({ percent, floor, running, readyTasks, owed }) => ({
+      percent,
+      floor,
+      running,
+      waiting: readyTasks,
+      owed,
+    }));
+  const accrue = (): void => {
+    const { classes } = queue;
+    const ms = nowMs - (accruedAtMs ?? nowMs);
+    accruedAtMs = nowMs;
+    if (classes.length < 2 || ms <= 0) return;
+    for (const one of classes) {
+      if (one.waiting === 0) one.owed = 0;
+      else if (one.readyTasks > 0) {
+        const lacks = fleet.slots * one.percent / 100 - one.running;
+        one.owed = Math.max(-owedMax, Math.min(owedMax, one.owed + lacks * ms / 1_000));
+      }
+    }
+    isStale = true;
+  };
+  const divide = (): void => {
+    const credits = allot(fleet.slots, fleet.free, readyLoads());
+    for (const one of queue.classes) one.credit = credits[one.at]!;
+    isStale = false;
+  };
+  const richest = (): Class | undefined => {
+    let best: Class | undefined;
+    for (const one of queue.classes) {
+      if (one.credit > 0 && one.readyTasks > 0 && (best === undefined || one.credit > best.credit)) best = one;
+    }
+    return best;
+  };
+  const classInTurn = (): Class | undefined => {
+    let only: Class | undefined;
+    let ready = 0;
+    for (const one of queue.classes) if (one.readyTasks > 0) [only, ready] = [one, ready + 1];
+    if (ready < 2) return only;
+    if (isStale) divide();
+    const best = richest();
+    if (best !== undefined) return best;
+    divide();
+    return richest();
+  };
+  const sentenceOf = ({ worker, near }: Found): string => {
+    const { workerId, slots, load, pool } = worker;
+    const free = `${slots - load.busy} of ${slots} slots free`;
+    return near === "input"
+      ? `${workerId} ran the same input last and has ${free}`
+      : near === "basis"
+      ? `${workerId} ran the same requestor's same basis last and has ${free}`
+      : fleet.workers.size === 1
+      ? `${workerId} is the only worker, with ${free}`
+      : pool.workers.length - pool.vacant.length === fleet.workers.size
+      ? `${workerId} has the most free slots of those that fit: ${free}`
+      : `${workerId} has the most free slots of those that fit and have the fewest other properties: ${free}`;
+  };
+
+  // ---- what is told ------------------------------------------------------------------------------------------------
+
+  const unmetBy = ({ ask, needs }: Wish): readonly string[] => {
+    const workers = [...fleet.workers.values()];
+    const unmet = Object.entries(ask.platform)
+      .filter(([name, value]) => !workers.some(({ platform }) => platform[name] === value))
+      .map(([name, value]) => `${name}=${value}`);
+    const { cpuMillis = 0, memoryBytes = 0, counters: wants = noCounters } = needs ?? {};
+    if (!workers.some((worker) => worker.cpuMillis >= cpuMillis)) unmet.push(`cpuMillis=${cpuMillis}`);
+    if (!workers.some((worker) => worker.memoryBytes >= memoryBytes)) unmet.push(`memoryBytes=${memoryBytes}`);
+    for (const name in wants) if (counterOf(name).capacity < wants[name]!) unmet.push(`${name}=${wants[name]}`);
+    return workers.length === 0 ? unmet.filter((one) => !/^(cpuMillis|memoryBytes)=/.test(one)) : unmet;
+  };
+  const waitsFor = (wish: Wish, target: number): WaitsFor => {
+    const { needs, ask } = wish;
+    if (lacking(needs, false) !== undefined) return "counter";
+    let lacksMemory = false;
+    let lacksCpu = false;
+    for (const { rooms } of ask.pools) {
+      if (rooms.most.slots <= 0) continue;
+      if (rooms.find(needs?.cpuMillis ?? 0, needs?.memoryBytes ?? 0, false) >= 0) return "share";
+      if (rooms.find(0, needs?.memoryBytes ?? 0, false) < 0) lacksMemory = true;
+      else lacksCpu = true;
+    }
+    if (lacksMemory || lacksCpu) return lacksMemory ? "memory" : "cpu";
+    const others = queue.classes.some((one) => one !== wish.class && one.waiting > 0);
+    return others && wish.class.running >= target ? "share" : "slot";
+  };
+  /** Whoever comes before it, as far as the tops of the heaps tell. */
+  const requestorsAhead = (entry: Waiting): Outlook["aheadOf"] => {
+    const own = entry.group;
+    const isBefore = (group: Waiting["group"]): boolean =>
+      group !== own &&
+      (group.level - own.level || group.rank - own.rank || group.running - own.running || group.order - entry.order) <
+        0;
+    const groups = own.wish.class.ready.members.slice(0, aheadLookedAtMax)
+      .flatMap((wish) => wish.groups.members.slice(0, aheadLookedAtMax).filter(isBefore))
+      .sort((a, b) => a.level - b.level || a.rank - b.rank || a.running - b.running || a.order - b.order);
+    const found = new Map<string, { requestor: string; tasks: number; running: number }>();
+    for (const { requestor, size } of groups) {
+      const known = found.get(requestor.name);
+      if (known !== undefined) known.tasks += size;
+      else if (found.size < aheadMax) {
+        found.set(requestor.name, { requestor: requestor.name, tasks: size, running: requestor.running });
+      }
+    }
+    return [...found.values()];
   };
 
   const view: SchedulingView = {
+    setPolicy(policy) {
+      release();
+      settings = policy;
+      queue.setPolicy(policy);
+      blocked.clear();
+      counters = new Map();
+      for (const { needs } of running.values()) count(needs, 1);
+      isStale = true;
+      promised = undefined;
+      reserveCheckAtMs = 0;
+      unbalancedSinceMs = undefined;
+    },
     enqueue(task) {
-      if (waiting.has(task.taskId)) return;
-      let group = lastGroup !== undefined && isPlainlyOf(task, lastGroup) ? lastGroup : groups.get(groupKey(task));
-      if (group === undefined) {
-        const key = groupKey(task);
-        group = {
-          key,
-          rank: task.rank,
-          requestor: task.requestor,
-          platform: task.platform,
-          again: [],
-          first: [],
-          againHead: 0,
-          firstHead: 0,
-          size: 0,
-          lastInput: task.input,
-          turn: undefined,
-          parked: undefined,
-        };
-        groups.set(key, group);
-        const those = groupsOf.get(task.requestor);
-        if (those === undefined) groupsOf.set(task.requestor, new Set([group]));
-        else those.add(group);
-      }
-      lastGroup = group;
-      if (task.input !== group.lastInput) group.lastInput = task.input;
-      const entry: Waiting = {
-        taskId: task.taskId,
-        input: group.lastInput,
-        again: task.again,
-        order: order++,
-        group,
-        gone: false,
-      };
-      (task.again ? group.again : group.first).push(entry);
-      group.size++;
-      count(group.rank, 1);
-      waiting.set(task.taskId, entry);
-      if (headOf(group) === entry) takeTurn(group);
+      queue.enqueue(task);
+      isStale = true;
     },
     dequeue(taskId) {
-      const entry = waiting.get(taskId);
+      const entry = queue.dequeue(taskId);
       if (entry === undefined) return;
-      waiting.delete(taskId);
-      entry.gone = true;
-      const { group } = entry;
-      count(group.rank, -1);
-      if (--group.size > 0) {
-        if (group.turn?.order === entry.order) takeTurn(group);
-        return;
-      }
-      group.turn = undefined;
-      group.parked?.delete(group);
-      groups.delete(group.key);
-      const those = groupsOf.get(group.requestor)!;
-      those.delete(group);
-      if (those.size === 0) groupsOf.delete(group.requestor);
+      const { wish } = entry.group;
+      if (blocked.get(wish.ask)?.size === 0) blocked.delete(wish.ask);
+      if (taskId === promised) queue.served(wish);
+      else isStale = true;
+      if (entry === kept?.entry) release();
     },
-    occupy(workerId, requestor, input) {
-      busy++;
-      occupied.set(workerId, (occupied.get(workerId) ?? 0) + 1);
-      running.set(requestor, (running.get(requestor) ?? 0) + 1);
-      takeTurns(groupsOf.get(requestor) ?? []);
-      const worker = workers.get(workerId);
+    occupy(workerId, { taskId, requestor, rank, input, basis, needs }) {
+      if (running.has(taskId)) view.vacate(taskId);
+      const on = queue.start(requestor, rank, nowMs);
+      running.set(taskId, { workerId, requestor: on, needs });
+      count(needs, 1);
+      fleet.occupy(workerId, needs, input, basis === undefined ? undefined : basisKey(requestor, basis));
+      if (taskId === promised) {
+        on.class.credit--;
+        promised = undefined;
+      } else isStale = true;
+    },
+    vacate(taskId) {
+      const was = running.get(taskId);
+      if (was === undefined) return;
+      running.delete(taskId);
+      queue.end(was.requestor);
+      const worker = fleet.vacate(was.workerId, was.needs);
+      count(was.needs, -1);
+      if (worker !== undefined) wakeFor(worker);
+      isStale = true;
+    },
+    setWorker(fresh) {
+      const known = fleet.workers.get(fresh.workerId);
+      const worker = fleet.set(fresh);
       if (worker === undefined) return;
-      worker.busy++;
-      worker.lastInput = input;
-    },
-    vacate(workerId, requestor) {
-      busy--;
-      const left = (occupied.get(workerId) ?? 1) - 1;
-      if (left === 0) occupied.delete(workerId);
-      else occupied.set(workerId, left);
-      const others = (running.get(requestor) ?? 1) - 1;
-      if (others === 0) running.delete(requestor);
-      else running.set(requestor, others);
-      takeTurns(groupsOf.get(requestor) ?? []);
-      const worker = workers.get(workerId);
-      if (worker === undefined) return;
-      worker.busy--;
-      comeBack(untilRoom);
-    },
-    setWorker(worker) {
-      const known = workers.get(worker.workerId);
-      slots += worker.slots - (known?.slots ?? 0);
-      workers.set(worker.workerId, {
-        ...worker,
-        busy: occupied.get(worker.workerId) ?? 0,
-        lastInput: known?.lastInput,
-      });
-      comeBack(untilRoom);
-      comeBack(untilWorker);
+      if (known !== undefined && kept?.worker === known) release();
+      wakeFor(worker);
+      isStale = true;
     },
     removeWorker(workerId) {
-      slots -= workers.get(workerId)?.slots ?? 0;
-      workers.delete(workerId);
+      const known = fleet.workers.get(workerId);
+      if (known === undefined) return;
+      fleet.remove(workerId);
+      if (kept?.worker === known) release();
+      isStale = true;
     },
-    next() {
-      if (groups.size === 0 || !hasFreeSlot()) return undefined;
-      for (let turn = turns.peek(); turn !== undefined; turn = turns.peek()) {
-        const { group } = turn;
-        if (group.turn !== turn) {
-          turns.pop();
+    next(atMs) {
+      nowMs = Math.max(nowMs, atMs);
+      accrue();
+      promised = undefined;
+      keepRoom();
+      const first = nextKept();
+      if (first !== undefined) return first;
+      if (fleet.free <= 0) return undefined;
+      for (let one = classInTurn(); one !== undefined; one = classInTurn()) {
+        const wish = one.ready.peek()!;
+        const counter = lacking(wish.needs, false);
+        if (counter !== undefined) {
+          block(wish, counter);
           continue;
         }
-        const { taskId, input } = headOf(group)!;
-        const chosen = workerFor(group, input);
-        if (chosen !== undefined) {
-          const { worker, same } = chosen;
-          const free = `${worker.slots - worker.busy} of ${worker.slots} slots free`;
-          const why = same
-            ? `${worker.workerId} ran the same input last and has ${free}`
-            : workers.size === 1
-            ? `${worker.workerId} is the only worker, with ${free}`
-            : `${worker.workerId} has the most free slots of those that fit: ${free}`;
-          return { taskId, workerId: worker.workerId, why };
+        const group = wish.groups.peek()!;
+        const { taskId, input, basis } = queue.headOf(group);
+        const near = basis === undefined ? undefined : basisKey(group.requestor.name, basis);
+        const found = fleet.find(wish.ask, wish.needs, input, near);
+        if (found === undefined) {
+          block(wish, undefined);
+          continue;
         }
-        turns.pop();
-        const mayFit = [...workers.values()].some((worker) => meets(worker, group.platform));
-        park(group, mayFit ? untilRoom : untilWorker);
+        promised = taskId;
+        return { taskId, workerId: found.worker.workerId, why: sentenceOf(found) };
       }
       return undefined;
     },
-    get queued() {
-      return waiting.size;
+    preemptions(atMs) {
+      const { rebalance } = settings;
+      if (rebalance === undefined) return [];
+      const loads = queue.classes.map(({ percent, floor, running, waiting, owed }) => ({
+        percent,
+        floor,
+        running,
+        waiting,
+        owed,
+      }));
+      const spread = spreadOf(fleet.slots, loads);
+      if (spread <= rebalance.threshold) {
+        unbalancedSinceMs = undefined;
+        return [];
+      }
+      unbalancedSinceMs ??= atMs;
+      if (atMs - unbalancedSinceMs < rebalance.minimumMs) return [];
+      unbalancedSinceMs = undefined;
+      const stops = rebalanceOf(fleet.slots, loads).map((starts) => Math.max(0, -starts));
+      const those: Assignment[] = [];
+      const why = `The shares of classes were ${spread} points apart for ${rebalance.minimumMs / 1_000} s or more`;
+      for (const [taskId, { workerId, requestor }] of [...running].reverse()) {
+        if (stops[requestor.class.at]!-- > 0) {
+          those.push({ taskId, workerId, why: `${why}: class ${requestor.class.name} had more than its own` });
+        }
+      }
+      return those;
     },
-    get busy() {
-      return busy;
-    },
-    get slots() {
-      return slots;
-    },
-    get workers() {
-      return workers.size;
-    },
-    busyOn: (workerId) => occupied.get(workerId) ?? 0,
     outlook(taskId) {
-      const entry = waiting.get(taskId);
+      const entry = queue.waiting.get(taskId);
       if (entry === undefined) return undefined;
-      const { again, againHead, first, firstHead, rank, platform } = entry.group;
+      const { again, againHead, first, firstHead, rank, wish } = entry.group;
       let ahead = entry.again
         ? countBefore(again, againHead, entry.order)
         : again.length - againHead + countBefore(first, firstHead, entry.order);
-      for (const [other, waits] of waitingByRank) if (other < rank) ahead += waits;
-      const fits = [...workers.values()].some((worker) => meets(worker, platform));
-      const unmet = fits ? [] : Object.entries(platform)
-        .filter(([name, value]) => ![...workers.values()].some((worker) => worker.platform[name] === value))
-        .map(([name, value]) => `${name}=${value}`);
-      return { ahead, fits, unmet };
+      for (const [other, waits] of wish.class.waitingByRank) if (other < rank) ahead += waits;
+      const { class: one } = wish;
+      const target = targetsOf(fleet.slots, readyLoads())[one.at]!;
+      const fits = couldRun(wish);
+      return {
+        class: one.name,
+        target,
+        used: one.running,
+        waitingInClass: one.waiting,
+        ahead,
+        aheadOf: requestorsAhead(entry),
+        fits,
+        unmet: fits ? [] : unmetBy(wish),
+        waitsFor: waitsFor(wish, target),
+      };
     },
+    get queued() {
+      return queue.waiting.size;
+    },
+    get busy() {
+      return running.size;
+    },
+    get slots() {
+      return fleet.slots;
+    },
+    get workers() {
+      return fleet.workers.size;
+    },
+    busyOn: fleet.busyOn,
   };
   return view;
 }

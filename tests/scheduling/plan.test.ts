@@ -1,6 +1,6 @@
-import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { jobId, type TaskId, taskId, type WorkerId, workerId } from "../../src/domain/ids.ts";
+import { checkPolicy, defaultPolicy, type Policy } from "../../src/scheduling/policy.ts";
 import { type PlacingWorker, type QueuedTask, schedulingView } from "../../src/scheduling/plan.ts";
 
 const job = jobId("j0123456789-000000");
@@ -11,22 +11,31 @@ const task = (index: number, changes: Partial<QueuedTask> = {}): QueuedTask => (
   platform: {},
   input: `input ${index}`,
   again: false,
+  queuedAtMs: 0,
   ...changes,
 });
-const worker = (name: string, slots: number, platform: Record<string, string> = {}): PlacingWorker => ({
-  workerId: workerId(name),
-  slots,
-  platform,
-});
+const worker = (
+  name: string,
+  slots: number,
+  platform: Record<string, string> = {},
+  more: Pick<PlacingWorker, "cpuMillis" | "memoryBytes"> = {},
+): PlacingWorker => ({ workerId: workerId(name), slots, platform, ...more });
 
 /** A view whose assignments are carried out, as the scheduler does. */
 function scheduling(...workers: readonly PlacingWorker[]) {
-  const view = schedulingView();
+  return schedulingWith({}, ...workers);
+}
+function schedulingWith(policy: Partial<Policy>, ...workers: readonly PlacingWorker[]) {
+  const view = schedulingView(checkPolicy({ ...defaultPolicy, ...policy }));
+  let nowMs = 0;
   const queued = new Map<TaskId, QueuedTask>();
   const placed = new Map<TaskId, { readonly workerId: WorkerId; readonly task: QueuedTask }>();
   for (const one of workers) view.setWorker(one);
   return {
     view,
+    pass(ms: number): void {
+      nowMs += ms;
+    },
     enqueue(...tasks: readonly QueuedTask[]): void {
       for (const one of tasks) {
         view.enqueue(one);
@@ -35,11 +44,11 @@ function scheduling(...workers: readonly PlacingWorker[]) {
     },
     /** Places one task: its place in the job and the worker. */
     place(): readonly [number, string] | undefined {
-      const next = view.next();
+      const next = view.next(nowMs);
       if (next === undefined) return undefined;
       const found = queued.get(next.taskId)!;
       view.dequeue(next.taskId);
-      view.occupy(next.workerId, found.requestor, found.input);
+      view.occupy(next.workerId, found);
       queued.delete(next.taskId);
       placed.set(next.taskId, { workerId: next.workerId, task: found });
       return [Number(next.taskId.split("/")[1]), next.workerId];
@@ -51,9 +60,8 @@ function scheduling(...workers: readonly PlacingWorker[]) {
     },
     finish(index: number): void {
       const id = taskId(job, index);
-      const { workerId, task: { requestor } } = placed.get(id)!;
       placed.delete(id);
-      view.vacate(workerId, requestor);
+      view.vacate(id);
     },
   };
 }
@@ -144,8 +152,8 @@ describe("where a task goes", () => {
     expect(s.placeAll()).toEqual([[0, "w1"], [1, "w2"]]);
   });
 
-  test("to one that ran the same input last, else to the one with the most free slots, else to the first by name", () => {
-    const s = scheduling(worker("w3", 2), worker("w2", 2), worker("w1", 1));
+  test("to one that ran the same input last, else to the one with the most free slots, else to the first that came", () => {
+    const s = scheduling(worker("w2", 2), worker("w3", 2), worker("w1", 1));
     s.enqueue(task(0, { input: "x" }), task(1, { input: "y" }), task(2, { input: "x" }), task(3, { input: "y" }));
     expect(s.placeAll()).toEqual([[0, "w2"], [1, "w3"], [2, "w2"], [3, "w3"]]);
     s.enqueue(task(4));
@@ -155,9 +163,9 @@ describe("where a task goes", () => {
   test("with the reason as a sentence", () => {
     const s = scheduling(worker("w1", 2));
     s.enqueue(task(0, { input: "x" }), task(1, { input: "x" }));
-    expect(s.view.next()!.why).toBe("w1 is the only worker, with 2 of 2 slots free");
+    expect(s.view.next(0)!.why).toBe("w1 is the only worker, with 2 of 2 slots free");
     s.place();
-    expect(s.view.next()!.why).toBe("w1 ran the same input last and has 1 of 2 slots free");
+    expect(s.view.next(0)!.why).toBe("w1 ran the same input last and has 1 of 2 slots free");
   });
 
   test("to a worker with a free slot though another has more tasks than slots", () => {
@@ -200,159 +208,4 @@ describe("what is told of a queued task", () => {
     expect(s.view.outlook(taskId(job, 0))).toMatchObject({ fits: false, unmet: ["cpu=arm"] });
     expect(s.view.outlook(taskId(job, 1))).toMatchObject({ fits: false, unmet: [] });
   });
-});
-
-// ---- against a model that looks at everything anew each time -----------------------------------------------------------
-
-interface Model {
-  readonly workers: Map<string, PlacingWorker>;
-  readonly lastInput: Map<string, string>;
-  queue: QueuedTask[];
-  readonly placed: Map<TaskId, { readonly workerId: WorkerId; readonly task: QueuedTask }>;
-}
-const busyIn = (model: Model, id: string): number =>
-  [...model.placed.values()].filter((one) => one.workerId === id).length;
-const runningOf = (model: Model, requestor: string): number =>
-  [...model.placed.values()].filter((one) => one.task.requestor === requestor).length;
-
-/** By the words of the interface: rank, fewest running, put back, longest waiting; same input, most free, name. */
-function modelNext(model: Model): { taskId: TaskId; workerId: WorkerId } | undefined {
-  const turns = model.queue.map((one, at) => ({ one, at })).sort((a, b) =>
-    a.one.rank - b.one.rank ||
-    runningOf(model, a.one.requestor) - runningOf(model, b.one.requestor) ||
-    Number(b.one.again) - Number(a.one.again) ||
-    a.at - b.at
-  );
-  for (const { one } of turns) {
-    const able = [...model.workers.values()].map((each) => ({ each, free: each.slots - busyIn(model, each.workerId) }))
-      .filter(({ each, free }) =>
-        free > 0 && Object.entries(one.platform).every(([name, value]) => each.platform[name] === value)
-      )
-      .sort((a, b) => {
-        const same = (id: string): number => Number(model.lastInput.get(id) === one.input);
-        return same(b.each.workerId) - same(a.each.workerId) || b.free - a.free ||
-          (a.each.workerId < b.each.workerId ? -1 : 1);
-      });
-    if (able.length > 0) return { taskId: one.taskId, workerId: able[0]!.each.workerId };
-  }
-  return undefined;
-}
-
-type Move =
-  | {
-    readonly type: "enqueue";
-    readonly requestor: string;
-    readonly rank: number;
-    readonly os: string;
-    readonly input: string;
-  }
-  | { readonly type: "place" }
-  | { readonly type: "finish" | "putBack" | "leave"; readonly which: number }
-  | { readonly type: "worker"; readonly name: string; readonly slots: number; readonly os: string }
-  | { readonly type: "away"; readonly name: string };
-
-test("decides as a model does that looks at everything anew, and never gives a worker more than its slots", () => {
-  const name = fc.constantFrom("w1", "w2", "w3");
-  const os = fc.constantFrom("", "linux", "plan9");
-  const move: fc.Arbitrary<Move> = fc.oneof(
-    {
-      arbitrary: fc.record({
-        type: fc.constant("enqueue" as const),
-        requestor: fc.constantFrom("ada", "bob", "eve"),
-        rank: fc.nat(2),
-        os,
-        input: fc.constantFrom("x", "y"),
-      }),
-      weight: 5,
-    },
-    { arbitrary: fc.constant<Move>({ type: "place" }), weight: 6 },
-    fc.record({ type: fc.constantFrom("finish" as const, "putBack" as const, "leave" as const), which: fc.nat() }),
-    fc.record({ type: fc.constant("worker" as const), name, slots: fc.integer({ min: 1, max: 3 }), os }),
-    fc.record({ type: fc.constant("away" as const), name }),
-  );
-  const platformOf = (value: string): Record<string, string> => value === "" ? {} : { os: value };
-
-  fc.assert(
-    fc.property(fc.array(move, { maxLength: 80 }), (moves) => {
-      const view = schedulingView();
-      const model: Model = { workers: new Map(), lastInput: new Map(), queue: [], placed: new Map() };
-      let count = 0;
-      for (const one of moves) {
-        switch (one.type) {
-          case "enqueue": {
-            const { requestor, rank, input } = one;
-            const fresh = task(count++, { requestor, rank, input, platform: platformOf(one.os) });
-            view.enqueue(fresh);
-            model.queue.push(fresh);
-            break;
-          }
-          case "place": {
-            const expected = modelNext(model);
-            const next = view.next();
-            expect(next && { taskId: next.taskId, workerId: next.workerId }).toEqual(expected);
-            if (next === undefined) break;
-            const placed = model.queue.find((each) => each.taskId === next.taskId)!;
-            model.queue = model.queue.filter((each) => each !== placed);
-            model.placed.set(next.taskId, { workerId: next.workerId, task: placed });
-            model.lastInput.set(next.workerId, placed.input);
-            view.dequeue(next.taskId);
-            view.occupy(next.workerId, placed.requestor, placed.input);
-            expect(view.busyOn(next.workerId)).toBeLessThanOrEqual(model.workers.get(next.workerId)!.slots);
-            break;
-          }
-          case "finish":
-          case "putBack": {
-            const found = [...model.placed.entries()][one.which % Math.max(1, model.placed.size)];
-            if (found === undefined) break;
-            const [id, { workerId: on, task: was }] = found;
-            model.placed.delete(id);
-            view.vacate(on, was.requestor);
-            if (one.type === "finish") break;
-            const again = { ...was, again: true };
-            view.enqueue(again);
-            model.queue.push(again);
-            break;
-          }
-          case "leave": {
-            const found = model.queue[one.which % Math.max(1, model.queue.length)];
-            if (found === undefined) break;
-            view.dequeue(found.taskId);
-            model.queue = model.queue.filter((each) => each !== found);
-            break;
-          }
-          case "worker": {
-            const fresh = worker(one.name, one.slots, platformOf(one.os));
-            view.setWorker(fresh);
-            model.workers.set(one.name, fresh);
-            break;
-          }
-          case "away":
-            view.removeWorker(workerId(one.name));
-            model.workers.delete(one.name);
-            model.lastInput.delete(one.name);
-        }
-        expect(view.queued).toBe(model.queue.length);
-        expect(view.busy).toBe(model.placed.size);
-        expect(view.workers).toBe(model.workers.size);
-        expect(view.slots).toBe([...model.workers.values()].reduce((sum, each) => sum + each.slots, 0));
-        for (const each of model.workers.keys()) expect(view.busyOn(workerId(each))).toBe(busyIn(model, each));
-        for (const each of model.queue) {
-          const { ahead, fits } = view.outlook(each.taskId)!;
-          const sameKind = model.queue.filter((other) =>
-            other.rank < each.rank ||
-            (other.rank === each.rank && other.requestor === each.requestor &&
-              JSON.stringify(other.platform) === JSON.stringify(each.platform) &&
-              (other.again === each.again ? model.queue.indexOf(other) < model.queue.indexOf(each) : other.again))
-          );
-          expect(ahead).toBeGreaterThanOrEqual(sameKind.length);
-          expect(fits).toBe(
-            [...model.workers.values()].some((w) =>
-              Object.entries(each.platform).every(([key, value]) => w.platform[key] === value)
-            ),
-          );
-        }
-      }
-    }),
-    { numRuns: 300 },
-  );
 });
