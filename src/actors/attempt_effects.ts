@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest, parseDigest } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
-import { indexOfTask, jobOfTask, type TaskId } from "../domain/ids.ts";
+import { indexOfTask, jobOfTask, type TaskId, type WorkerId } from "../domain/ids.ts";
 import { isSuccess, type Leavings, type Outcome, type Output } from "../domain/job.ts";
 import type { AttemptInput } from "../machines/attempt.ts";
 import type { Log } from "../observability/log.ts";
@@ -26,9 +26,11 @@ import {
 } from "../snapshots/trees/kept_folder.ts";
 import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
 import { segmentsOf } from "../snapshots/trees/read_tree.ts";
+import { storeActionResult } from "./action_result.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
 export interface AttemptEffectsOptions {
+  readonly workerId: WorkerId;
   /** Each attempt has a folder in it while it lasts. Emptied at the start. */
   readonly dir: string;
   /** Where tasks without one get their PATH from. */
@@ -95,6 +97,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     stopReason?: string;
     exit?: Exit;
     command?: CommandData;
+    /** When its inputs were there. */
+    fetchedAtMs?: number;
     /** Its working folder goes as soon as it was captured: a task that filled the disk leaves room for its result. */
     emptying?: Promise<void>;
   }
@@ -110,13 +114,16 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     one.command = command;
     const epoch = epochOf(command.env);
     await layInputs(input, places.root, epoch * 1000, one.abort.signal);
-    await blobs.put(...actionOf(input, command));
+    one.fetchedAtMs = clock.now();
+    if (input.action === undefined) await blobs.put(...actionOf(input, command));
     const cwd = makeFolders(realpathSync(places.root), command.workingDirectory);
-    makeOutputFolders(cwd, command);
+    makeOutputFolders(cwd, command, input.action === undefined);
     one.running = await runner.start({
       id: keyOf(taskId, attempt),
       argv: command.argv,
-      env: { PATH: options.path, HOME: places.home, SOURCE_DATE_EPOCH: `${epoch}`, ...command.env },
+      env: input.action === undefined
+        ? { PATH: options.path, HOME: places.home, SOURCE_DATE_EPOCH: `${epoch}`, ...command.env }
+        : command.env, // exactly as it was declared
       cwd,
       stdoutPath: places.stdout,
       stderrPath: places.stderr,
@@ -200,15 +207,35 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const capture = async (one: Live, taskId: TaskId, attempt: number, ending: Outcome): Promise<void> => {
     const places = placesOf(options.dir, taskId, attempt);
     const exit = one.exit!;
+    const stdout = await keepStream(places.stdout, exit.stdoutTruncatedBytes);
+    const stderr = await keepStream(places.stderr, exit.stderrTruncatedBytes);
     const leavings: Leavings = {
-      stdout: await keepStream(places.stdout, exit.stdoutTruncatedBytes),
-      stderr: await keepStream(places.stderr, exit.stderrTruncatedBytes),
+      stdout,
+      stderr,
       startedAtMs: exit.startedAtMs,
       endedAtMs: exit.endedAtMs,
     };
     try {
       if (isSuccess(ending)) await keepFolders(places.root, one.input!);
-      const output = await keepOutputs(join(places.root, one.command!.workingDirectory), one.command!, ending);
+      const dir = join(places.root, one.command!.workingDirectory);
+      if (one.input!.action !== undefined) {
+        const result = await storeActionResult({
+          workerId: options.workerId,
+          root: places.root,
+          dir,
+          command: one.command!,
+          ending,
+          exit,
+          stdout,
+          stderr,
+          beganAtMs: one.input!.atMs,
+          fetchedAtMs: one.fetchedAtMs!,
+          blobs,
+          clock,
+        });
+        return report(taskId, attempt, { type: "attempt.captured", leavings: { ...leavings, result } });
+      }
+      const output = await keepOutputs(dir, one.command!, ending);
       report(taskId, attempt, {
         type: "attempt.captured",
         leavings: output === undefined ? leavings : { ...leavings, output },
@@ -281,11 +308,15 @@ function epochOf(env: CommandData["env"]): number {
 }
 
 /** Folders that outputs are to be written into are there before the command runs, as REAPI has it. */
-function makeOutputFolders(cwd: string, { outputs, outputFiles = [], outputDirectories = [] }: CommandData): void {
-  checkOutputs(outputs);
+function makeOutputFolders(
+  cwd: string,
+  { outputs, outputFiles = [], outputDirectories = [] }: CommandData,
+  mayBeGlobs: boolean,
+): void {
+  if (mayBeGlobs) checkOutputs(outputs);
   for (const path of outputs.length > 0 ? outputs : [...outputFiles, ...outputDirectories]) {
     const segments = segmentsOf(path).slice(0, -1);
-    const glob = segments.findIndex((segment) => /[*?[]/.test(segment));
+    const glob = mayBeGlobs ? segments.findIndex((segment) => /[*?[]/.test(segment)) : -1;
     makeFolders(cwd, (glob < 0 ? segments : segments.slice(0, glob)).join("/"));
   }
 }

@@ -68,6 +68,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     broken: endBroken,
     effects: (report) =>
       attemptEffects({
+        workerId,
         dir: attemptsDir,
         path: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
         blobs,

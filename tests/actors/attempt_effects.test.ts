@@ -16,7 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { attemptEffects, type KeptFolderSpec, placesOf } from "../../src/actors/attempt_effects.ts";
 import type { CommandData } from "../../src/domain/command.ts";
 import type { FaultData } from "../../src/domain/fault.ts";
-import { jobId, taskId } from "../../src/domain/ids.ts";
+import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
 import type { Leavings, Outcome } from "../../src/domain/job.ts";
 import { type AttemptEvent, effectsAddress } from "../../src/machines/attempt.ts";
 import { silentLog } from "../../src/observability/log.ts";
@@ -43,6 +43,7 @@ test("what a task left is removed, also folders that are closed, by clean() and 
       const dir = join(parent, "attempts");
       const start = () =>
         attemptEffects({
+          workerId: workerId("w1"),
           dir,
           path: "/bin",
           blobs: memoryBlobs(),
@@ -128,6 +129,7 @@ describe("an attempt's command", () => {
         events.forEach(next);
       });
     const effects = attemptEffects({
+      workerId: workerId("w1"),
       dir: mkdtempSync(join(top, "attempts-")),
       path: process.env["PATH"] ?? "/bin",
       blobs,

@@ -7,11 +7,14 @@ import { Fault } from "../../domain/fault.ts";
 import { encodeTree } from "../../protocol/reapi/canonical.ts";
 import { digestOf } from "../blobs/blobs.ts";
 import { wholeFolder } from "./outputs.ts";
+import { segmentsOf } from "./read_tree.ts";
 import { FileReader, realFolder, type SourceOptions, statOf } from "./read_files.ts";
 
-export interface CaptureActionOutputsOptions extends SourceOptions {
-  /** The folder of all inputs: what lies outside of it, behind symlinks, is no output. */
-  readonly root: string;
+export interface ActionOutputsOptions extends SourceOptions {
+  /** The folder of all inputs: what lies outside of it, behind symlinks, is no output. `dir` by default. */
+  readonly root?: string;
+  /** How folders are told: as a `Tree`, by default, as their `Directory`, or as both (REAPI's OutputDirectoryFormat). */
+  readonly format?: "tree" | "directory" | "both";
   /** Its outputs are relative to `dir`, the working directory. */
   readonly command: Pick<CommandData, "outputs" | "outputFiles" | "outputDirectories">;
 }
@@ -28,12 +31,13 @@ type Wanted = "any" | "file" | "directory";
  * Captures the outputs of an action at exactly the paths that were asked for. Those that are not there are left out:
  * whoever asked knows which of them it needs. All of it is in the store when it resolves.
  *
- * @throws {Fault} `OUTPUT_CHANGED` for a folder where the command's older form says file, and the reverse;
+ * @throws {Fault} `OUTPUT_INVALID` for a folder where the command's older form says file, and the reverse; `PATH_INVALID` for a path
+ * that leads outside;
  * `CAPTURE_FAILED` and `NAME_NOT_UTF8` as `capture` does.
  */
-export async function captureActionOutputs(options: CaptureActionOutputsOptions): Promise<ActionOutputs> {
-  const { command } = options;
-  const root = realFolder(options.root);
+export async function captureActionOutputs(options: ActionOutputsOptions): Promise<ActionOutputs> {
+  const { command, format = "tree" } = options;
+  const root = realFolder(options.root ?? options.dir);
   const dir = realFolder(options.dir);
   const reader = new FileReader(options);
   const files: OutputFile[] = [];
@@ -48,15 +52,21 @@ export async function captureActionOutputs(options: CaptureActionOutputsOptions)
     const nodes = await wholeFolder(reader, at, path, (digest, bytes) => {
       if (!below.has(digest)) below.set(digest, bytes);
     });
-    const tree = encodeTree(reader.add(nodes).bytes, [...below.values()].reverse());
-    const digest = digestOf(tree);
-    reader.outbox.offer(digest, tree, false);
-    directories.push({ path, tree: digest, isTopologicallySorted: true });
+    const { digest: rootDirectory, bytes } = reader.add(nodes);
+    if (format === "directory") {
+      directories.push({ path, rootDirectory, isTopologicallySorted: false });
+      return;
+    }
+    const encoded = encodeTree(bytes, [...below.values()].reverse());
+    const tree = digestOf(encoded);
+    reader.outbox.offer(tree, encoded, false);
+    directories.push({ path, tree, ...(format === "both" ? { rootDirectory } : {}), isTopologicallySorted: true });
   };
   const take = async (path: string, wanted: Wanted): Promise<void> => {
-    const at = path === "" ? dir : `${dir}/${path}`;
+    const name = segmentsOf(path).join("/");
+    const at = name === "" ? dir : `${dir}/${name}`;
     const stat = statOf(at);
-    if (stat === undefined || (path !== "" && !isInside(root, dirname(at)))) return;
+    if (stat === undefined || (name !== "" && !isInside(root, dirname(at)))) return;
     if (stat.isSymbolicLink()) {
       const symlink = { path, target: readlinkSync(at) };
       if (wanted === "any") symlinks.push(symlink);
@@ -107,4 +117,4 @@ function leadsToFolder(at: string): boolean {
 }
 
 const otherwise = (path: string, must: string, found: string): Fault =>
-  new Fault("OUTPUT_CHANGED", `Cannot capture output "${path}" as it must be ${must}: current value is ${found}`);
+  new Fault("OUTPUT_INVALID", `Cannot capture output "${path}" as it must be ${must}: current value is ${found}`);

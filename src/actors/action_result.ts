@@ -1,0 +1,71 @@
+import type { Timestamp } from "../domain/action_result.ts";
+import type { CommandData } from "../domain/command.ts";
+import { type Digest, sizeOf } from "../domain/digest.ts";
+import type { WorkerId } from "../domain/ids.ts";
+import type { Outcome, Output } from "../domain/job.ts";
+import { encodeActionResult } from "../protocol/reapi/action_result.ts";
+import type { Exit } from "../runner/runner.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { type Blobs, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { captureActionOutputs } from "../snapshots/trees/action_outputs.ts";
+
+export interface AskedRun {
+  readonly workerId: WorkerId;
+  /** Of all inputs. */
+  readonly root: string;
+  /** Where the command ran. */
+  readonly dir: string;
+  readonly command: CommandData;
+  readonly ending: Outcome;
+  readonly exit: Exit;
+  readonly stdout: Output;
+  readonly stderr: Output;
+  /** When the worker began with it, and when its inputs were there. */
+  readonly beganAtMs: number;
+  readonly fetchedAtMs: number;
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+}
+
+/** Streams up to this size are in the result itself, beside their digests. */
+const rawBytesMax = 16 * 1024;
+/** As of `timeout(1)`: a command that was ended has no exit code of its own. */
+const endedCode = 124;
+
+/** What came of an action that a client asked for, as its `ActionResult`. @returns its digest; it is in the store. */
+export async function storeActionResult(run: AskedRun): Promise<Digest> {
+  const { blobs, clock, exit, ending } = run;
+  const captureAtMs = clock.now();
+  const outputs = await captureActionOutputs(run);
+  const nowMs = clock.now();
+  const [stdoutRaw, stderrRaw] = await Promise.all([rawOf(run.stdout, blobs), rawOf(run.stderr, blobs)]);
+  return await writeBlob(
+    blobs,
+    encodeActionResult({
+      ...outputs,
+      exitCode: ending.kind === "exited" ? ending.exitCode : endedCode,
+      ...stream("stdout", run.stdout, stdoutRaw),
+      ...stream("stderr", run.stderr, stderrRaw),
+      execution: {
+        worker: run.workerId,
+        workerStartedAt: instant(run.beganAtMs),
+        inputFetchStartedAt: instant(run.beganAtMs),
+        inputFetchCompletedAt: instant(run.fetchedAtMs),
+        executionStartedAt: instant(exit.startedAtMs),
+        executionCompletedAt: instant(exit.endedAtMs),
+        outputUploadStartedAt: instant(captureAtMs),
+        outputUploadCompletedAt: instant(nowMs),
+        workerCompletedAt: instant(nowMs),
+        auxiliary: [],
+      },
+    }),
+  );
+}
+
+const rawOf = async ({ digest }: Output, blobs: Blobs): Promise<Uint8Array | undefined> =>
+  sizeOf(digest) === 0 || sizeOf(digest) > rawBytesMax ? undefined : await readBlob(blobs, digest, rawBytesMax);
+
+const stream = <const Name extends "stdout" | "stderr">(name: Name, { digest }: Output, raw: Uint8Array | undefined) =>
+  sizeOf(digest) === 0 ? {} : { [name]: digest, ...(raw === undefined ? {} : { [`${name}Raw`]: raw }) };
+
+const instant = (atMs: number): Timestamp => ({ seconds: Math.floor(atMs / 1_000), nanos: (atMs % 1_000) * 1_000_000 });
