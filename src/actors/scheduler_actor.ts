@@ -470,7 +470,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         for (let index = from; index < end; index++) {
           const id = taskId(request.jobId, index);
           const entry = await states.get(taskAddress(id));
-          if (entry !== undefined) tasks.push(taskView(entry.state as State, view.outlook(id), sharing.followed(id)));
+          if (entry !== undefined) {
+            tasks.push(taskView(entry.state as State, view.outlook(id, clock.now()), sharing.followed(id)));
+          }
         }
         return { type: "job.view", seq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
       }

@@ -75,7 +75,7 @@ export interface SchedulingView {
    */
   preemptions(nowMs: number): readonly Assignment[];
   /** Undefined when it is not queued. */
-  outlook(taskId: TaskId): Outlook | undefined;
+  outlook(taskId: TaskId, nowMs: number): Outlook | undefined;
   readonly queued: number;
   readonly busy: number;
   readonly slots: number;
@@ -493,9 +493,11 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       }
       return those;
     },
-    outlook(taskId) {
+    outlook(taskId, atMs) {
       const entry = queue.waiting.get(taskId);
       if (entry === undefined) return undefined;
+      nowMs = Math.max(nowMs, atMs);
+      accrue();
       const { again, againHead, first, firstHead, rank, wish } = entry.group;
       let ahead = entry.again
         ? countBefore(again, againHead, entry.order)

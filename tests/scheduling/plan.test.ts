@@ -196,16 +196,16 @@ describe("what is told of a queued task", () => {
   test("how many go ahead of it", () => {
     const s = scheduling();
     s.enqueue(task(0), task(1), task(2, { rank: 0 }), task(3, { again: true }), task(4));
-    expect(s.view.outlook(taskId(job, 4))!.ahead).toBe(4);
-    expect(s.view.outlook(taskId(job, 3))!.ahead).toBe(1);
-    expect(s.view.outlook(taskId(job, 2))!.ahead).toBe(0);
-    expect(s.view.outlook(taskId(job, 9))).toBeUndefined();
+    expect(s.view.outlook(taskId(job, 4), 0)!.ahead).toBe(4);
+    expect(s.view.outlook(taskId(job, 3), 0)!.ahead).toBe(1);
+    expect(s.view.outlook(taskId(job, 2), 0)!.ahead).toBe(0);
+    expect(s.view.outlook(taskId(job, 9), 0)).toBeUndefined();
   });
 
   test("which of its wishes nobody meets", () => {
     const s = scheduling(worker("w1", 1, { os: "linux" }), worker("w2", 1, { gpu: "a100" }));
     s.enqueue(task(0, { platform: { os: "linux", cpu: "arm" } }), task(1, { platform: { os: "linux", gpu: "a100" } }));
-    expect(s.view.outlook(taskId(job, 0))).toMatchObject({ fits: false, unmet: ["cpu=arm"] });
-    expect(s.view.outlook(taskId(job, 1))).toMatchObject({ fits: false, unmet: [] });
+    expect(s.view.outlook(taskId(job, 0), 0)).toMatchObject({ fits: false, unmet: ["cpu=arm"] });
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: false, unmet: [] });
   });
 });
