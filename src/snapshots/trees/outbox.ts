@@ -96,6 +96,17 @@ export class Outbox {
     this.#offered.add(digest);
   }
 
+  /** Stores a large file that is not on the disk now, if the store lacks it. @param open starts to read it. */
+  async sendStream(digest: Digest, open: () => AsyncIterable<Uint8Array>): Promise<void> {
+    if (this.#offered.has(digest)) return;
+    const { blobs, signal } = this.#options;
+    if ((await blobs.missing(new Set([digest]))).size > 0) {
+      await blobs.put(digest, open(), signal === undefined ? {} : { signal });
+      this.#count(digest, true);
+    }
+    this.#offered.add(digest);
+  }
+
   get isFull(): boolean {
     return this.#waitingBytes >= waitingBytesMax;
   }

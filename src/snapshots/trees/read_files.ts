@@ -49,6 +49,16 @@ export interface Reading {
   readonly bytes?: Uint8Array;
 }
 
+export interface EncodedDirectory {
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+}
+
+export function encodedDirectory(nodes: readonly Node[]): EncodedDirectory {
+  const bytes = encodeDirectory(nodes);
+  return { digest: digestOf(bytes), bytes };
+}
+
 /** Reads files for a store. Synchronously, which is several times quicker than not; it takes turns with others. */
 export class FileReader {
   readonly outbox: Outbox;
@@ -72,11 +82,10 @@ export class FileReader {
   }
 
   /** Encodes a directory and offers it to the store. */
-  add(nodes: readonly Node[]): { readonly digest: Digest; readonly bytes: Uint8Array } {
-    const bytes = encodeDirectory(nodes);
-    const digest = digestOf(bytes);
-    this.outbox.offer(digest, bytes, false);
-    return { digest, bytes };
+  add(nodes: readonly Node[]): EncodedDirectory {
+    const encoded = encodedDirectory(nodes);
+    this.outbox.offer(encoded.digest, encoded.bytes, false);
+    return encoded;
   }
 
   addFile(nodes: Node[], name: string, digest: Digest, { mode }: Stats): void {
