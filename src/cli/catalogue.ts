@@ -81,6 +81,25 @@ export const catalogue: readonly Entry[] = [
   },
 
   {
+    name: "diff",
+    group: "Jobs",
+    does: "What differs between two runs",
+    load: async () => (await import("./commands/diff.ts")).diff,
+  },
+  {
+    name: "shell",
+    group: "Jobs",
+    does: "Your shell in the files and environment of a task",
+    load: async () => (await import("./commands/shell.ts")).shell,
+  },
+  {
+    name: "rerun",
+    group: "Jobs",
+    does: "Run a task again, as often as you like, to find out whether it is flaky",
+    load: async () => (await import("./commands/rerun.ts")).rerun,
+  },
+
+  {
     name: "cache show",
     group: "Results that are kept",
     does: "All that is known of one: who made it, who was given it",
@@ -153,6 +172,12 @@ export const catalogue: readonly Entry[] = [
     group: "Cluster",
     does: "Give it tasks again",
     load: async () => (await import("./commands/worker_reinstate.ts")).workerReinstate,
+  },
+  {
+    name: "forecast",
+    group: "Cluster",
+    does: "What another fleet or policy would make of a day's work",
+    load: async () => (await import("./commands/forecast.ts")).forecast,
   },
   {
     name: "scheduler get",

@@ -1,0 +1,65 @@
+import process from "node:process";
+import { describe, expect, test } from "vitest";
+import { processesWith, until } from "../../scripts/support/cluster.ts";
+import type { TaskView } from "../../src/protocol/client_messages.ts";
+import { clientOf, clusterOfTest } from "./support.ts";
+
+describe("a cluster of four workers and three requestors", () => {
+  test("gives each class its share, goes on without a worker that is killed, and says why at every step", async () => {
+    const cluster = await clusterOfTest(["--workers", "4", "--slots", "1"]);
+    const client = clientOf(cluster);
+    await client.setSettings({
+      policy: {
+        classes: [{ name: "ci", percent: 50 }, { name: "release", percent: 25 }, { name: "others", percent: 25 }],
+        requestors: [{ pattern: "ci", class: "ci" }, { pattern: "release", class: "release" }],
+      },
+    }, "a test");
+    const task = (index: number) => ({ name: `t${index}`, argv: ["sleep", "1"], cache: "off" as const });
+    const jobs = new Map<string, Awaited<ReturnType<typeof client.submit>>["jobId"]>();
+    for (const requestor of ["ada", "ci", "release"]) {
+      const tasks = Array.from({ length: 12 }, (_, index) => task(index));
+      jobs.set(requestor, (await client.submit({ key: requestor, requestor, tasks })).jobId);
+    }
+    const tasksOf = async (requestor: string): Promise<readonly TaskView[]> =>
+      (await client.job(jobs.get(requestor)!)).tasks;
+    const busy = async (): Promise<Record<string, number>> =>
+      Object.fromEntries(
+        await Promise.all([...jobs.keys()].map(async (requestor) => [
+          requestor,
+          (await tasksOf(requestor)).filter(({ state }) => state === "placed" || state === "running").length,
+        ])),
+      );
+    // The first four slots went to who came first; as they end, each class has its part.
+    await until("the shares", async () => JSON.stringify(await busy()) === '{"ada":1,"ci":2,"release":1}');
+
+    const whyOf = async (requestor: string, atMs?: number) =>
+      await client.why(jobs.get(requestor)!, atMs === undefined ? {} : { atMs });
+    const waits = (await whyOf("ci")).tasks.find(({ task }) => task.state === "queued");
+    expect(waits?.task.why).toMatch(/^Queued: /);
+    expect(waits?.cause.event).toBe("task.create");
+
+    // A worker dies with what it runs.
+    const victim = (await tasksOf("ci")).find(({ state }) => state === "running")!;
+    const workerId = victim.attempts.at(-1)!.workerId;
+    process.kill(processesWith('"role":"worker"', `"${workerId}"`, cluster.dir)[0]!, "SIGKILL");
+    const again = await until("it runs again", async () => {
+      const found = (await tasksOf("ci")).find(({ taskId }) => taskId === victim.taskId)!;
+      return found.attempts.length === 2 ? found : undefined;
+    });
+    expect(again.attempts[0]!.ended).toMatch(new RegExp(`its worker ${workerId} (restarted|was lost)`));
+    expect(again.attempts[1]).toMatchObject({ reason: "workerLost" });
+
+    // The scheduler dies; what it said is said still, of now and of then.
+    const thenMs = Date.now();
+    const before = await whyOf("release", thenMs);
+    process.kill(processesWith('"role":"scheduler"', "", cluster.dir)[0]!, "SIGKILL");
+    expect(await whyOf("release", thenMs)).toEqual(before);
+    expect((await client.settings()).policy.classes).toHaveLength(3);
+
+    for (const [requestor, jobId] of jobs) {
+      for await (const _ of client.watch(jobId)) { /* to its end */ }
+      expect((await client.job(jobId)).job, requestor).toMatchObject({ state: "succeeded" });
+      expect((await whyOf(requestor)).job.why).toBe("All 12 tasks exited with 0.");
+    }
+  });
+});
