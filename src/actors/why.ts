@@ -11,7 +11,7 @@ type Why = Extract<Answer, { type: "job.why" }>;
 
 /** What the scheduler knows of its queue now. */
 export interface Present {
-  readonly outlook: SchedulerIndex["view"]["outlook"];
+  readonly outlook: (taskId: TaskId) => ReturnType<SchedulerIndex["view"]["outlook"]>;
   readonly followed: (taskId: TaskId) => TaskId | undefined;
 }
 
@@ -54,7 +54,7 @@ export async function whyJob(states: States, jobId: JobId, present: Present, atM
   };
   const chosen = entries.sort((a, b) => rank(a) - rank(b)).slice(0, tasksMax);
   const isQueued = chosen.some(({ state }) => taskState(state as State) === "queued");
-  const queue = atMs === undefined || !isQueued ? present : await queueAt(states, seq);
+  const queue = atMs === undefined || !isQueued ? present : await queueAt(states, seq, atMs);
   return {
     type: "job.why",
     seq,
@@ -87,13 +87,13 @@ const causeOf = ({ seq, atMs, cause, reason }: Entry): Why["jobCause"] => ({
 });
 
 /** The queue as it was after an entry. */
-async function queueAt(states: States, seq: number): Promise<Present> {
+async function queueAt(states: States, seq: number, nowMs: number): Promise<Present> {
   const index = schedulerIndex();
   const running = new Map<string, TaskId>();
   const queued = new Map<TaskId, string>();
   const keyOf = (task: TaskContext): string =>
     JSON.stringify([task.command, inputRootOf(task), task.timeoutMs, task.platform]);
-  for (const prefix of ["worker/", "task/"]) {
+  for (const prefix of ["scheduler", "worker/", "task/"]) {
     for await (const { address, state } of states.cut(seq, prefix)) {
       index.observe(address, undefined, state as State);
       if (kindOf(address) !== "task") continue;
@@ -105,7 +105,7 @@ async function queueAt(states: States, seq: number): Promise<Present> {
     }
   }
   return {
-    outlook: index.view.outlook,
+    outlook: (taskId) => index.view.outlook(taskId, nowMs),
     followed(taskId) {
       const key = queued.get(taskId);
       return key === undefined ? undefined : running.get(key);

@@ -42,7 +42,7 @@ export type Outcome =
 export const isSuccess = (outcome: Outcome): boolean => outcome.kind === "exited" && outcome.exitCode === 0;
 
 /** Why an attempt was made. */
-export type AttemptReason = "first" | "retry" | "workerLost" | "workerFailed" | "drained";
+export type AttemptReason = "first" | "retry" | "workerLost" | "workerFailed" | "preempted" | "drained";
 
 /** One run of a task, counted from 1. */
 export interface Attempt {

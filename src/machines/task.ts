@@ -136,7 +136,14 @@ export type TaskEvent =
     readonly atMs: number;
   }
   /** The attempt is given back unfinished, by a worker or a scheduler that stops. */
-  | { readonly type: "task.putBack"; readonly attempt: number; readonly why: string; readonly atMs: number }
+  | {
+    readonly type: "task.putBack";
+    readonly attempt: number;
+    readonly why: string;
+    /** A policy took its slot for another class. */
+    readonly preempted?: true;
+    readonly atMs: number;
+  }
   | { readonly type: "task.kill"; readonly reason: string; readonly atMs: number }
   /** Its scheduler has started anew, and heard nothing while it was away: the worker has its whole time again. */
   | { readonly type: "task.awaited"; readonly atMs: number }
@@ -409,7 +416,7 @@ export const taskMachine = setup({
     }),
     notePutBack: assign(({ context, event }) => ({
       attempts: now(context.attempts, { ended: as(event, "task.putBack").why, givenUp: true }),
-      nextReason: "drained" as const,
+      nextReason: as(event, "task.putBack").preempted === true ? "preempted" as const : "drained" as const,
       queuedAtMs: as(event, "task.putBack").atMs,
       wakeAtMs: undefined,
     })),

@@ -82,7 +82,19 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
   if (!flags["no-download"]) {
     await bringOutputsBack(call, client, outcome, outputs, flags.snapshot === undefined ? dir : world.userDir);
   }
-  return await tellEnd(call, outcome, interrupts, env);
+  const code = await tellEnd(call, outcome, interrupts, env);
+  const isOwnEnd = outcome.kind === "exited" || outcome.kind === "timedOut";
+  if (isOwnEnd && code !== exitCodes.done && !interrupts.first.aborted) await tellFailure(call, client, jobId, code);
+  return code;
+}
+
+/** What helps to understand a failure. That it cannot be had is no failure of its own. */
+async function tellFailure(call: RunCall, client: Client, jobId: JobId, code: number): Promise<void> {
+  const { world, isJson } = call;
+  const { failureLines, failureReport } = await import("../failure.ts");
+  const report = await failureReport(world, client, taskId(jobId, 0)).catch(() => ({ taskId: taskId(jobId, 0) }));
+  if (isJson) return await world.stdout.write(jsonLine({ type: "failure", exitCode: code, ...report }));
+  for (const line of [`exit code ${code}`, ...failureLines(report)]) await tell(world, line);
 }
 
 interface End {
@@ -186,6 +198,7 @@ const attemptReasons = {
   retry: "it did not succeed before",
   workerLost: "its worker was lost",
   workerFailed: "its worker failed at its part",
+  preempted: "another class had its share back",
   drained: "it was put back when the cluster stopped",
 } as const;
 
