@@ -180,10 +180,12 @@ export function createOutputs(
         exhausted = undefined;
         look();
       };
-      const serveKept = async ({ outcome, attempts, why }: TaskView): Promise<void> => {
+      const serveKept = async ({ outcome, attempts, cached, why }: TaskView): Promise<void> => {
         const of = attempts.findLast((one) => one.ended === undefined) ?? attempts.at(-1);
         const kept = outcome !== undefined && outcome.kind !== "skipped" ? outcome[stream] : undefined;
-        if (of !== undefined) stand(of.attempt);
+        // The result of another run is a stream of its own, after those of all attempts.
+        if (cached !== undefined) stand(attempts.length + 1);
+        else if (of !== undefined) stand(of.attempt);
         if (kept !== undefined && position < sizeOf(kept.digest)) {
           for await (
             const bytes of blobs.get(kept.digest, { offset: position, ...(signal === undefined ? {} : { signal }) })

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, resolve } from "node:path";
+import { mkdtempSync, readFileSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isAlive, runtimeFolder } from "../roles/ready_file.ts";
 import { realClock } from "../runtime/clock.ts";
@@ -42,6 +42,15 @@ export function realWorld(): World {
       return () => {
         for (const [signal, each] of listeners) process.off(signal, each);
       };
+    },
+    temporaryFolder: () => mkdtempSync(join(tmpdir(), "scoot-actors-")),
+    async runHere({ argv: [program = "", ...args], env, dir }) {
+      const { spawn } = await import("node:child_process");
+      return await new Promise((resolve, reject) => {
+        const child = spawn(program, args, { env, cwd: dir, stdio: "inherit" });
+        child.once("error", reject);
+        child.once("exit", (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
+      });
     },
     async connect(target) {
       const reached = reach(target.url, realClock); // while the client is loaded

@@ -6,6 +6,8 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Pool } from "../snapshots/pool/pool.ts";
 import { capture } from "../snapshots/trees/capture.ts";
 import { bringBack, checkout } from "../snapshots/trees/checkout.ts";
+import { mountTrees, overlay } from "../snapshots/trees/compose.ts";
+import { diffTrees } from "../snapshots/trees/diff.ts";
 import { lookup, walk } from "../snapshots/trees/read_tree.ts";
 import type { Trees, World } from "./world.ts";
 
@@ -45,6 +47,9 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
     async bringBack(options) {
       await bringBack(options);
     },
+    diff: diffTrees,
+    overlay,
+    mount: mountTrees,
     lookup,
     walk,
   };

@@ -2,6 +2,8 @@ import type { Client } from "../api/client.ts";
 import type { Digest } from "../domain/digest.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { MountedPart } from "../snapshots/trees/compose.ts";
+import type { TreeChange } from "../snapshots/trees/diff.ts";
 import type { CaptureReport, Node } from "../snapshots/trees/tree.ts";
 
 /** What a command line program meets: everything a command touches comes from here, so that tests bring another one. */
@@ -20,6 +22,12 @@ export interface World {
   randomHex(bytes: number): string;
   /** Hears of SIGINT, SIGTERM and SIGHUP, which then do not end this process; the returned function takes it back. */
   onSignal(listener: (signal: "SIGINT" | "SIGTERM" | "SIGHUP") => void): () => void;
+  /** A new folder of this user's alone, somewhere temporary. */
+  temporaryFolder(): string;
+  /** Runs a program in this terminal, with exactly this environment. @returns its exit code, 128 + n for signal n. */
+  runHere(
+    program: { readonly argv: readonly string[]; readonly env: Record<string, string>; readonly dir: string },
+  ): Promise<number>;
   connect(target: Target): Promise<Client>;
   trees(): Promise<Trees>;
 }
@@ -77,6 +85,12 @@ export interface Trees {
   checkout(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
   /** Puts what a snapshot has into a folder that has other things too. */
   bringBack(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
+  /** What differs, by path. */
+  diff(blobs: Blobs, before: Digest, after: Digest): AsyncIterable<TreeChange>;
+  /** A tree with another laid over it, kept in the store. */
+  overlay(blobs: Blobs, base: Digest, top: Digest): Promise<Digest>;
+  /** One tree of several, each at a path, kept in the store. */
+  mount(blobs: Blobs, parts: readonly MountedPart[]): Promise<Digest>;
   lookup(blobs: Blobs, snapshot: Digest, path: string): Promise<Node>;
   walk(blobs: Blobs, snapshot: Digest, path: string): AsyncIterable<{ readonly path: string; readonly node: Node }>;
 }

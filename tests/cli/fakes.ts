@@ -316,6 +316,8 @@ export interface FakeWorld extends World {
   /** As the system does. */
   signal(name: "SIGINT" | "SIGTERM" | "SIGHUP"): void;
   readonly targets: Target[];
+  /** What was run in its terminal. */
+  readonly ran: Parameters<World["runHere"]>[0][];
 }
 
 export interface FakeWorldOptions {
@@ -326,6 +328,8 @@ export interface FakeWorldOptions {
   readonly userDir?: string;
   readonly clock?: World["clock"];
   readonly processes?: World["processes"];
+  /** What running a program does; exits 0 by default. */
+  readonly runHere?: World["runHere"];
 }
 
 /** A world whose cluster is found at once, and whose folders are real but the test's own. */
@@ -340,10 +344,17 @@ export function fakeWorld(options: FakeWorldOptions = {}): FakeWorld {
     ...options.env,
   };
   const targets: Target[] = [];
+  const ran: Parameters<World["runHere"]>[0][] = [];
   let chance = 0;
   return {
     env,
     targets,
+    ran,
+    temporaryFolder,
+    async runHere(program) {
+      ran.push(program);
+      return await options.runHere?.(program) ?? 0;
+    },
     userDir: options.userDir ?? home,
     stdout: fakeSink(options),
     stderr: fakeSink(options),

@@ -84,7 +84,7 @@ describe("run", () => {
     cluster.settle(exited(7));
     expect(await code).toBe(7);
     expect(Buffer.from(world.stdout.bytes())).toEqual(Buffer.concat([Buffer.from("first\n"), bytes]));
-    expect(world.stderr.text()).toMatch(/oh\n$/);
+    expect(world.stderr.text()).toMatch(/oh\nscoot-actors: exit code 7\nscoot-actors: look further: /);
   });
 
   test.each<[Outcome, number, string]>([
@@ -112,7 +112,11 @@ describe("run", () => {
     cluster.settle(outcome);
     const world = fakeWorld({ cluster });
     expect(await type(world, "run", "--", "x")).toBe(code);
-    expect(world.stderr.text().replace(/^.*captured.*\n/, "")).toBe(sentence);
+    const isOwnFailure = code !== 0 && (outcome.kind === "exited" || outcome.kind === "timedOut");
+    const task = `${fakeJobId}/0`;
+    const look =
+      `scoot-actors: exit code ${code}\nscoot-actors: look further: scoot-actors shell ${task}, job status ${task}, rerun ${task} --times 10\n`;
+    expect(world.stderr.text().replace(/^.*captured.*\n/, "")).toBe(sentence + (isOwnFailure ? look : ""));
   });
 
   test("tells when output was cut", async () => {
@@ -260,6 +264,7 @@ describe("run", () => {
       { type: "stdout", offset: 0, text: "héllo" },
       { type: "stdout", offset: 6, base64: "/wA=" },
       { type: "ended", outcome: exited(4) },
+      { type: "failure", exitCode: 4, taskId: `${fakeJobId}/0` },
     ]);
   });
 });
