@@ -2,6 +2,7 @@ import type { TaskId } from "../domain/ids.ts";
 import type { JobState, Outcome, TaskState } from "../domain/job.ts";
 import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
 import type { JobContext } from "./job.ts";
+import type { Outlook, WaitsFor } from "../scheduling/plan.ts";
 import { pathOf, type State } from "./step.ts";
 import { type Cached, describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
 import type { WorkerContext } from "./worker.ts";
@@ -48,7 +49,7 @@ export function taskState(state: State): TaskState {
  */
 export function explainTask(
   state: State,
-  outlook?: { readonly ahead: number; readonly fits: boolean; readonly unmet: readonly string[] },
+  outlook?: Outlook,
   follows?: TaskId,
 ): string {
   const task = state.context as TaskContext;
@@ -66,13 +67,7 @@ export function explainTask(
         return `Queued: task ${follows} runs the same action, and its result is for both.${again}`;
       }
       if (outlook === undefined) return `Queued.${again}`;
-      if (!outlook.fits) {
-        const what = outlook.unmet.length > 0
-          ? `no worker has ${outlook.unmet.join(", ")}`
-          : "no worker is connected that could run it";
-        return `Queued: ${what}.${again}`;
-      }
-      return `Queued: every slot that it could use is busy; ${outlook.ahead} of its requestor's and more urgent tasks go ahead.${again}`;
+      return `Queued: ${explainOutlook(outlook)}.${again}`;
     }
     case "placed":
       return `Given to ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}. It has not started.`;
@@ -91,6 +86,28 @@ export function explainTask(
       return `It ${describeOutcome(outcome)}${took}.${earlier}`;
     }
   }
+}
+
+const obstacles: Readonly<Record<WaitsFor, string>> = {
+  slot: "every slot that it could use is busy",
+  memory: "no worker that it could use has enough memory free",
+  cpu: "no worker that it could use has enough processors free",
+  counter: "what it takes of the cluster's counters is taken",
+  share: "the slots that are free are coming to other classes",
+};
+
+function explainOutlook(outlook: Outlook): string {
+  if (!outlook.fits) {
+    return outlook.unmet.length > 0
+      ? `no worker has ${outlook.unmet.join(", ")}`
+      : "no worker is connected that could run it";
+  }
+  const { used, target, ahead, aheadOf, waitsFor } = outlook;
+  const who = aheadOf.map(({ requestor, tasks }) => `${requestor === "" ? "nobody by name" : requestor}: ${tasks}`);
+  const first = ahead > 0 && who.length > 0 ? ` (${who.join(", ")})` : "";
+  return `${
+    obstacles[waitsFor]
+  }; ${ahead} go ahead of it${first}. Its class ${outlook.class} has ${used} of the ${target} slots that are its share`;
 }
 
 function explainCached({ taskId, workerId, madeAtMs, savedMs }: Cached, outcome: Outcome): string {

@@ -1,3 +1,5 @@
+import type { TaskId } from "../../src/domain/ids.ts";
+import type { Outlook } from "../../src/scheduling/plan.ts";
 import { describe, expect, test } from "vitest";
 import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
 import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
@@ -76,11 +78,30 @@ describe("a task's state as a sentence", () => {
 
   test("queued, with what the queue knows", () => {
     const { state } = newTask();
-    expect(explainTask(state, { ahead: 0, fits: false, unmet: ["gpu=a100"] })).toBe("Queued: no worker has gpu=a100.");
-    expect(explainTask(state, { ahead: 0, fits: false, unmet: [] })).toBe(
-      "Queued: no worker is connected that could run it.",
+    const outlook: Outlook = {
+      class: "ci",
+      target: 5,
+      used: 3,
+      waitingInClass: 9,
+      ahead: 0,
+      aheadOf: [],
+      fits: true,
+      unmet: [],
+      waitsFor: "slot",
+    };
+    const said = (changes: Partial<Outlook>) => explainTask(state, { ...outlook, ...changes });
+    expect(said({ fits: false, unmet: ["gpu=a100"] })).toBe("Queued: no worker has gpu=a100.");
+    expect(said({ fits: false })).toBe("Queued: no worker is connected that could run it.");
+    expect(said({})).toBe(
+      "Queued: every slot that it could use is busy; 0 go ahead of it. Its class ci has 3 of the 5 slots that are its share.",
     );
-    expect(explainTask(state, { ahead: 7, fits: true, unmet: [] })).toContain("7 of its requestor's");
+    const aheadOf = [{ requestor: "bob", tasks: 5, running: 1 }, { requestor: "", tasks: 2, running: 0 }];
+    expect(said({ ahead: 7, aheadOf, waitsFor: "share" })).toContain(
+      "coming to other classes; 7 go ahead of it (bob: 5, nobody by name: 2). Its class",
+    );
+    expect(explainTask(state, outlook, "j0123456789-000000/3" as TaskId)).toContain(
+      "task j0123456789-000000/3 runs the same",
+    );
   });
 });
 
