@@ -1,11 +1,14 @@
 import { statfsSync } from "node:fs";
 import { asFault, Fault } from "../domain/fault.ts";
 
-/** Whether the file system that holds `dir` takes so many bytes more. */
-export function hasRoom(dir: string, bytes: number): boolean {
+/** How many bytes the file system that holds `dir` takes more. */
+export function bytesFree(dir: string): number {
   const { bavail, bsize } = statfsSync(dir);
-  return bavail * bsize > bytes;
+  return bavail * bsize;
 }
+
+/** Whether it takes so many bytes more. */
+export const hasRoom = (dir: string, bytes: number): boolean => bytesFree(dir) > bytes;
 
 /** LMDB's own code for an environment that has grown to its map (lmdb.h). */
 const mapFull = -30792;

@@ -1,17 +1,18 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { mkdir, open as openFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { open } from "lmdb";
 import { type Digest, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
 import { asFault, Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
-import { claimFormat, syncFolder } from "../store_format.ts";
+import { randomHex } from "../../runtime/random.ts";
+import { claimFormat } from "../store_format.ts";
 import type { Pool } from "../pool/pool.ts";
-import { blobCorrupt, blobMissing, type Blobs, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
-import { deflated, deflateSmall, type Encoding, inflateSmall, raw } from "./deflate.ts";
+import { blobIndex, type ObjectNames } from "./blob_index.ts";
+import { blobCorrupt, blobMissing, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
+import { deflated, type Encoding, inflateSmall, raw } from "./deflate.ts";
+import type { CollectableBlobs, HeldBlobs } from "./held.ts";
+import type { Facts } from "./index_rows.ts";
 import { fileBytes, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
-import { rowWriter } from "./row_writer.ts";
 import { temporaryFiles } from "./temporary.ts";
 
 export interface LocalBlobsOptions {
@@ -20,9 +21,15 @@ export interface LocalBlobsOptions {
   readonly clock: Clock;
   /** Threads for the bytes of large files; without, they pass through this one. Stays the caller's to close. */
   readonly pool?: Pool;
+  /**
+   * What was put, asked for or said to be present is not collected for at least so long; an hour by default. All
+   * processes that open the folder must say the same.
+   */
+  readonly guaranteedAgeMs?: number;
 }
 
-export interface LocalBlobs extends Blobs {
+export interface LocalBlobs extends CollectableBlobs {
+  readonly held: HeldBlobs;
   peek(digest: Digest): Uint8Array | undefined;
   /**
    * Stores a file's bytes as they were while they were read, once, and says how they are named.
@@ -35,150 +42,72 @@ export interface LocalBlobs extends Blobs {
 
 /*
  * <dir>/format          which format this is
- * <dir>/index/          LMDB: "blobs" has one row a blob, "uses" when a blob was last asked for
- * <dir>/objects/ab/…    bytes of large blobs, named by the rest of the hash; ".z": deflated
+ * <dir>/index/          LMDB: which blobs there are, when each was last used, and the bytes of the small ones
+ * <dir>/objects/ab/…    bytes of large blobs: the rest of the hash and what makes the name one put's own; ".z": deflated
  * <dir>/writing/        files that are being written
+ * <dir>/collecting/     who removes blobs at present
  *
- * A row is the truth: bytes without a row are not there. So a file is synced under its name before its row is
- * committed, and a row whose file somebody took away counts as absent.
- *
- * row := kind u8 · put at u32 (epoch seconds) · raw size u48 · bytes as stored (inline) | stored size u48 (file)
+ * A row of the index is the truth: bytes without a row are not there. So a file is synced under its name before its row
+ * is committed, and a row whose file somebody took away counts as absent. Each put names its file anew, so that who
+ * removes one never hits another that was just put in its place.
  */
 const formatVersion = 1;
-const headBytes = 11;
-const isFileBit = 2;
 
 /** Blobs of more raw bytes than this are files. A file costs three syncs, so the files of source trees stay below. */
 const inlineBytesMax = 128 * 1024;
 
-/** The index may grow to this; address space, not memory or disk. */
-const mapBytes = 2 ** 38;
+const guaranteedAgeMsDefault = 3600_000;
 
-/** A use is noted at most this often a blob, so that asking stays a read. */
-const useEverySeconds = 3600;
-/** Uses noted while others may not write: about 5 ms. */
-const usesPerCommit = 1000;
+const fileName = /^([0-9a-f]{62})(\.[0-9a-f]{16})?(\.z)?$/;
+const objectNames = (dir: string): ObjectNames => ({
+  dir,
+  pathOf: (hash, encoding, file) =>
+    join(dir, hash.slice(0, 2), `${hash.slice(2)}.${file}${encoding === deflated ? ".z" : ""}`),
+  hashOf(folder, name) {
+    const rest = fileName.exec(name)?.[1];
+    return rest === undefined || !/^[0-9a-f]{2}$/.test(folder) ? undefined : folder + rest;
+  },
+});
 
 /** Blobs on this machine's disk: an LMDB index with the small ones in it, and files for the large ones. */
 export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
-  const { dir, clock, pool } = options;
+  const { dir, clock, pool, guaranteedAgeMs = guaranteedAgeMsDefault } = options;
   claimFormat(dir, "blobs", formatVersion);
-  const objects = join(dir, "objects");
+  const objects = objectNames(join(dir, "objects"));
   const writing = join(dir, "writing");
-  mkdirSync(objects, { recursive: true });
+  mkdirSync(objects.dir, { recursive: true });
   mkdirSync(writing, { recursive: true });
   const temporary = temporaryFiles(writing);
-  // A commit is visible only once it is synced (no overlapping sync): what one process sees survives a power cut,
-  // so "it is there already" may be answered at once.
-  const root = open({
-    path: join(dir, "index"),
-    mapSize: mapBytes,
-    overlappingSync: false,
-    eventTurnBatching: false,
-    maxDbs: 4,
-    maxReaders: 512,
-    encoding: "binary",
-    keyEncoding: "binary",
-  });
-  const rows = root.openDB<Uint8Array, Uint8Array>("blobs", { encoding: "binary", keyEncoding: "binary" });
-  const uses = root.openDB<Uint8Array, Uint8Array>("uses", { encoding: "binary", keyEncoding: "binary" });
-  for (const folder of [dir, join(dir, "index")]) syncFolder(folder);
-  const writer = rowWriter(root, (bytes) => hasRoom(dir, bytes));
+  const index = blobIndex({ dir, clock, guaranteedAgeMs }, objects);
   /** Small blobs on their way to the disk. */
   const committing = new Map<Digest, Promise<void>>();
-  let isClosed = false;
 
-  const keyOf = (digest: Digest): Buffer => Buffer.from(hashOf(digest), "hex");
-  const secondsNow = (): number => Math.floor(clock.now() / 1000);
-
-  /** The row of a blob; a view that the next read of the index overwrites, true only up to its `length`. */
-  function rowNow(digest: Digest): Buffer | undefined {
-    if (isClosed) throw new Fault("DRAINING", `Cannot use the blob store in ${dir} as it must be open: it was closed`);
-    const row = rows.getBinaryFast(keyOf(digest));
-    return row !== undefined && row.readUIntBE(5, 6) === sizeOf(digest) ? row : undefined;
-  }
-  /** The same, sure to see what any process has committed by now: within a turn, LMDB shows one moment. */
-  function rowOf(digest: Digest): Buffer | undefined {
-    const row = rowNow(digest);
-    if (row !== undefined) return row;
-    root.resetReadTxn();
-    return rowNow(digest);
-  }
-
-  const encodingIn = (row: Buffer): Encoding => (row[0]! & 1) === deflated ? deflated : raw;
-  const isFileIn = (row: Buffer): boolean => (row[0]! & isFileBit) !== 0;
-  /** Whether the blob of that row is there: somebody may have taken its file away. */
-  const isWhole = (digest: Digest, row: Buffer): boolean =>
-    !isFileIn(row) || existsSync(fileOf(digest, encodingIn(row)));
+  const pathOf = (digest: Digest, encoding: Encoding, file: string): string =>
+    objects.pathOf(hashOf(digest), encoding, file);
+  /** Whether a blob is there of which the index says so: somebody may have taken its file away. */
+  const isWhole = (digest: Digest, { encoding, file }: Facts): boolean =>
+    file === undefined || existsSync(pathOf(digest, encoding, file));
 
   function holds(digest: Digest): boolean {
-    const row = rowOf(digest);
-    return row !== undefined && isWhole(digest, row);
+    const facts = index.facts(digest) ?? index.facts(digest, true);
+    return facts !== undefined && (isWhole(digest, facts) || isWholeNow(digest));
   }
-
-  /** Whether a blob was put so long ago that its use is worth a note. */
-  const isOld = (row: Uint8Array): boolean => secondsNow() - (row as Buffer).readUInt32BE(1) >= useEverySeconds;
-
-  /**
-   * Notes that blobs are wanted, so that they are not collected soon. A note is written while nobody else writes, and
-   * only beside a row: a collector, which looks at both in the same way, either sees the note or was there before.
-   *
-   * @returns those whose row was taken away meanwhile.
-   */
-  async function noteUses(digests: Iterable<Digest>): Promise<readonly Digest[]> {
-    const now = secondsNow();
-    const wanted: Digest[] = [];
-    for (const digest of digests) {
-      const row = rowNow(digest);
-      if (row !== undefined && !isOld(row)) continue;
-      const used = uses.getBinaryFast(keyOf(digest));
-      if (row === undefined || used === undefined || now - used.readUInt32BE(0) >= useEverySeconds) wanted.push(digest);
-    }
-    const gone: Digest[] = [];
-    for (let at = 0; at < wanted.length; at += usesPerCommit) {
-      const group = wanted.slice(at, at + usesPerCommit);
-      try {
-        await root.transaction(() => {
-          for (const digest of group) {
-            if (rowNow(digest) === undefined) gone.push(digest);
-            else {
-              const value = Buffer.alloc(4);
-              value.writeUInt32BE(now);
-              uses.putSync(keyOf(digest), value);
-            }
-          }
-        });
-      } catch (error) {
-        throw await lmdbFault(error, "Cannot note that blobs are wanted", () => !hasRoom(dir, group.length * 256));
-      }
-    }
-    return gone;
+  /** The file that was looked for may have been replaced since. */
+  function isWholeNow(digest: Digest): boolean {
+    const facts = index.facts(digest, true);
+    return facts !== undefined && isWhole(digest, facts);
   }
-
-  function rowFor(digest: Digest, encoding: Encoding, isFile: boolean, body: Uint8Array): Uint8Array {
-    const row = Buffer.alloc(headBytes + body.length);
-    row[0] = encoding | (isFile ? isFileBit : 0);
-    row.writeUInt32BE(secondsNow(), 1);
-    row.writeUIntBE(sizeOf(digest), 5, 6);
-    row.set(body, headBytes);
-    return row;
-  }
+  /** Whether the blob is there and stays for the guaranteed age. */
+  const keeps = async (digest: Digest): Promise<boolean> =>
+    holds(digest) && (await index.noteUses([digest])).length === 0;
 
   function putSmall(digest: Digest, bytes: Uint8Array): Promise<void> {
     const before = committing.get(digest);
     if (before !== undefined) return before;
-    const committed = writer
-      .write(rows, keyOf(digest), bytes.length, () => {
-        const small = deflateSmall(bytes);
-        return small === undefined ? rowFor(digest, raw, false, bytes) : rowFor(digest, deflated, false, small);
-      })
-      .finally(() => committing.delete(digest));
+    const committed = index.putSmall(digest, bytes).finally(() => committing.delete(digest));
     committing.set(digest, committed);
     return committed;
   }
-
-  const fileOf = (digest: Digest, encoding: Encoding): string =>
-    join(objects, digest.slice(0, 2), hashOf(digest).slice(2) + (encoding === deflated ? ".z" : ""));
 
   /** Writes an object beside by `write`, checks it, gives it its name and then its row. */
   async function putObject(
@@ -191,17 +120,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       const { digest, encoding, storedBytes } = await write(beside);
       signal?.throwIfAborted();
       if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
-      if (!holds(digest)) {
-        const path = fileOf(digest, encoding);
-        const folder = dirname(path);
-        await mkdir(folder, { recursive: true });
-        await rename(beside, path);
-        // Both: another process may have made the folder and not synced it yet.
-        await Promise.all([sync(objects), sync(folder)]);
-        const body = Buffer.alloc(6);
-        body.writeUIntBE(storedBytes, 0, 6);
-        await writer.write(rows, keyOf(digest), body.length, () => rowFor(digest, encoding, true, body));
-      }
+      if (!(await keeps(digest))) await putObjectFile(digest, encoding, storedBytes, beside);
       return digest;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
@@ -211,9 +130,28 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     }
   }
 
-  function inline(digest: Digest, row: Buffer): Uint8Array {
-    const body = row.subarray(headBytes, row.length);
-    if (encodingIn(row) === raw) return new Uint8Array(body); // a copy: the row is a view
+  /** Gives what was written a name of its own, and then its row; nothing of it stays where another was quicker. */
+  async function putObjectFile(digest: Digest, encoding: Encoding, storedBytes: number, beside: string): Promise<void> {
+    const file = randomHex(8);
+    const path = pathOf(digest, encoding, file);
+    const folder = dirname(path);
+    await mkdir(folder, { recursive: true });
+    await rename(beside, path);
+    let isKept = false;
+    try {
+      // Both: another process may have made the folder and not synced it yet.
+      await Promise.all([sync(objects.dir), sync(folder)]);
+      isKept = await index.putFile(digest, encoding, file, storedBytes);
+    } finally {
+      if (!isKept) await rm(path, { force: true });
+    }
+  }
+
+  function small(digest: Digest): Uint8Array | undefined {
+    const found = index.small(digest);
+    if (found === undefined) return undefined;
+    const { encoding, body } = found;
+    if (encoding === raw) return new Uint8Array(body); // a copy: the row is a view
     try {
       const bytes = inflateSmall(body, sizeOf(digest));
       if (bytes.length === sizeOf(digest)) return bytes;
@@ -234,7 +172,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
   ): Promise<void> {
     signal?.throwIfAborted();
     if (digest === emptyDigest) return;
-    if (holds(digest) && (await noteUses([digest])).length === 0) return;
+    if (await keeps(digest)) return;
     if (sizeOf(digest) <= inlineBytesMax) return putSmall(digest, await gather(digest, bytes, signal));
     await putObject(digest, (path) => writeObject(atMost(digest, bytes), path, signal), signal);
   }
@@ -244,51 +182,56 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       const range = rangeOf(digest, options);
       options?.signal?.throwIfAborted();
       if (digest === emptyDigest) return;
-      const row = rowOf(digest);
-      if (row === undefined) throw blobMissing(digest);
-      if (!isFileIn(row)) {
-        const bytes = inline(digest, row).subarray(range.from, range.to);
-        if (bytes.length > 0) yield bytes;
-        return;
+      if (sizeOf(digest) <= inlineBytesMax) {
+        const bytes = small(digest)?.subarray(range.from, range.to);
+        if (bytes !== undefined && bytes.length > 0) yield bytes;
+        if (bytes !== undefined) return; // else a file: it was that small when a large one that shrank had been read
       }
-      const encoding = encodingIn(row);
-      const path = fileOf(digest, encoding);
-      try {
-        yield* readObject(path, digest, encoding, range, options?.signal);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "ENOENT") throw blobMissing(digest);
-        throw options?.signal?.aborted ? options.signal.reason : asFault(error, `Cannot read blob ${digest}`);
+      let absent: string | undefined;
+      for (;;) {
+        const facts = index.facts(digest, true);
+        const path = facts?.file === undefined ? undefined : pathOf(digest, facts.encoding, facts.file);
+        // What was removed between the look and the read may have been put again since, under another name.
+        if (path === undefined || path === absent) throw blobMissing(digest);
+        try {
+          yield* readObject(path, digest, facts!.encoding, range, options?.signal);
+          return;
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOENT") {
+            throw options?.signal?.aborted ? options.signal.reason : asFault(error, `Cannot read blob ${digest}`);
+          }
+          absent = path;
+        }
       }
     },
 
     put,
 
     async missing(digests) {
-      if (!isClosed) root.resetReadTxn();
       const absent = new Set<Digest>();
-      const old: Digest[] = [];
+      const stale: Digest[] = [];
+      let isFresh = true;
       for (const digest of digests) {
         if (digest === emptyDigest) continue;
-        const row = rowNow(digest);
-        if (row === undefined || !isWhole(digest, row)) absent.add(digest);
-        else if (isOld(row)) old.push(digest);
+        const facts = index.facts(digest, isFresh);
+        isFresh = false;
+        if (facts === undefined || !(isWhole(digest, facts) || isWholeNow(digest))) absent.add(digest);
+        else if (index.isStale(facts)) stale.push(digest);
       }
-      for (const digest of await noteUses(old)) absent.add(digest);
+      for (const digest of await index.noteUses(stale)) absent.add(digest);
       return absent;
     },
 
     peek(digest) {
       if (digest === emptyDigest) return new Uint8Array(0);
-      if (sizeOf(digest) > inlineBytesMax) return undefined;
-      const row = rowOf(digest);
-      return row === undefined || isFileIn(row) ? undefined : inline(digest, row);
+      return sizeOf(digest) > inlineBytesMax ? undefined : small(digest);
     },
 
     async putFile(path, options = {}) {
       const { expected, signal } = options;
       signal?.throwIfAborted();
       if (expected === emptyDigest) return expected;
-      if (expected !== undefined && holds(expected) && (await noteUses([expected])).length === 0) return expected;
+      if (expected !== undefined && await keeps(expected)) return expected;
       const bytes = await readSmall(path);
       if (bytes !== undefined) {
         const digest = digestOf(bytes);
@@ -304,12 +247,8 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       );
     },
 
-    async close() {
-      if (isClosed) return;
-      isClosed = true;
-      await writer.idle();
-      await root.close();
-    },
+    held: index.held,
+    close: () => index.close(),
   };
 }
 

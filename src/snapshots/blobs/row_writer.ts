@@ -4,29 +4,34 @@ import { lmdbFault } from "../lmdb_fault.ts";
 
 type Rows = Database<Uint8Array, Uint8Array>;
 
+/** What is written under a key of a table. */
+export interface Row {
+  readonly rows: Rows;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
 /** Writes rows of one LMDB environment in groups, as a commit costs a sync of the disk however many are in it. */
 export interface RowWriter {
   /**
-   * Resolves when the row is on the disk.
+   * Resolves when the rows are on the disk: all of them or, when it rejects, none.
    *
    * @param cost bytes that `make` has to work on; it is called once, later.
    * @throws {Fault} `NO_SPACE` when the disk is full: no row of the group is kept then.
    */
-  write(rows: Rows, key: Uint8Array, cost: number, make: () => Uint8Array): Promise<void>;
+  write(cost: number, make: () => readonly Row[]): Promise<void>;
   /** Resolves when nothing is under way any more. */
   idle(): Promise<void>;
 }
 
 interface Waiting {
-  readonly rows: Rows;
-  readonly key: Uint8Array;
   readonly cost: number;
-  readonly make: () => Uint8Array;
+  readonly make: () => readonly Row[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 interface Made {
-  readonly value: Uint8Array;
+  readonly rows: readonly Row[];
   readonly waiting: Waiting;
 }
 
@@ -62,7 +67,7 @@ export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolea
       const waiting = queue[taken]!;
       cost += waiting.cost;
       try {
-        made.push({ value: waiting.make(), waiting });
+        made.push({ rows: waiting.make(), waiting });
       } catch (error) {
         waiting.reject(error);
       }
@@ -77,13 +82,14 @@ export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolea
     const group = made;
     made = [];
     commits++;
-    const bytes = group.reduce((sum, { value }) => sum + value.length + pagesBytes, 0);
+    const rows = group.flatMap((each) => each.rows);
+    const bytes = rows.reduce((sum, { value }) => sum + value.length + pagesBytes, 0);
     try {
       if (!hasRoom(bytes)) {
         throw new Fault("NO_SPACE", `Cannot store blobs as ${bytes} bytes must be free on the disk: they are not`);
       }
       await root.batch(() => {
-        for (const { value, waiting } of group) void waiting.rows.put(waiting.key, value);
+        for (const row of rows) void row.rows.put(row.key, row.value);
       });
       for (const { waiting } of group) waiting.resolve();
     } catch (error) {
@@ -98,9 +104,9 @@ export function rowWriter(root: RootDatabase, hasRoom: (bytes: number) => boolea
   const isIdle = (): boolean => queue.length === 0 && made.length === 0 && commits === 0;
 
   return {
-    write: (rows, key, cost, make) =>
+    write: (cost, make) =>
       new Promise((resolve, reject) => {
-        queue.push({ rows, key, cost, make, resolve, reject });
+        queue.push({ cost, make, resolve, reject });
         soon();
       }),
     idle: () => isIdle() ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve)),

@@ -24,7 +24,7 @@ test("writes what was asked for, and is idle only then", async () => {
   const writer = rowWriter(root, () => true);
   await writer.idle();
   const keys = Array.from({ length: 2000 }, (_, n) => Buffer.from(`key ${n}`));
-  const written = keys.map((key) => writer.write(root, key, 1000, () => key));
+  const written = keys.map((key) => writer.write(1000, () => [{ rows: root, key, value: key }]));
   await writer.idle();
   for (const key of keys) expect(root.getBinary(key)).toEqual(key);
   await Promise.all(written);
@@ -35,9 +35,9 @@ test("gives others a turn between large amounts of work", async () => {
   const writer = rowWriter(root, () => true);
   let made = 0;
   const written = Array.from({ length: 10 }, (_, n) =>
-    writer.write(root, Buffer.of(n), 256 * 1024, () => {
+    writer.write(256 * 1024, () => {
       made++;
-      return Buffer.of(n);
+      return [{ rows: root, key: Buffer.of(n), value: Buffer.of(n) }];
     }));
   await new Promise((resolve) => setImmediate(resolve));
   await new Promise((resolve) => setImmediate(resolve));
@@ -49,8 +49,8 @@ test("gives others a turn between large amounts of work", async () => {
 test("what cannot be made rejects alone", async () => {
   const root = opened(temporaryFolder());
   const writer = rowWriter(root, () => true);
-  const good = writer.write(root, Buffer.from("good"), 1, () => Buffer.from("value"));
-  const bad = writer.write(root, Buffer.from("bad"), 1, () => {
+  const good = writer.write(1, () => [{ rows: root, key: Buffer.from("good"), value: Buffer.from("value") }]);
+  const bad = writer.write(1, () => {
     throw new Error("cannot be made");
   });
   await expect(bad).rejects.toThrow("cannot be made");
@@ -70,12 +70,12 @@ test("answers NO_SPACE where LMDB meets a full disk, keeps nothing of the group,
   const keys = Array.from({ length: 50 }, (_, n) => Buffer.from(`key ${n}`));
   for (let again = 0; again < 3; again++) {
     const results = await Promise.allSettled(
-      keys.map((key) => writer.write(root, key, 1, () => randomBytes(50_000))),
+      keys.map((key) => writer.write(1, () => [{ rows: root, key, value: randomBytes(50_000) }])),
     );
     asked = 0;
     for (const result of results) expect(result).toMatchObject({ status: "rejected", reason: { code: "NO_SPACE" } });
     for (const key of keys) expect(root.getBinary(key)).toBeUndefined();
   }
-  await writer.write(root, Buffer.from("small"), 1, () => Buffer.from("value"));
+  await writer.write(1, () => [{ rows: root, key: Buffer.from("small"), value: Buffer.from("value") }]);
   expect(root.getBinary(Buffer.from("small"))?.toString()).toBe("value");
 });
