@@ -12,6 +12,21 @@ import { jsonLine, plain } from "./render.ts";
 const timeoutMsMax = 30 * 24 * 3_600_000;
 const nameCharactersMax = 200;
 
+const cpusMax = 10_000;
+function cpus(given: string, shown: string): number {
+  const value = Number(given);
+  if (/^[0-9]+(\.[0-9]+)?$/.test(given) && value > 0 && value <= cpusMax) return Math.ceil(value * 1_000);
+  throw usage(`Cannot read ${shown} as it must be a number from 0.001 to ${cpusMax}: current value is "${given}"`);
+}
+
+const sizeUnits: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
+function bytes(given: string, shown: string): number {
+  const [, number, unit] = /^([0-9]{1,12}(?:\.[0-9]+)?)([KMGT]?)i?B?$/.exec(given) ?? [];
+  const value = Math.ceil(Number(number) * (sizeUnits[unit ?? ""] ?? NaN));
+  if (value > 0 && value <= 2 ** 50) return value;
+  throw usage(`Cannot read ${shown} as it must be a size such as 500M or 4G: current value is "${given}"`);
+}
+
 /** What says how one command is to run. */
 export const taskFlags = {
   dir: text("PATH", "The folder to run in, captured as a snapshot by git's ignore rules"),
@@ -27,7 +42,12 @@ export const taskFlags = {
   "no-cache": toggle("Run it even if the same succeeded before, and do not keep what comes of it for others"),
   refresh: toggle("Run it even if the same succeeded before; what comes of it replaces what is known"),
   name: text("NAME", "What to call the task; the command itself by default"),
+  platform: list("K=V", "Only a worker that has this property may run it"),
+  cpu: textOf("N", "Processors that it takes of its worker, such as 2 or 0.5", cpus),
+  memory: textOf("SIZE", "Memory that it takes of its worker, such as 500M or 4G", bytes),
+  counter: list("NAME=N", "So many of a counter of the cluster while it runs: licences, devices"),
   requestor: text("NAME", "Who asks, for fair shares"),
+  basis: text("TEXT", "A newer job of the same requestor and basis replaces an older one that has not ended"),
   tag: text("TEXT", "Groups jobs that belong together"),
   priority: textOf("0|1|2", "2 goes before 1, 1 before 0; 0 by default", whole(0, 2)),
 } as const;
@@ -51,14 +71,39 @@ export function jobOf(
     ...(snapshot === undefined ? {} : { input: { kind: "snapshot" as const, snapshot } }),
     ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
     ...(flags.retries === undefined ? {} : { retries: flags.retries }),
+    ...(flags.platform.length === 0 ? {} : { platform: pairs(flags.platform, "--platform") }),
+    ...needsOf(flags),
     ...(flags["no-cache"] ? { cache: "off" as const } : flags.refresh ? { cache: "refresh" as const } : {}),
   };
   return {
     key,
     tasks: [task],
     ...(flags.requestor === undefined ? {} : { requestor: flags.requestor }),
+    ...(flags.basis === undefined ? {} : { basis: flags.basis }),
     ...(flags.tag === undefined ? {} : { tag: flags.tag }),
     ...(flags.priority === undefined ? {} : { priority: flags.priority as 0 | 1 | 2 }),
+  };
+}
+
+function pairs(given: readonly string[], flag: string): Record<string, string> {
+  return Object.fromEntries(given.map((each) => {
+    const equals = each.indexOf("=");
+    if (equals > 0) return [each.slice(0, equals), each.slice(equals + 1)];
+    throw usage(`Cannot read ${flag} as it must be NAME=VALUE: current value is "${each}"`);
+  }));
+}
+
+function needsOf({ cpu, memory, counter }: TaskFlags): Pick<TaskSpecInput, "needs"> {
+  if (cpu === undefined && memory === undefined && counter.length === 0) return {};
+  const counters = Object.entries(pairs(counter, "--counter")).map(([name, value]) =>
+    [name, whole(1, 1_000_000)(value, `--counter ${name}`)] as const
+  );
+  return {
+    needs: {
+      ...(cpu === undefined ? {} : { cpuMillis: cpu }),
+      ...(memory === undefined ? {} : { memoryBytes: memory }),
+      ...(counters.length === 0 ? {} : { counters: Object.fromEntries(counters) }),
+    },
   };
 }
 

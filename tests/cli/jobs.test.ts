@@ -375,3 +375,37 @@ describe("workers", () => {
     expect(world.stdout.text()).toBe("This cluster has no workers: what is submitted waits for one.\n");
   });
 });
+
+describe("what a task asks for", () => {
+  const submit = async (...flags: string[]) => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const code = await type(world, "job", "submit", ...flags, "--", "make");
+    return { code, job: cluster.submitted(), said: world.stderr.text() };
+  };
+
+  test("is handed on: properties, processors, memory, counters, basis", async () => {
+    const given = ["--platform", "os=linux", "--platform", "a=b=c", "--cpu", "0.5", "--memory", "1.5G"];
+    const { job } = await submit(...given, "--counter", "matlab=2", "--basis", "main");
+    expect(job).toMatchObject({
+      basis: "main",
+      tasks: [{
+        platform: { os: "linux", a: "b=c" },
+        needs: { cpuMillis: 500, memoryBytes: 1.5 * 1024 ** 3, counters: { matlab: 2 } },
+      }],
+    });
+    expect((await submit()).job?.tasks[0]).not.toHaveProperty("needs");
+  });
+
+  test.each([
+    [["--platform", "linux"], "NAME=VALUE"],
+    [["--cpu", "many"], '"many"'],
+    [["--cpu", "0"], '"0"'],
+    [["--memory", "4X"], '"4X"'],
+    [["--counter", "matlab=0"], '"0"'],
+  ])("is refused when it is %j", async (flags, says) => {
+    const { code, said } = await submit(...flags);
+    expect(code).toBe(2);
+    expect(said).toContain(says);
+  });
+});
