@@ -103,6 +103,7 @@ export function schedulerIndex(): SchedulerIndex {
       rank: rankOf(task),
       platform: task.platform,
       input: sharedInput(task),
+      basis: task.basis,
       needs: task.needs,
       again: task.attempt > 0,
       queuedAtMs: task.queuedAtMs,
@@ -133,8 +134,8 @@ export function schedulerIndex(): SchedulerIndex {
       settlements.push(task);
     }
     if (to?.at === "worker" && from?.at !== "worker") {
-      const { requestor, needs } = task;
-      view.occupy(to.workerId, { taskId, requestor, rank: rankOf(task), input: sharedInput(task), needs });
+      const { requestor, basis, needs } = task;
+      view.occupy(to.workerId, { taskId, requestor, rank: rankOf(task), input: sharedInput(task), basis, needs });
       let tasks = onWorker.get(to.workerId);
       if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
       tasks.add(taskId);

@@ -94,7 +94,14 @@ export const jobMachine = setup({
         enqueue.emit({
           type: "task.create",
           to: taskAddress(id),
-          input: { taskId: id, ...task, requestor: context.requestor, priority: context.priority, atMs: input.atMs },
+          input: {
+            taskId: id,
+            ...task,
+            requestor: context.requestor,
+            ...(context.basis === undefined ? {} : { basis: context.basis }),
+            priority: context.priority,
+            atMs: input.atMs,
+          },
         });
       }
     }),

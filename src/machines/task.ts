@@ -55,6 +55,7 @@ export interface TaskInput {
   readonly taskId: TaskId;
   readonly name: string;
   readonly requestor: string;
+  readonly basis?: string;
   readonly priority: 0 | 1 | 2;
   readonly command: Digest;
   readonly source: TaskSource;
