@@ -125,6 +125,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   let reserveCheckAtMs = 0;
   /** Credits are to be divided anew: something has changed beside what {@link next} decided. */
   let isStale = true;
+  /** The free slots that were divided last. */
+  let divided = 0;
   let promised: TaskId | undefined;
   let nowMs = 0;
   let accruedAtMs: number | undefined;
@@ -160,10 +162,11 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     return undefined;
   };
   const wake = (wish: Wish): void => {
-    const { ask } = wish;
+    const { ask, class: one } = wish;
+    const before = one.readyTasks;
     queue.wake(wish);
     if (blocked.get(ask)?.size === 0) blocked.delete(ask);
-    isStale = true;
+    noteReady(one, before);
   };
   const wakeForCounter = ({ waiters }: Counter): void => {
     for (const wish of waiters) if (lacking(wish.needs, false) === undefined) wake(wish);
@@ -179,8 +182,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   const block = (wish: Wish, counter: Counter | undefined): void => {
     let where = counter?.waiters ?? blocked.get(wish.ask);
     if (where === undefined) blocked.set(wish.ask, where = new Set());
+    const before = wish.class.readyTasks;
     queue.block(wish, where, nowMs);
-    isStale = true;
+    noteReady(wish.class, before);
   };
   const couldRun = (wish: Wish): boolean => {
     if (wish.fitsVersion === fleet.version) return wish.fits;
@@ -293,6 +297,11 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     const credits = allot(fleet.slots, fleet.free, readyLoads());
     for (const one of queue.classes) one.credit = credits[one.at]!;
     isStale = false;
+    divided = fleet.free;
+  };
+  /** A class has more or fewer ready tasks than before: that counts only where they are fewer than it could be given. */
+  const noteReady = (one: Class, before: number): void => {
+    if (Math.min(before, one.readyTasks) <= Math.max(divided, one.floor)) isStale = true;
   };
   const richest = (): Class | undefined => {
     let best: Class | undefined;
@@ -389,8 +398,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       unbalancedSinceMs = undefined;
     },
     enqueue(task) {
-      queue.enqueue(task);
-      isStale = true;
+      const one = queue.enqueue(task);
+      if (one !== undefined) noteReady(one, one.readyTasks - 1);
     },
     dequeue(taskId) {
       const entry = queue.dequeue(taskId);
@@ -398,7 +407,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       const { wish } = entry.group;
       if (blocked.get(wish.ask)?.size === 0) blocked.delete(wish.ask);
       if (taskId === promised) queue.served(wish);
-      else isStale = true;
+      else noteReady(wish.class, wish.class.readyTasks + 1);
       if (entry === kept?.entry) release();
     },
     occupy(workerId, { taskId, requestor, rank, input, basis, needs }) {

@@ -109,8 +109,8 @@ export interface Queue {
   readonly waiting: ReadonlyMap<TaskId, Waiting>;
   /** Wishes for which there was no room at least once since they were last served, and that want more than a slot. */
   readonly big: ReadonlySet<Wish>;
-  /** Does nothing when it is queued already. */
-  enqueue(task: QueuedTask): void;
+  /** Does nothing when it is queued already. @returns its class, if its wish is not blocked. */
+  enqueue(task: QueuedTask): Class | undefined;
   dequeue(taskId: TaskId): Waiting | undefined;
   /** A task of that requestor and rank was given a slot, then. */
   start(requestor: string, rank: number, atMs: number): Requestor;
@@ -206,8 +206,10 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     group.running = requestor.running;
     group.isAgain = head.again;
     group.order = head.order;
+    const first = wish.groups.peek();
     wish.groups.put(group);
-    if (wish.blockedIn === undefined) wish.class.ready.put(wish);
+    if (wish.blockedIn !== undefined) return;
+    if (first === group || wish.groups.peek() === group) wish.class.ready.put(wish);
   };
   const placeAll = ({ groups }: Requestor): void => {
     for (const group of groups) place(group);
@@ -343,7 +345,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     waiting,
     big,
     enqueue(task) {
-      if (waiting.has(task.taskId)) return;
+      if (waiting.has(task.taskId)) return undefined;
       const group = groupFor(task);
       lastGroup = group;
       if (task.input !== group.lastInput) group.lastInput = task.input;
@@ -366,6 +368,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       if (wish.blockedIn === undefined) wish.class.readyTasks++;
       waiting.set(task.taskId, entry);
       if (peekHead(group) === entry) place(group);
+      return wish.blockedIn === undefined ? wish.class : undefined;
     },
     dequeue(taskId) {
       const entry = waiting.get(taskId);
