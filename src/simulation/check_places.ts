@@ -1,19 +1,28 @@
 import { nameOf, type TaskId } from "../domain/ids.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
+import { isSetAside, type WorkerContext } from "../machines/worker.ts";
+import { defaultPolicy } from "../scheduling/policy.ts";
 import { encodeEntry } from "../snapshots/states/entry_codec.ts";
 import type { History } from "./world.ts";
 
 /**
  * Fairness: whoever is given a slot is of the most urgent rank that waits, and of those a requestor with the fewest
- * running tasks (all workers of a simulation can run all tasks); and no worker is given more than it has slots for.
+ * running tasks (all workers of a simulation can run all tasks), unless it has waited from one period of ageing into
+ * another; and no worker is given more than it has slots for.
  */
 export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<string> {
   // A task that has a twin may wait for the twin's result and not for a slot.
   const isShared = sharedTasks(entries);
   const queued = new Map<TaskId, TaskContext>();
+  const setAside = new Set<string>();
   const placed = new Map<TaskId, TaskContext>();
   for (const entry of entries) {
+    if (entry.machine === "worker" && entry.state !== null) {
+      const worker = (entry.state as State).context as WorkerContext;
+      if (isSetAside(worker)) setAside.add(worker.workerId);
+      else setAside.delete(worker.workerId);
+    }
     if (entry.machine !== "task" || entry.state === null) continue;
     const state = entry.state as State;
     const task = state.context as TaskContext;
@@ -23,9 +32,11 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
       for (const other of placed.values()) if (other.requestor === requestor) count++;
       return count;
     };
-    if ((entry.cause.event as { readonly type: string }).type === "task.placed") {
+    const event = entry.cause.event as { readonly type: string; readonly atMs: number };
+    if (event.type === "task.placed") {
       const own = runningOf(task.requestor);
-      for (const [other, { priority, requestor }] of queued) {
+      const isYoung = periodOf(task.queuedAtMs) === periodOf(event.atMs);
+      for (const [other, { priority, requestor }] of isYoung ? queued : []) {
         if (priority > task.priority) yield `Fairness: ${taskId} went ahead of ${other}, which is more urgent`;
         else if (priority === task.priority && runningOf(requestor) < own) {
           yield `Fairness: ${taskId} of ${task.requestor} (${own} running) went ahead of ${other} of ${requestor} (${
@@ -34,6 +45,7 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
         }
       }
       const { workerId } = task.attempts.at(-1)!;
+      if (setAside.has(workerId)) yield `${taskId} was given to ${workerId}, which is set aside`;
       const there = [...placed.values()].filter((other) => other.attempts.at(-1)!.workerId === workerId).length;
       if (there >= slotsOfEach) yield `${taskId} was given to ${workerId}, which has ${there} tasks already`;
     }
@@ -44,6 +56,8 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
     else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
   }
 }
+
+const periodOf = (atMs: number): number => Math.floor(atMs / defaultPolicy.ageingMs);
 
 /** Whether there is another task of the same action, as far as results are shared. */
 function sharedTasks(entries: History["entries"]): (task: TaskContext) => boolean {
@@ -56,7 +70,7 @@ function sharedTasks(entries: History["entries"]): (task: TaskContext) => boolea
     if (those === undefined) tasksOf.set(keyOf(task), new Set([task.taskId]));
     else those.add(task.taskId);
   }
-  return (task) => task.cache === "use" && task.attempt === 0 && tasksOf.get(keyOf(task))!.size > 1;
+  return (task) => task.cache === "use" && tasksOf.get(keyOf(task))!.size > 1;
 }
 
 /** Of one entry of a task: what it is born with, and what each attempt adds. */

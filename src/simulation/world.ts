@@ -292,6 +292,18 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       processes[random.integer(2) === 0 ? 0 : random.integer(processes.length)]!.stop();
     });
   }
+  // An operator sets workers aside, and has them all back before it is calm.
+  for (let times = random.integer(3); times > 0; times--) {
+    const workerId = toWorkerId(`w${1 + random.integer(workerCount)}`);
+    const fromMs = startMs + random.integer(Math.floor(faultsForMs / 2));
+    const reason = "the simulation said so";
+    time.at(fromMs, () => ask({ type: "worker.offline", workerId, reason }, () => {}));
+    const reinstate = (): void =>
+      ask({ type: "worker.reinstate", workerId, reason }, (answer) => {
+        if (answer.type === "fault") time.at(time.now() + 1_000, reinstate); // it was never here yet
+      });
+    time.at(startMs + Math.floor(faultsForMs * 0.9), reinstate);
+  }
   const poll = (one: (typeof known)[number]): void =>
     ask({ type: "job.get", jobId: one.jobId! }, (answer) => {
       if (answer.type !== "job.view") return;
