@@ -7,8 +7,8 @@
  *
  * Percentages of a pass are whole numbers and products are rounded to 32 bits before they are rounded up, as Scoot does;
  * its tables are tests. What is undefined there is not here: when fewer slots are left than classes want one, each
- * goes to the class that is owed most, so that no remainder is lost and no class is rounded away. Where slots come free
- * one after the other and all classes have work, each class then stays less than one slot from its exact share.
+ * goes to the class that is owed most, so that no remainder is lost and no class is rounded away. Few slots are given out
+ * one by one in any case: each class then stays less than one slot from its exact share while all have work.
  */
 export interface ClassLoad {
   /** Of all slots; those of all classes add up to 100. */
@@ -29,7 +29,7 @@ const byPercent = (classes: readonly ClassLoad[]): readonly number[] =>
  * What each class should have, not rounded: its percentage of all slots. A class with a floor and the tasks for it has at
  * least that; the others have so much less, in proportion. Floors that add up to more than there is are cut in proportion.
  */
-function sharesOf(slots: number, classes: readonly ClassLoad[]): number[] {
+export function sharesOf(slots: number, classes: readonly ClassLoad[]): number[] {
   const exact = classes.map(({ percent }) => slots * percent / 100);
   const floors = classes.map(({ floor, running, waiting }) => Math.min(floor, running + waiting));
   const floored = floors.reduce((sum, floor) => sum + floor, 0);
@@ -119,6 +119,9 @@ function giveOneByOne({ order, starts, waiting }: Giving, slots: number, owed: (
   return given;
 }
 
+/** Where so few are free, each goes to the class that lacks most, which is exact; where more are, by whole percentages. */
+const fewSlots = 100;
+
 const sumOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
 
 /**
@@ -150,7 +153,7 @@ export function allot(slots: number, free: number, classes: readonly ClassLoad[]
     const lack = sumOf(lacks);
     if (lack === 0) break;
     const toGive = Math.min(left, lack);
-    if (toGive < lacks.filter((one) => one > 0).length) {
+    if (free <= fewSlots || toGive < lacks.filter((one) => one > 0).length) {
       left -= giveOneByOne(
         giving,
         toGive,

@@ -5,10 +5,11 @@ import { Rooms } from "./rooms.ts";
 /**
  * Where a task may go: the workers that are here, what is free there, and which properties they have.
  *
- * Workers of one platform are a pool. What tasks ask for is a platform as well (an ask), met by every pool that has all of
- * its properties, and the pools of an ask are tried from the fewest properties up, so that special workers stay free for those who need
- * them. Among those with the fewest that have room, a worker that last ran the same input is taken, else one that last
- * ran the same requestor's same basis, else the one with the most free slots. So nothing waits for a worker that it likes.
+ * Workers of one platform are a pool. What tasks ask for is a platform as well (an ask), met by every pool that has all
+ * of its properties, and the pools of an ask are tried from the fewest properties up, so that special workers stay free
+ * for those who need them. Among those with the fewest that have room, a worker that last ran the same input is taken,
+ * else one that last ran the same requestor's same basis, else the one with the most free slots. So nothing waits for a
+ * worker that it likes.
  */
 export interface PlacingWorker {
   readonly workerId: WorkerId;
@@ -372,14 +373,14 @@ export function createFleet(): Fleet {
       const cpu = needs?.cpuMillis ?? 0;
       const memory = needs?.memoryBytes ?? 0;
       for (const { properties, pools, rooms } of tiersOf(ask)) {
-        const place = rooms.find(cpu, memory, true);
+        const place = rooms.find(cpu, memory);
         if (place < 0) continue;
         let pool = pools[place]!;
-        let at = pool.rooms.find(cpu, memory, true);
+        let at = pool.rooms.find(cpu, memory);
         // Both are asked for and this pool has them on different workers: any other may have them on one.
         for (let other = 0; at < 0 && other < pools.length; other++) {
           pool = pools[other]!;
-          at = pool.rooms.find(cpu, memory, true);
+          at = pool.rooms.find(cpu, memory);
         }
         if (at < 0) continue;
         const sameInput = nearOf(lastInputs, input, ask, needs, properties);

@@ -1,11 +1,12 @@
 import type { TaskId, WorkerId } from "../domain/ids.ts";
-import { allot, type ClassLoad, rebalanceOf, spreadOf, targetsOf } from "./fairness.ts";
+import { allot, type ClassLoad, rebalanceOf, sharesOf, spreadOf, targetsOf } from "./fairness.ts";
 import { basisKey, createFleet, type Found, type Needs, type PlacingWorker, type Worker } from "./fleet.ts";
 import { defaultPolicy, type Policy } from "./policy.ts";
 import {
   type Class,
   countBefore,
   createQueue,
+  isWishBefore,
   type QueuedTask,
   type Requestor,
   type Waiting,
@@ -16,9 +17,10 @@ import {
  * Whose turn it is, and where: the decision of the scheduler, without IO, clock or chance (architecture, idea 5).
  *
  * A view is kept up to date by what changes, so that a decision costs what it decides, not what is queued: at most the
- * logarithm of what waits and of the workers, times the groups of one requestor (queue.ts). Of the classes that have tasks for which there may be
- * room, the one is next that has most of the free slots coming to it (fairness.ts); of its tasks the first by the order of queue.ts;
- * and it goes where fleet.ts says. What finds no room holds up nobody, until it has waited so long that room is kept for it.
+ * logarithm of what waits and of the workers, times the groups of one requestor (queue.ts). Of the classes that have
+ * tasks for which there may be room, the one is next that lacks most of its share among those that free slots come to
+ * (fairness.ts); of its tasks the first by the order of queue.ts; and it goes where fleet.ts says. What finds no room
+ * holds up nobody, until it has waited so long that room is kept for it.
  */
 export type { PlacingWorker, QueuedTask };
 
@@ -47,7 +49,7 @@ export interface Outlook {
   readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
   /** Whether a worker that is here could run it, were it empty. */
   readonly fits: boolean;
-  /** If not: properties, resources and counters that are nowhere to be had, as `name=value`. Empty: they are, but not together. */
+  /** If not: properties, resources and counters that nobody has, as `name=value`. Empty: they are there, but not together. */
   readonly unmet: readonly string[];
   readonly waitsFor: WaitsFor;
 }
@@ -227,7 +229,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     let oldest: Wish | undefined;
     for (const wish of queue.big) {
       if (wish.noRoomSinceMs! > nowMs - reserveAfterMs || !couldRun(wish)) continue;
-      if (oldest === undefined || wish.noRoomSinceMs! < oldest.noRoomSinceMs!) oldest = wish;
+      const longer = oldest === undefined ? 1 : oldest.noRoomSinceMs! - wish.noRoomSinceMs!;
+      if (longer > 0 || (longer === 0 && isWishBefore(wish, oldest!))) oldest = wish;
     }
     if (oldest === undefined) return;
     const needs = oldest.needs!;
@@ -294,8 +297,10 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     isStale = true;
   };
   const divide = (): void => {
-    const credits = allot(fleet.slots, fleet.free, readyLoads());
-    for (const one of queue.classes) one.credit = credits[one.at]!;
+    const loads = readyLoads();
+    const shares = sharesOf(fleet.slots, loads);
+    const credits = allot(fleet.slots, fleet.free, loads);
+    for (const one of queue.classes) [one.share, one.credit] = [shares[one.at]!, credits[one.at]!];
     isStale = false;
     divided = fleet.free;
   };
@@ -303,10 +308,13 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   const noteReady = (one: Class, before: number): void => {
     if (Math.min(before, one.readyTasks) <= Math.max(divided, one.floor)) isStale = true;
   };
-  const richest = (): Class | undefined => {
+  /** Of those that may start one, the class that lacks most: what room there is may end before the credits do. */
+  const neediest = (): Class | undefined => {
     let best: Class | undefined;
+    let most = -Infinity;
     for (const one of queue.classes) {
-      if (one.credit > 0 && one.readyTasks > 0 && (best === undefined || one.credit > best.credit)) best = one;
+      const lacks = one.share - one.running;
+      if (one.credit > 0 && one.readyTasks > 0 && lacks > most) [best, most] = [one, lacks];
     }
     return best;
   };
@@ -316,10 +324,10 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     for (const one of queue.classes) if (one.readyTasks > 0) [only, ready] = [one, ready + 1];
     if (ready < 2) return only;
     if (isStale) divide();
-    const best = richest();
+    const best = neediest();
     if (best !== undefined) return best;
     divide();
-    return richest();
+    return neediest();
   };
   const sentenceOf = ({ worker, near }: Found): string => {
     const { workerId, slots, load, pool } = worker;
@@ -355,8 +363,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     let lacksCpu = false;
     for (const { rooms } of ask.pools) {
       if (rooms.most.slots <= 0) continue;
-      if (rooms.find(needs?.cpuMillis ?? 0, needs?.memoryBytes ?? 0, false) >= 0) return "share";
-      if (rooms.find(0, needs?.memoryBytes ?? 0, false) < 0) lacksMemory = true;
+      if (rooms.find(needs?.cpuMillis ?? 0, needs?.memoryBytes ?? 0) >= 0) return "share";
+      if (rooms.find(0, needs?.memoryBytes ?? 0) < 0) lacksMemory = true;
       else lacksCpu = true;
     }
     if (lacksMemory || lacksCpu) return lacksMemory ? "memory" : "cpu";

@@ -4,13 +4,14 @@ import { type HeapMember, IndexedHeap } from "./indexed_heap.ts";
 import { classifier, type Policy } from "./policy.ts";
 
 /**
- * Who is next of a class. Tasks that differ in nothing that a decision looks at but their age and input are a group; groups
- * that want the same of a worker are a wish, which waits as a whole while there is no room for it.
+ * Who is next of a class. Tasks that differ in nothing that a decision looks at but their age and input are a group;
+ * groups that want the same of a worker are a wish, which waits as a whole while there is no room for it.
  *
  * Order of groups: their rank (lower first), then the requestor with the fewest running tasks, then whose head was put
- * back, then whose head came first. The head of a group ages: a task of rank r goes ahead of every head of rank s
- * that became one at least (r − s + 1) × ageingMs later, and of none that became one less than (r − s) × ageingMs
- * later. A head became one when it was queued or when its requestor was last given a slot at that rank, whichever came later.
+ * back, then whose head came first. The head of a group ages: a task of rank r goes ahead of every head of rank s that
+ * became one at least (r − s + 1) × ageingMs later, and of no lower rank's that became one less than (r − s) × ageingMs
+ * later. A head became one when it was queued or when its requestor was last given a slot at that rank, whichever came
+ * later.
  */
 export interface QueuedTask {
   readonly taskId: TaskId;
@@ -91,7 +92,8 @@ export interface Class {
   readyTasks: number;
   /** See `ClassLoad.owed`; in slot-seconds. */
   owed: number;
-  /** How many of its tasks may start, by the last division of the free slots. */
+  /** By the last division of the free slots: what it should have, not rounded, and how many of its tasks may start. */
+  share: number;
   credit: number;
 }
 
@@ -311,6 +313,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       waiting: 0,
       readyTasks: 0,
       owed: owed.get(name) ?? 0,
+      share: 0,
       credit: 0,
     }));
     const old = [...wishes.values()];

@@ -1,4 +1,4 @@
-/** What is free at a place: of a worker, or the most of each that a worker of a pool has. Infinite where nobody counts it. */
+/** What is free at a place, or the most of each that one of several has. Infinite where nobody counts it. */
 export interface Room {
   readonly slots: number;
   readonly cpuMillis: number;
@@ -6,9 +6,9 @@ export interface Room {
 }
 
 /**
- * Finds a place with enough room among many: a tree in which each node has the most slots, processor and memory of the places
- * below it. A place without a free slot has no room at all. To set costs the logarithm of the places; so does
- * to find, unless both processor and memory are asked for and places have much of the one and little of the other.
+ * Finds a place with enough room among many: a tree in which each node has the most slots, processor and memory of the
+ * places below it. A place without a free slot has no room at all. To set costs the logarithm of the places; so does to
+ * find, unless both processor and memory are asked for and places have much of the one and little of the other.
  */
 export class Rooms {
   /** Places there can be: a power of two. Node 1 is the root, node n has 2n and 2n + 1, and places begin at `#width`. */
@@ -44,16 +44,16 @@ export class Rooms {
   }
 
   /**
-   * A place with a free slot and at least that much; -1: there is none. The first of them; or with `mostSlots` the one with the
-   * most free slots, which is exact when nothing else is asked for.
+   * A place with a free slot and at least that much; -1: there is none. The one with the most free slots and of equals the
+   * first, which is exact when nothing else is asked for.
    */
-  find(cpuMillis: number, memoryBytes: number, mostSlots: boolean, node = 1): number {
+  find(cpuMillis: number, memoryBytes: number, node = 1): number {
     if (this.#slots[node]! <= 0 || this.#cpu[node]! < cpuMillis || this.#memory[node]! < memoryBytes) return -1;
     if (node >= this.#width) return node - this.#width;
     const left = 2 * node;
-    const isRightFirst = mostSlots && this.#slots[left + 1]! > this.#slots[left]!;
-    const found = this.find(cpuMillis, memoryBytes, mostSlots, isRightFirst ? left + 1 : left);
-    return found >= 0 ? found : this.find(cpuMillis, memoryBytes, mostSlots, isRightFirst ? left : left + 1);
+    const isRightFirst = this.#slots[left + 1]! > this.#slots[left]!;
+    const found = this.find(cpuMillis, memoryBytes, isRightFirst ? left + 1 : left);
+    return found >= 0 ? found : this.find(cpuMillis, memoryBytes, isRightFirst ? left : left + 1);
   }
 
   #write(node: number, slots: number, cpu: number, memory: number): boolean {

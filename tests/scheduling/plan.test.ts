@@ -209,3 +209,253 @@ describe("what is told of a queued task", () => {
     expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: false, unmet: [] });
   });
 });
+
+describe("classes", () => {
+  const classes = {
+    classes: [{ name: "ci", percent: 75, floor: 0 }, { name: "rest", percent: 25, floor: 0 }],
+    requestors: [{ pattern: "ci.*", class: "ci" }],
+  };
+  const tasksOf = (requestor: string, from: number, count: number): readonly QueuedTask[] =>
+    Array.from({ length: count }, (_, at) => task(from + at, { requestor }));
+
+  test("free slots are divided among them; what one does not want is lent to the other", () => {
+    const s = schedulingWith(classes, worker("w1", 8));
+    s.enqueue(...tasksOf("ci", 0, 20), ...tasksOf("ada", 100, 20));
+    const placed = order(s.placeAll());
+    expect(placed.filter((index) => index < 100)).toHaveLength(6);
+    expect(s.view.outlook(taskId(job, 19), 0)).toMatchObject({ class: "ci", target: 6, used: 6, waitingInClass: 14 });
+
+    const alone = schedulingWith(classes, worker("w1", 8));
+    alone.enqueue(...tasksOf("ada", 100, 20));
+    expect(alone.placeAll()).toHaveLength(8);
+    alone.enqueue(...tasksOf("ci", 0, 20));
+    alone.finish(100);
+    alone.finish(101);
+    expect(order(alone.placeAll())).toEqual([0, 1]);
+  });
+
+  test("a class whose tasks find no room leaves the slots to others", () => {
+    const s = schedulingWith(classes, worker("w1", 4), worker("w2", 4, { gpu: "a" }));
+    s.enqueue(
+      ...Array.from({ length: 9 }, (_, at) => task(at, { requestor: "ci", platform: { gpu: "a" } })),
+      ...tasksOf("ada", 100, 9),
+    );
+    const placed = s.placeAll();
+    expect(placed).toHaveLength(8);
+    expect(placed.filter(([index]) => index < 100)).toEqual([[0, "w2"], [1, "w2"], [2, "w2"], [3, "w2"]]);
+  });
+
+  test("one slot goes round in the proportion of the percentages", () => {
+    const s = schedulingWith(classes, worker("w1", 1));
+    s.enqueue(...tasksOf("ci", 0, 400), ...tasksOf("ada", 1_000, 400));
+    let ci = 0;
+    for (let count = 0; count < 400; count++) {
+      const [index] = s.place()!;
+      if (index < 1_000) ci++;
+      s.pass(5_000);
+      s.view.next(5_000 * (count + 1));
+      s.finish(index);
+    }
+    expect(Math.abs(ci - 300)).toBeLessThanOrEqual(2);
+  });
+
+  test("new settings sort what waits and what runs anew", () => {
+    const s = schedulingWith({}, worker("w1", 4));
+    s.enqueue(...tasksOf("ada", 0, 4));
+    s.placeAll();
+    s.enqueue(...tasksOf("ada", 10, 4), ...tasksOf("ci", 20, 4));
+    s.view.setPolicy({ ...defaultPolicy, ...classes });
+    expect(s.view.outlook(taskId(job, 10), 0)).toMatchObject({ class: "rest", target: 1, used: 4, waitingInClass: 4 });
+    for (const index of [0, 1, 2]) s.finish(index);
+    expect(order(s.placeAll())).toEqual([20, 21, 22]);
+  });
+
+  test("are rebalanced only when they were apart for so long without a break", () => {
+    const apart = schedulingWith({ ...classes, rebalance: { minimumMs: 1_000, threshold: 50 } }, worker("w1", 8));
+    apart.enqueue(...tasksOf("ada", 100, 8));
+    apart.placeAll();
+    apart.enqueue(...tasksOf("ci", 0, 20));
+    const stopped = (nowMs: number): readonly number[] =>
+      order(
+        apart.view.preemptions(nowMs).map(({ taskId, workerId }) => [Number(taskId.split("/")[1]), workerId] as const),
+      );
+    expect(stopped(0)).toEqual([]);
+    expect(stopped(999)).toEqual([]);
+    for (let index = 0; index < 20; index++) apart.view.dequeue(taskId(job, index));
+    expect(stopped(1_000)).toEqual([]);
+    apart.enqueue(...tasksOf("ci", 20, 20));
+    expect(stopped(1_001)).toEqual([]);
+    expect(stopped(2_001)).toEqual([107, 106, 105, 104, 103, 102]);
+    expect(stopped(2_002)).toEqual([]);
+
+    const never = schedulingWith(classes, worker("w1", 8));
+    never.enqueue(...tasksOf("ada", 100, 8));
+    never.placeAll();
+    never.enqueue(...tasksOf("ci", 0, 20));
+    never.view.preemptions(0);
+    expect(never.view.preemptions(1e9)).toEqual([]);
+  });
+});
+
+describe("ageing", () => {
+  test("a task of a higher rank goes ahead of those that became heads long after it", () => {
+    const s = schedulingWith({ ageingMs: 100 }, worker("w1", 1));
+    s.enqueue(task(0, { rank: 2 }), task(1, { rank: 0, requestor: "bob", queuedAtMs: 199 }));
+    s.enqueue(task(2, { rank: 0, requestor: "eve", queuedAtMs: 300 }));
+    const placed: number[] = [];
+    for (let next = s.place(); next !== undefined; next = s.place()) {
+      placed.push(next[0]);
+      s.finish(next[0]);
+    }
+    expect(placed).toEqual([1, 0, 2]);
+  });
+
+  test("0 means never", () => {
+    const s = schedulingWith({ ageingMs: 0 }, worker("w1", 1));
+    s.enqueue(task(0, { rank: 2 }), task(1, { rank: 0, queuedAtMs: 1e12 }));
+    expect(order(s.placeAll())).toEqual([1]);
+  });
+});
+
+describe("what a task needs", () => {
+  test("memory and processor are counted, and what does not fit holds up nobody", () => {
+    const s = scheduling(worker("w1", 9, {}, { cpuMillis: 2_000, memoryBytes: 10 }));
+    s.enqueue(
+      task(0, { needs: { memoryBytes: 6 } }),
+      task(1, { needs: { memoryBytes: 6 } }),
+      task(2, { needs: { memoryBytes: 4, cpuMillis: 1_500 } }),
+      task(3, { needs: { cpuMillis: 600 } }),
+      task(4),
+    );
+    expect(order(s.placeAll())).toEqual([0, 2, 4]);
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "memory" });
+    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({ fits: true, waitsFor: "cpu" });
+    s.finish(2);
+    expect(order(s.placeAll())).toEqual([3]);
+    s.finish(0);
+    expect(order(s.placeAll())).toEqual([1]);
+  });
+
+  test("what tasks take of a worker that is away is missing when it is back", () => {
+    const s = scheduling(worker("w1", 2, {}, { memoryBytes: 10 }));
+    s.enqueue(task(0, { needs: { memoryBytes: 6 } }), task(1, { needs: { memoryBytes: 6 } }));
+    s.placeAll();
+    s.view.removeWorker(workerId("w1"));
+    s.view.setWorker(worker("w1", 2, {}, { memoryBytes: 10 }));
+    expect(s.placeAll()).toEqual([]);
+    s.finish(0);
+    expect(order(s.placeAll())).toEqual([1]);
+  });
+
+  test("counters are given back by tasks that end, and what no worker, no size and no counter meets is named", () => {
+    const s = schedulingWith({ counters: { licence: 3 } }, worker("w1", 9, { os: "linux" }, { memoryBytes: 10 }));
+    s.enqueue(
+      task(0, { needs: { counters: { licence: 2 } } }),
+      task(1, { needs: { counters: { licence: 2 } } }),
+      task(2, { needs: { counters: { licence: 1 } } }),
+      task(3, { needs: { counters: { licence: 4, scanner: 1 } } }),
+      task(4, { needs: { memoryBytes: 11 }, platform: { os: "plan9" } }),
+    );
+    expect(order(s.placeAll())).toEqual([0, 2]);
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "counter" });
+    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({ fits: false, unmet: ["licence=4", "scanner=1"] });
+    expect(s.view.outlook(taskId(job, 4), 0)).toMatchObject({ fits: false, unmet: ["os=plan9", "memoryBytes=11"] });
+    s.finish(2);
+    expect(s.placeAll()).toEqual([]);
+    s.finish(0);
+    expect(order(s.placeAll())).toEqual([1]);
+    s.view.setPolicy({ ...defaultPolicy, counters: { licence: 9, scanner: 1 } });
+    expect(order(s.placeAll())).toEqual([3]);
+  });
+
+  test("a counter of which small takers always have some is kept for the one who wants all", () => {
+    const s = schedulingWith({ counters: { licence: 2 }, reserveAfterMs: 80 }, worker("w1", 9));
+    const small = (index: number): QueuedTask => task(index, { needs: { counters: { licence: 1 } } });
+    s.enqueue(small(0), small(1));
+    s.placeAll();
+    s.enqueue(task(2, { needs: { counters: { licence: 2 } } }), small(3), small(4));
+    expect(s.placeAll()).toEqual([]);
+    s.pass(80);
+    expect(s.placeAll()).toEqual([]);
+    s.finish(0);
+    expect(s.placeAll()).toEqual([]);
+    s.finish(1);
+    expect(s.view.next(80)!.why).toContain("was kept for it");
+    expect(order(s.placeAll())).toEqual([2]);
+    s.finish(2);
+    expect(order(s.placeAll())).toEqual([3, 4]);
+  });
+
+  test("a worker is kept until the task for which it is goes away, or the worker does", () => {
+    const s = schedulingWith({ reserveAfterMs: 80 }, worker("w1", 9, {}, { memoryBytes: 2 }));
+    s.enqueue(task(0, { needs: { memoryBytes: 1 } }));
+    s.placeAll();
+    s.enqueue(task(1, { needs: { memoryBytes: 2 } }));
+    s.placeAll();
+    s.pass(80);
+    expect(s.placeAll()).toEqual([]);
+    s.enqueue(task(2, { needs: { memoryBytes: 1 } }), task(3));
+    expect(s.placeAll()).toEqual([]);
+    s.view.dequeue(taskId(job, 1));
+    expect(order(s.placeAll())).toEqual([2, 3]);
+    s.enqueue(task(4, { needs: { memoryBytes: 2 } }));
+    s.placeAll();
+    s.pass(100);
+    expect(s.placeAll()).toEqual([]);
+    s.view.removeWorker(workerId("w1"));
+    s.view.setWorker(worker("w2", 1, {}, { memoryBytes: 2 }));
+    expect(s.placeAll()).toEqual([[4, "w2"]]);
+  });
+});
+
+describe("which worker is liked", () => {
+  test("one with as few other properties as there are: special ones stay free", () => {
+    const s = scheduling(worker("w1", 9, { gpu: "a", os: "linux" }), worker("w2", 2, { os: "linux" }), worker("w3", 1));
+    s.enqueue(...[0, 1, 2, 3].map((index) => task(index, { platform: index === 0 ? { os: "linux" } : {} })));
+    expect(s.placeAll()).toEqual([[0, "w2"], [1, "w3"], [2, "w2"], [3, "w1"]]);
+  });
+
+  test("a special one that ran the same input is not taken while a plain one is free", () => {
+    const s = scheduling(worker("w1", 2, { gpu: "a" }), worker("w2", 1));
+    s.enqueue(task(0, { input: "x", platform: { gpu: "a" } }));
+    s.placeAll();
+    s.enqueue(task(1, { input: "x" }), task(2, { input: "x" }));
+    expect(s.placeAll()).toEqual([[1, "w2"], [2, "w1"]]);
+  });
+
+  test("one that ran the same requestor's same basis last, when none ran the same input; nothing waits for it", () => {
+    const s = scheduling(worker("w1", 1), worker("w2", 2), worker("w3", 2));
+    s.enqueue(task(0, { basis: "main" }), task(1, { basis: "main", requestor: "bob" }));
+    expect(s.placeAll()).toEqual([[0, "w2"], [1, "w3"]]);
+    s.finish(0);
+    s.finish(1);
+    s.enqueue(task(2, { basis: "main", requestor: "bob" }));
+    expect(s.view.next(0)!.why).toBe("w3 ran the same requestor's same basis last and has 2 of 2 slots free");
+    s.enqueue(...[3, 4, 5, 6].map((index) => task(index, { basis: "main", requestor: "bob" })));
+    expect(s.placeAll()).toEqual([[2, "w3"], [3, "w3"], [4, "w2"], [5, "w2"], [6, "w1"]]);
+  });
+
+  test("workers that differ in their names alone are used evenly", () => {
+    const s = scheduling(...["w1", "w2", "w3"].map((name) => worker(name, 3, { host: name })));
+    s.enqueue(...[0, 1, 2].map((index) => task(index)));
+    expect(s.placeAll().map(([, name]) => name).sort()).toEqual(["w1", "w2", "w3"]);
+  });
+});
+
+test("of a task that waits it is told who goes ahead, and for what it waits", () => {
+  const s = scheduling(worker("w1", 2));
+  s.enqueue(task(0), task(1));
+  s.placeAll();
+  s.enqueue(task(2), task(3, { requestor: "bob" }), task(4, { requestor: "bob", rank: 0 }));
+  expect(s.view.outlook(taskId(job, 2), 0)).toEqual({
+    class: "default",
+    target: 2,
+    used: 2,
+    waitingInClass: 3,
+    ahead: 1,
+    aheadOf: [{ requestor: "bob", tasks: 2, running: 0 }],
+    fits: true,
+    unmet: [],
+    waitsFor: "slot",
+  });
+});
