@@ -27,7 +27,7 @@ export interface Needs {
   readonly counters?: Readonly<Record<string, number>>;
 }
 
-/** What is taken of a worker, also of one that is away. */
+/** What is taken of a worker, also of one that is away; it may come back with less than that. */
 export interface Load {
   busy: number;
   cpuMillis: number;
@@ -197,8 +197,8 @@ export function createFleet(): Fleet {
       pool,
       worker.place,
       now,
-      worker.cpuMillis - load.cpuMillis,
-      worker.memoryBytes - load.memoryBytes,
+      Math.max(0, worker.cpuMillis - load.cpuMillis),
+      Math.max(0, worker.memoryBytes - load.memoryBytes),
     );
   };
   const noteRoom = (pool: Pool, place: number, slots: number, cpu: number, memory: number): void => {
@@ -243,8 +243,8 @@ export function createFleet(): Fleet {
   };
   const fits = (worker: Worker, needs: Needs | undefined, load: Load | undefined): boolean =>
     needs === undefined ||
-    ((needs.cpuMillis ?? 0) <= worker.cpuMillis - (load?.cpuMillis ?? 0) &&
-      (needs.memoryBytes ?? 0) <= worker.memoryBytes - (load?.memoryBytes ?? 0));
+    ((needs.cpuMillis ?? 0) <= Math.max(0, worker.cpuMillis - (load?.cpuMillis ?? 0)) &&
+      (needs.memoryBytes ?? 0) <= Math.max(0, worker.memoryBytes - (load?.memoryBytes ?? 0)));
   const nearOf = (
     all: Map<string, IndexedHeap<Near>>,
     key: string,

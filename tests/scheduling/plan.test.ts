@@ -347,6 +347,15 @@ describe("what a task needs", () => {
     expect(order(s.placeAll())).toEqual([1]);
   });
 
+  test("a worker that came back with less than is taken has nothing to give, but to tasks that ask for nothing", () => {
+    const s = scheduling(worker("w1", 3, {}, { memoryBytes: 10 }));
+    s.enqueue(task(0, { needs: { memoryBytes: 6 } }));
+    s.placeAll();
+    s.view.setWorker(worker("w1", 3, {}, { memoryBytes: 4 }));
+    s.enqueue(task(1, { needs: { memoryBytes: 1 } }), task(2), task(3));
+    expect(order(s.placeAll())).toEqual([2, 3]);
+  });
+
   test("counters are given back by tasks that end, and what no worker, no size and no counter meets is named", () => {
     const s = schedulingWith({ counters: { licence: 3 } }, worker("w1", 9, { os: "linux" }, { memoryBytes: 10 }));
     s.enqueue(

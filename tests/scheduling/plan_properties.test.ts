@@ -53,8 +53,10 @@ const isMet = (worker: PlacingWorker, { platform }: Queued): boolean =>
   Object.entries(platform).every(([name, value]) => worker.platform[name] === value);
 const hasRoom = (worker: PlacingWorker, { needs }: Queued, taken: readonly Queued[]): boolean =>
   taken.length < worker.slots &&
-  (needs?.cpuMillis ?? 0) <= (worker.cpuMillis ?? Infinity) - sum(taken, (one) => one.needs?.cpuMillis ?? 0) &&
-  (needs?.memoryBytes ?? 0) <= (worker.memoryBytes ?? Infinity) - sum(taken, (one) => one.needs?.memoryBytes ?? 0);
+  (needs?.cpuMillis ?? 0) <=
+    Math.max(0, (worker.cpuMillis ?? Infinity) - sum(taken, (one) => one.needs?.cpuMillis ?? 0)) &&
+  (needs?.memoryBytes ?? 0) <=
+    Math.max(0, (worker.memoryBytes ?? Infinity) - sum(taken, (one) => one.needs?.memoryBytes ?? 0));
 /** Workers that could take it now. */
 const able = (model: Model, one: Queued): readonly PlacingWorker[] =>
   hasCounters(model, one)
