@@ -28,7 +28,7 @@ export interface Needs {
 }
 
 /** What is taken of a worker, also of one that is away; it may come back with less than that. */
-export interface Load {
+interface Load {
   busy: number;
   cpuMillis: number;
   memoryBytes: number;
@@ -70,7 +70,7 @@ export class Worker {
   }
 }
 
-export interface Pool {
+interface Pool {
   readonly platform: Readonly<Record<string, string>>;
   readonly properties: number;
   readonly rooms: Rooms;
@@ -108,10 +108,10 @@ const unusedAsksMax = 16;
 /** Workers that last ran the same are looked at until one has room; the freest come first, so few are. */
 const nearTriesMax = 8;
 
-export const platformKey = (platform: Readonly<Record<string, string>>): string =>
+const platformKey = (platform: Readonly<Record<string, string>>): string =>
   JSON.stringify(Object.entries(platform).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-export const meets = (
+const meets = (
   has: Readonly<Record<string, string>>,
   wants: Readonly<Record<string, string>>,
 ): boolean => {

@@ -113,7 +113,7 @@ const owedMax = 3_600;
 /** How often it is looked whether something has waited so long, as a part of that time. */
 const reserveChecks = 8;
 const aheadMax = 5;
-const aheadLookedAtMax = 16;
+const aheadLookedAtMax = 8;
 const noCounters: Readonly<Record<string, number>> = {};
 
 export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
@@ -191,6 +191,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   const couldRun = (wish: Wish): boolean => {
     if (wish.fitsVersion === fleet.version) return wish.fits;
     wish.fitsVersion = fleet.version;
+    wish.unmet = undefined;
     const { counters: wants = noCounters } = wish.needs ?? {};
     wish.fits = Object.keys(wants).every((name) => wants[name]! <= counterOf(name).capacity);
     if (!wish.fits) return false;
@@ -531,7 +532,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
         ahead,
         aheadOf: requestorsAhead(entry),
         fits,
-        unmet: fits ? [] : unmetBy(wish),
+        unmet: fits ? [] : wish.unmet ??= unmetBy(wish),
         waitsFor: waitsFor(wish, target),
       };
     },

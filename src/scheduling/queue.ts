@@ -74,8 +74,9 @@ export interface Wish extends HeapMember {
   blockedIn: Set<Wish> | undefined;
   /** When it first found no room, since one of its tasks was last given some. */
   noRoomSinceMs: number | undefined;
-  /** Whether a worker could run it, as of that version of the fleet. */
+  /** Whether a worker could run it, as of that version of the fleet, and what is nowhere to be had if somebody asked. */
   fits: boolean;
+  unmet: readonly string[] | undefined;
   fitsVersion: number;
 }
 
@@ -243,6 +244,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       blockedIn: undefined,
       noRoomSinceMs: undefined,
       fits: false,
+      unmet: undefined,
       fitsVersion: -1,
     };
     wishes.set(key, wish);
