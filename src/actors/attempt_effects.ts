@@ -2,7 +2,7 @@ import { mkdirSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest, parseDigest } from "../domain/digest.ts";
-import { asFault, Fault, faultData } from "../domain/fault.ts";
+import { asFault, Fault, type FaultData, faultData } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId, type WorkerId } from "../domain/ids.ts";
 import { isSuccess, type Leavings, type Outcome, type Output } from "../domain/job.ts";
 import type { AttemptInput } from "../machines/attempt.ts";
@@ -130,6 +130,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       outputBytesMax: options.outputBytesMax,
       timeoutMs: input.timeoutMs,
       graceMs: options.graceMs,
+      ...(input.memoryBytesMax === undefined ? {} : { memoryBytesMax: input.memoryBytesMax }),
     });
     report(taskId, attempt, { type: "attempt.started", atMs: clock.now() });
     if (one.stopReason !== undefined) one.running.stop(one.stopReason);
@@ -214,6 +215,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       stderr,
       startedAtMs: exit.startedAtMs,
       endedAtMs: exit.endedAtMs,
+      ...(exit.usage === undefined ? {} : { usage: exit.usage }),
     };
     try {
       if (isSuccess(ending)) await keepFolders(places.root, one.input!);
@@ -329,8 +331,19 @@ function endingOf(exit: Exit, timeoutMs: number): Outcome {
       return { kind: "timedOut", timeoutMs };
     case "stopped":
       return { kind: "killed", reason: exit.reason };
+    case "memoryExceeded":
+      return { kind: "failed", fault: memoryFault(exit.memoryBytes, exit.memoryBytesMax) };
   }
 }
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
+
+const memoryFault = (bytes: number, bytesMax: number): FaultData => ({
+  code: "MEMORY_EXCEEDED",
+  message: `Cannot finish it as it may hold ${megabytes(bytesMax)} of memory, as its task said it needs: it held ${
+    megabytes(bytes)
+  }`,
+});
 
 /** The task as REAPI's `Action`: one digest for one piece of work, whichever door it came by. */
 function actionOf({ command, inputRoot, timeoutMs }: AttemptInput, { platform }: CommandData): [Digest, Uint8Array] {

@@ -19,6 +19,14 @@ export interface AskedAction {
   readonly digest: Digest;
 }
 
+/** What a run took of its machine, as far as it was measured. */
+export interface Usage {
+  /** Of all its processes together. */
+  readonly peakMemoryBytes: number;
+  /** User and system time of all of them. */
+  readonly cpuMs: number;
+}
+
 /** What a run left behind, whatever its end. */
 export interface Leavings {
   readonly stdout?: Output;
@@ -29,6 +37,7 @@ export interface Leavings {
   readonly result?: Digest;
   readonly startedAtMs?: number;
   readonly endedAtMs?: number;
+  readonly usage?: Usage;
 }
 
 /** How a task ended. A non-zero exit code is an outcome, not a fault: we did our part. */
@@ -42,7 +51,7 @@ export type Outcome =
 export const isSuccess = (outcome: Outcome): boolean => outcome.kind === "exited" && outcome.exitCode === 0;
 
 /** Why an attempt was made. */
-export type AttemptReason = "first" | "retry" | "workerLost" | "workerFailed" | "preempted" | "drained";
+export type AttemptReason = "first" | "retry" | "workerLost" | "workerFailed" | "memory" | "preempted" | "drained";
 
 /** One run of a task, counted from 1. */
 export interface Attempt {

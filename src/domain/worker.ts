@@ -9,4 +9,7 @@ export interface WorkerDescription {
   readonly slots: number;
   readonly platform: Readonly<Record<string, string>>;
   readonly isolation: string;
+  /** What it has for the needs of tasks, in thousandths of a processor and in bytes. Absent: as much as is asked for. */
+  readonly cpuMillis?: number;
+  readonly memoryBytes?: number;
 }

@@ -20,6 +20,7 @@ export interface AttemptInput {
   readonly command: Digest;
   readonly inputRoot: Digest;
   readonly timeoutMs: number;
+  readonly memoryBytesMax?: number;
   readonly action?: AskedAction;
   readonly atMs: number;
 }
@@ -84,7 +85,7 @@ export const attemptMachine = setup({
   },
   guards: { isFirstDrop: ({ context }) => context.dropReason === undefined },
   actions: {
-    doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, action, atMs } }) => ({
+    doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, memoryBytesMax, action, atMs } }) => ({
       type: "effect.run" as const,
       to: effectsAddress,
       attempt: {
@@ -93,6 +94,7 @@ export const attemptMachine = setup({
         command,
         inputRoot,
         timeoutMs,
+        ...(memoryBytesMax === undefined ? {} : { memoryBytesMax }),
         ...(action === undefined ? {} : { action }),
         atMs,
       },

@@ -176,7 +176,7 @@ const sentence = v.pipe(v.string(), v.maxLength(20_000));
 
 const attempt = v.strictObject({
   attempt: whole(1),
-  reason: v.picklist(["first", "retry", "workerLost", "workerFailed", "preempted", "drained"]),
+  reason: v.picklist(["first", "retry", "workerLost", "workerFailed", "memory", "preempted", "drained"]),
   workerId,
   placedAtMs: whole(0),
   why: sentence,

@@ -65,6 +65,7 @@ const leavings = {
   result: v.exactOptional(digest),
   startedAtMs: v.exactOptional(whole(0)),
   endedAtMs: v.exactOptional(whole(0)),
+  usage: v.exactOptional(v.strictObject({ peakMemoryBytes: whole(0), cpuMs: whole(0) })),
 };
 export const outcome = v.variant("kind", [
   v.strictObject({

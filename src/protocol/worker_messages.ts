@@ -36,6 +36,9 @@ const description = v.strictObject({
   slots: whole(1, 10_000),
   platform: textRecord(64, 200),
   isolation: label(200),
+  /** What it has for the needs of tasks. Absent: as much as is asked for. */
+  cpuMillis: v.exactOptional(whole(1)),
+  memoryBytes: v.exactOptional(whole(1)),
 });
 
 export const fromWorker = v.variant("type", [
@@ -62,6 +65,8 @@ const assignment = v.strictObject({
   /** The input root, a REAPI `Directory`. */
   inputRoot: digest,
   timeoutMs: whole(0),
+  /** What its processes may hold together: when they hold more, the attempt fails with MEMORY_EXCEEDED. */
+  memoryBytesMax: v.exactOptional(whole(1)),
   action: v.exactOptional(askedAction),
 });
 

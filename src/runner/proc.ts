@@ -9,6 +9,8 @@ export interface ProcessInfo {
   readonly session: number;
   /** Clock ticks since the machine booted: with the pid it names a process for as long as the machine is up. */
   readonly startTicks: string;
+  /** User and system time, that of children that it waited for included. */
+  readonly cpuMs: number;
   /** Has ended and only waits for its parent to ask how. */
   readonly isDead: boolean;
 }
@@ -29,6 +31,8 @@ export function processInfo(pid: number): ProcessInfo | undefined {
     group: Number(fields[2]),
     session: Number(fields[3]),
     startTicks: fields[19] ?? "",
+    // In hundredths of a second on every Linux, whatever its kernel counts in.
+    cpuMs: 10 * (Number(fields[11]) + Number(fields[12]) + Number(fields[13]) + Number(fields[14])),
     isDead: fields[0] === "Z" || fields[0] === "X",
   };
 }
@@ -57,6 +61,37 @@ export function processesSince(pid: number, isRecent: boolean): ProcessInfo[] {
     if (candidate !== pid && (!isOrdered || candidate > pid)) add(candidate);
   }
   return found;
+}
+
+/** All processes of this machine that have not ended; none where there is no /proc. */
+export function allProcesses(): ProcessInfo[] {
+  const found: ProcessInfo[] = [];
+  for (const name of pidNames()) {
+    const info = processInfo(Number(name));
+    if (info !== undefined && !info.isDead) found.push(info);
+  }
+  return found;
+}
+
+/** What a process holds in memory, now and at its peak: pages that it shares with others count whole. */
+export function residentBytes(pid: number): { readonly now: number; readonly peak: number } | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    const bytesOf = (field: RegExp): number => 1_024 * Number(field.exec(status)?.[1] ?? 0);
+    return { now: bytesOf(/^VmRSS:\s*(\d+) kB$/m), peak: bytesOf(/^VmHWM:\s*(\d+) kB$/m) };
+  } catch {
+    return undefined; // Gone meanwhile.
+  }
+}
+
+/** As {@link residentBytes} now, but of a page that several processes share each has its part. Dearer: it walks all pages. */
+export function proportionalBytes(pid: number): number | undefined {
+  try {
+    const kilobytes = /^Pss:\s*(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"))?.[1];
+    return kilobytes === undefined ? undefined : 1_024 * Number(kilobytes);
+  } catch {
+    return undefined; // Gone meanwhile, another user's, or a system without.
+  }
 }
 
 /** Whether descriptor 1 or 2 of the process is one of these files, opened for writing. */

@@ -21,6 +21,7 @@ import { asFault, Fault } from "../domain/fault.ts";
 import { invariant } from "../domain/invariant.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { killRecorded, startLifeline } from "./lifeline.ts";
+import { createMeter, type Meter, type Metered } from "./meter.ts";
 import { bootId, inheritedDescriptors, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
 import type { Exit, Runner, Running, RunRequest } from "./runner.ts";
 
@@ -32,7 +33,7 @@ export interface ProcessRunnerOptions {
 
 /** Where a bare command name is sought when the command's environment has no PATH. */
 const defaultPath = "/usr/local/bin:/usr/bin:/bin";
-/** Output files are measured this often: the first figure at first, and while one grows fast. */
+/** Output files, and what commands use, are measured this often: the first figure at first, and while one grows fast. */
 const measureMsMin = 10;
 const measureMsMax = 200;
 /**
@@ -66,6 +67,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
   let isClosed = false;
   let cancelMeasuring: (() => void) | undefined;
   let measureMs = measureMsMin;
+  const meter = createMeter(clock);
   mkdirSync(dir, { recursive: true });
   const nullFd = openSync("/dev/null", "r+");
   /**
@@ -104,11 +106,12 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
     lifeline = child;
   }
 
-  /** Keeps the output of all running commands within bounds, by one timer. */
+  /** Keeps the output and memory of all running commands within bounds, by one timer. */
   function measure(): void {
     cancelMeasuring = undefined;
     let isFast = false;
     for (const command of commands.values()) if (command.cutOutput()) isFast = true;
+    meter.read(commands.values());
     measureMs = isFast ? measureMsMin : Math.min(measureMs * 2, measureMsMax);
     if (commands.size > 0) cancelMeasuring = clock.at(clock.now() + measureMs, measure);
   }
@@ -145,7 +148,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
       } finally {
         output.close();
       }
-      const command = watchCommand({ request, child, paths: output.paths, record, clock });
+      const command = watchCommand({ request, child, paths: output.paths, record, clock, meter });
       commands.set(request.id, command);
       command.exit.then(() => {
         rmSync(record, { force: true });
@@ -176,23 +179,27 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
   };
 }
 
-interface Command extends Running {
+interface Command extends Running, Metered {
   /** Cuts output that is far over its limit. @returns whether some stream grows so fast that it is to be watched closely. */
   cutOutput(): boolean;
   onLeaderExit(how: { readonly exitCode: number; readonly signal?: string }): void;
 }
 
-type Ending = { readonly kind: "timedOut" } | { readonly kind: "stopped"; readonly reason: string };
+type Ending =
+  | { readonly kind: "timedOut" }
+  | { readonly kind: "stopped"; readonly reason: string }
+  | { readonly kind: "memoryExceeded"; readonly memoryBytes: number; readonly memoryBytesMax: number };
 
 /** A started command until all of it is gone. */
 function watchCommand(
-  { request, child, paths, record, clock }: {
+  { request, child, paths, record, clock, meter }: {
     readonly request: RunRequest;
     readonly child: ChildProcess;
     /** Of the output, one or two, without symbolic links. */
     readonly paths: readonly string[];
     readonly record: string;
     readonly clock: Clock;
+    readonly meter: Meter;
   },
 ): Command {
   const pid = child.pid ?? 0;
@@ -233,13 +240,13 @@ function watchCommand(
     for (const other of others) if (other.group !== pid) send(other.pid, signal);
   }
 
-  function end(why: Ending): void {
+  function end(why: Ending, graceMs = request.graceMs): void {
     if (ending !== undefined || leaderIsGone) return;
     ending = why;
-    sendToAll("SIGTERM");
+    sendToAll(graceMs === 0 ? "SIGKILL" : "SIGTERM");
     // Should this process die during the grace, nothing else would name those who survived their parents.
     if (strays.size > 0) appendFileSync(record, [...strays].map((it) => `${it.join(" ")}\n`).join(""));
-    graceEndsAtMs = clock.now() + request.graceMs;
+    graceEndsAtMs = clock.now() + graceMs;
     cancelTimer();
     cancelTimer = clock.at(graceEndsAtMs, () => sendToAll("SIGKILL"));
   }
@@ -259,12 +266,14 @@ function watchCommand(
     }
     for (const stream of streams) cut(stream, request.outputBytesMax, 0);
     const [stdout, stderr = stdout] = streams;
+    const usage = meter.usageOf(command);
     settle({
       ...(ending ?? { kind: "exited", ...how }),
       startedAtMs,
       endedAtMs: ending === undefined ? endedAtMs : clock.now(),
       stdoutTruncatedBytes: stdout?.truncatedBytes ?? 0,
       stderrTruncatedBytes: stderr?.truncatedBytes ?? 0,
+      ...(usage === undefined ? {} : { usage }),
     });
   }
 
@@ -275,8 +284,12 @@ function watchCommand(
   // Only of what happens to a process that runs: that it could not be sent a signal. Its end is heard of anyway.
   child.on("error", () => {});
 
-  return {
+  const command: Command = {
     pid,
+    startedAtMs,
+    ...(request.memoryBytesMax === undefined ? {} : { memoryBytesMax: request.memoryBytesMax }),
+    onMemoryExceeded: (memoryBytes) =>
+      end({ kind: "memoryExceeded", memoryBytes, memoryBytesMax: request.memoryBytesMax ?? 0 }, 0),
     exit,
     stop: (reason) => end({ kind: "stopped", reason }),
     onLeaderExit,
@@ -290,6 +303,7 @@ function watchCommand(
       return isFast;
     },
   };
+  return command;
 }
 
 interface Stream {

@@ -18,6 +18,16 @@ export interface RunRequest {
   readonly timeoutMs: number;
   /** Between SIGTERM and SIGKILL. */
   readonly graceMs: number;
+  /** What all its processes may hold together. Absent: as much as there is. */
+  readonly memoryBytesMax?: number;
+}
+
+/** What a command took of the machine. */
+export interface Usage {
+  /** Of all its processes together. */
+  readonly peakMemoryBytes: number;
+  /** User and system time of all of them. */
+  readonly cpuMs: number;
 }
 
 /** How a command ended. */
@@ -28,11 +38,15 @@ export type Exit =
     /** What was written beyond the limit; a little less than that when a command wrote very much very fast. */
     readonly stdoutTruncatedBytes: number;
     readonly stderrTruncatedBytes: number;
+    /** Absent when it was not measured: it was over too soon, or this system does not tell. */
+    readonly usage?: Usage;
   }
   & (
     | { readonly kind: "exited"; readonly exitCode: number; readonly signal?: string }
     | { readonly kind: "timedOut" }
     | { readonly kind: "stopped"; readonly reason: string }
+    /** It was killed at once, without grace, as it held more than it may. */
+    | { readonly kind: "memoryExceeded"; readonly memoryBytes: number; readonly memoryBytesMax: number }
   );
 
 export interface Running {

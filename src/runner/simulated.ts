@@ -11,13 +11,15 @@ export const simulatedCommand = "#! sim";
 type Step =
   | { readonly kind: "complete"; readonly exitCode: number }
   | { readonly kind: "sleep"; readonly ms: number }
+  | { readonly kind: "memory"; readonly bytes: number }
   | { readonly kind: "stdout" | "stderr"; readonly text: string };
 
 /**
  * Pretends to run commands, by the script in their arguments: nothing is started, and time passes on the given clock.
  * For simulations, and for benches of everything around a command.
  *
- * `argv[0]` is "#! sim"; each further argument is a step: `sleep MS`, `stdout TEXT`, `stderr TEXT` (followed by a line
+ * `argv[0]` is "#! sim"; each further argument is a step: `sleep MS`, `memory BYTES`
+ * (holds so much from then on), `stdout TEXT`, `stderr TEXT` (followed by a line
  * end), `complete N` (exit code 0–255, ends the command). A script without `complete` exits 0. A stream to which nothing is
  * written has no file.
  *
@@ -57,15 +59,16 @@ function parseScript([command, ...texts]: readonly string[]): Step[] {
     );
   }
   return texts.map((text) => {
-    const [, kind, rest = ""] = /^(complete|sleep|stdout|stderr) ([^]*)$/.exec(text) ?? [];
+    const [, kind, rest = ""] = /^(complete|sleep|memory|stdout|stderr) ([^]*)$/.exec(text) ?? [];
     if (kind === "stdout" || kind === "stderr") return { kind, text: `${rest}\n` };
-    const number = /^\d{1,9}$/.test(rest) ? Number(rest) : NaN;
-    if (kind === "sleep" && number >= 0) return { kind, ms: number };
+    const number = /^\d{1,15}$/.test(rest) ? Number(rest) : NaN;
+    if (kind === "sleep" && number < 1e9) return { kind, ms: number };
+    if (kind === "memory" && number >= 0) return { kind, bytes: number };
     if (kind === "complete" && number <= 255) return { kind, exitCode: number };
     throw new Fault(
       "COMMAND_NOT_STARTED",
-      `Cannot start a simulated command as a step must be "complete 0–255", "sleep MS", "stdout TEXT" or ` +
-        `"stderr TEXT": current value is ${JSON.stringify(text.slice(0, 200))}`,
+      `Cannot start a simulated command as a step must be "complete 0–255", "sleep MS", "memory BYTES", ` +
+        `"stdout TEXT" or "stderr TEXT": current value is ${JSON.stringify(text.slice(0, 200))}`,
     );
   });
 }
@@ -75,11 +78,16 @@ function perform(request: RunRequest, steps: readonly Step[], pid: number, clock
   const deadlineAtMs = startedAtMs + request.timeoutMs;
   const written = { stdout: 0, stderr: 0 };
   let settle: (exit: Exit) => void = () => {};
+  let peakMemoryBytes: number | undefined;
   let isOver = false;
   let cancelTimer = (): void => {};
   const exit = new Promise<Exit>((resolve) => settle = resolve);
 
-  type How = { kind: "exited"; exitCode: number } | { kind: "timedOut" } | { kind: "stopped"; reason: string };
+  type How = { kind: "exited"; exitCode: number } | { kind: "timedOut" } | { kind: "stopped"; reason: string } | {
+    kind: "memoryExceeded";
+    memoryBytes: number;
+    memoryBytesMax: number;
+  };
   function end(how: How): void {
     if (isOver) return;
     isOver = true;
@@ -90,6 +98,7 @@ function perform(request: RunRequest, steps: readonly Step[], pid: number, clock
       endedAtMs: clock.now(),
       stdoutTruncatedBytes: Math.max(0, written.stdout - request.outputBytesMax),
       stderrTruncatedBytes: Math.max(0, written.stderr - request.outputBytesMax),
+      ...(peakMemoryBytes === undefined ? {} : { usage: { peakMemoryBytes, cpuMs: 0 } }),
     });
   }
 
@@ -114,6 +123,16 @@ function perform(request: RunRequest, steps: readonly Step[], pid: number, clock
         case "stdout":
         case "stderr":
           write(step.kind, step.text);
+          break;
+        case "memory":
+          peakMemoryBytes = Math.max(peakMemoryBytes ?? 0, step.bytes);
+          if (request.memoryBytesMax !== undefined && step.bytes > request.memoryBytesMax) {
+            return end({
+              kind: "memoryExceeded",
+              memoryBytes: step.bytes,
+              memoryBytesMax: request.memoryBytesMax,
+            });
+          }
           break;
         case "sleep": {
           const wakeAtMs = clock.now() + step.ms;

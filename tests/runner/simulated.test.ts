@@ -33,6 +33,18 @@ describe("simulatedRunner()", () => {
     expect(await running.exit).toMatchObject({ exitCode: 5, startedAtMs: 1_000, endedAtMs: 51_000 });
   });
 
+  test("holds what its script says, and no more than it may", async () => {
+    const run = async (memoryBytesMax?: number) => {
+      const argv = ["#! sim", "memory 500", "memory 300", "complete 0"];
+      const limit = memoryBytesMax === undefined ? {} : { memoryBytesMax };
+      return await (await simulatedRunner({ clock: realClock }).start(requestIn(dir, argv, limit))).exit;
+    };
+    const usage = { peakMemoryBytes: 500, cpuMs: 0 };
+    expect(await run()).toMatchObject({ kind: "exited", exitCode: 0, usage });
+    expect(await run(500)).toMatchObject({ kind: "exited", usage });
+    expect(await run(499)).toMatchObject({ kind: "memoryExceeded", memoryBytes: 500, memoryBytesMax: 499, usage });
+  });
+
   test("makes no file for a stream that nothing is written to, and runs no step after complete", async () => {
     const argv = ["#! sim", "sleep 1", "complete 0", "stdout never"];
     const running = await simulatedRunner({ clock: realClock }).start(requestIn(dir, argv));
@@ -40,7 +52,17 @@ describe("simulatedRunner()", () => {
     expect(existsSync(join(dir, "stdout"))).toBe(false);
   });
 
-  test.each(["complete", "complete x", "complete 256", "sleep -1", "sleep 1e9", "dance 1", ""])(
+  test.each([
+    "complete",
+    "complete x",
+    "complete 256",
+    "sleep -1",
+    "sleep 1e9",
+    "sleep 1000000000",
+    "memory -1",
+    "dance 1",
+    "",
+  ])(
     "refuses the step %j before it starts",
     async (step) => {
       const start = simulatedRunner({ clock: realClock }).start(requestIn(dir, ["#! sim", "stdout hello", step]));

@@ -198,6 +198,7 @@ const attemptReasons = {
   retry: "it did not succeed before",
   workerLost: "its worker was lost",
   workerFailed: "its worker failed at its part",
+  memory: "it needed more memory than it was given",
   preempted: "another class had its share back",
   drained: "it was put back when the cluster stopped",
 } as const;
