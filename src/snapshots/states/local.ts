@@ -424,6 +424,20 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     return row === undefined ? bytes : lastLocation(row, Number.MAX_VALUE);
   }
 
+  /** The entry of that actor in a cut. */
+  async function entryAt(address: string, seq: number): Promise<Entry | undefined> {
+    for (;;) {
+      checkCut(seq, firstSeq(), lastSeq());
+      const row = index.lastRow(address, seq);
+      const found = waiting(address).findLast((place) => place.seq <= seq) ??
+        (row === undefined ? undefined : lastLocation(row, seq)) ?? base.get(address);
+      if (found instanceof Uint8Array) return decodeEntry(address, found);
+      if (found === undefined || found.gone) return undefined;
+      const record = (await log.read([found]))?.[0];
+      if (record !== undefined) return decodeEntry(address, record.bytes);
+    }
+  }
+
   /** The next actors that are not gone after `after`. */
   function currentPage(prefix: string, after: string | undefined): Page {
     const placed = index.current(prefix, after, pageActors);
@@ -483,10 +497,11 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     pageAfter: (after: string | undefined) => Page,
     decode: (address: string, bytes: Uint8Array) => T,
     check: () => void = () => {},
+    start?: string,
   ): AsyncGenerator<T[]> {
     check();
     await ready();
-    let after: string | undefined;
+    let after = start;
     for (;;) {
       const { actors, end } = firstOf(pageAfter(after));
       const records = await log.read(actors.flatMap(({ place }) => (place === undefined ? [] : [place])));
@@ -519,7 +534,8 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
       const unsent = said.filter(({ id }) => isAfter(placeOf(id) ?? meta.mark, meta.mark));
       return { lastSeq: meta.indexedSeq, lastEpoch: meta.lastEpoch, unsent };
     },
-    async get(address) {
+    async get(address, seq) {
+      if (seq !== undefined) return await entryAt(address, seq);
       for (;;) {
         const found = waiting(address).at(-1) ?? index.get(address) ?? standsInBase(address);
         if (found instanceof Uint8Array) return decodeEntry(address, found);
@@ -536,7 +552,8 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
       let left = range.limit ?? Infinity;
       if (left <= 0 || afterSeq >= toSeq) return;
       let entries: AsyncIterable<Entry>;
-      if (!address.endsWith("/")) entries = historyOf(address, afterSeq, toSeq);
+      if (address === "") entries = fromLog("", afterSeq, toSeq);
+      else if (!address.endsWith("/")) entries = historyOf(address, afterSeq, toSeq);
       else if (lastSeq() - afterSeq <= scanEntries) entries = fromLog(address, afterSeq, toSeq);
       else {
         await ready();
@@ -548,8 +565,10 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
         if (--left <= 0) return;
       }
     },
-    cut: (seq, prefix = "") =>
-      each(pagesOf((after) => cutPage(seq, prefix, after), decodeEntry, () => checkCut(seq, firstSeq(), lastSeq()))),
+    cut: (seq, prefix = "", start) =>
+      each(
+        pagesOf((after) => cutPage(seq, prefix, after), decodeEntry, () => checkCut(seq, firstSeq(), lastSeq()), start),
+      ),
     async seqAt(atMs) {
       const segments = await log.segments();
       const segment = segments.findLast(({ previousAtMs }) => previousAtMs <= atMs) ?? segments[0];

@@ -86,9 +86,10 @@ export function memoryStates(): States {
       }
       return Promise.resolve({ lastSeq, lastEpoch, unsent: said });
     },
-    get(address) {
-      const kept = actors.get(address)?.at(-1);
-      return Promise.resolve(kept === undefined || kept.gone ? undefined : entryOf(kept));
+    async get(address, seq) {
+      if (seq !== undefined) checkCut(seq, firstSeq, lastSeq);
+      const kept = seq === undefined ? actors.get(address)?.at(-1) : lastUpTo(address, seq);
+      return await Promise.resolve(kept === undefined || kept.gone ? undefined : entryOf(kept));
     },
     async *current(prefix = "") {
       for (const address of under(prefix)) {
@@ -101,14 +102,15 @@ export function memoryStates(): States {
       yield newest.filter(({ gone }) => !gone).map(({ address, bytes }) => decodeStanding(address, bytes));
     },
     async *history(address, { afterSeq = 0, toSeq = lastSeq, limit = Infinity } = {}) {
-      const entries = (address.endsWith("/") ? under(address) : [address])
+      const entries = (address === "" || address.endsWith("/") ? under(address) : [address])
         .flatMap((one) => actors.get(one) ?? [])
         .filter(({ seq }) => seq >= firstSeq && seq > afterSeq && seq <= toSeq)
         .sort((a, b) => a.seq - b.seq);
       for (const kept of entries.slice(0, limit)) yield entryOf(kept);
     },
-    async *cut(seq, prefix = "") {
+    async *cut(seq, prefix = "", after = "") {
       for (const address of under(prefix)) {
+        if (address <= after) continue;
         checkCut(seq, firstSeq, lastSeq);
         const kept = lastUpTo(address, seq);
         if (kept !== undefined && !kept.gone) yield entryOf(kept);

@@ -65,15 +65,19 @@ export interface States {
    * @param isInternal whether an address is an actor of this store's own host.
    */
   tail(isInternal: (to: Address) => boolean): Promise<Tail>;
-  /** The newest entry of that actor, or undefined when there is none or it is gone. */
-  get(address: Address): Promise<Entry | undefined>;
+  /**
+   * The newest entry of that actor, or with `seq` its entry in that cut; undefined when there is none or it is gone.
+   *
+   * @throws {Fault} `REQUEST_INVALID` with the bounds when seq is outside of them.
+   */
+  get(address: Address, seq?: number): Promise<Entry | undefined>;
   /** The newest entry of every actor that is not gone, in byte order of address, under `prefix` if given. */
   current(prefix?: string): AsyncIterable<Entry>;
   /** Like {@link current} in pages of some hundreds, at half the cost: for whoever must know where everybody stands. */
   standing(prefix?: string): AsyncIterable<readonly Standing[]>;
   /**
-   * Entries of one actor, or of all whose address starts with a prefix ending in "/", oldest first. It begins with
-   * `firstSeq` (see {@link bounds}); what an actor was before is in the cut there.
+   * Entries of one actor, of all whose address starts with a prefix ending in "/", or of all for "", oldest first. It
+   * begins with `firstSeq` (see {@link bounds}); what an actor was before is in the cut there.
    */
   history(
     address: string,
@@ -81,11 +85,12 @@ export interface States {
   ): AsyncIterable<Entry>;
   /**
    * Every actor as it was just after entry `seq`: a consistent cut of the system.
-   * Complete for every seq from `firstSeq` (see {@link bounds}) on.
+   * Complete for every seq from `firstSeq` (see {@link bounds}) on. In byte order of address.
    *
+   * @param after begins behind this address.
    * @throws {Fault} `REQUEST_INVALID` with the bounds when seq is outside of them.
    */
-  cut(seq: number, prefix?: string): AsyncIterable<Entry>;
+  cut(seq: number, prefix?: string, after?: string): AsyncIterable<Entry>;
   /**
    * The entry that was the newest at that time: of those before the first that is later. `firstSeq - 1` when all that is
    * kept is later. Reads one segment of the log at most.

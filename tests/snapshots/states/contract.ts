@@ -238,6 +238,8 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       await store.commit([entry(5, "task/a/0"), entry(6, "task/b/1")]);
       expect(seqsOf(await collect(store.history("task/")))).toEqual([1, 2, 3, 5, 6]);
       expect(seqsOf(await collect(store.history("task/b/")))).toEqual([1, 3, 6]);
+      expect(seqsOf(await collect(store.history("")))).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(seqsOf(await collect(store.history("", { afterSeq: 3, limit: 2 })))).toEqual([4, 5]);
       expect(seqsOf(await collect(store.history("task/", { afterSeq: 2, limit: 2 })))).toEqual([3, 5]);
     });
 
@@ -248,6 +250,12 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       expect(await collect(store.cut(2000))).toHaveLength(700);
       expect(await collect(store.cut(350))).toHaveLength(350);
       expect(await collect(store.cut(2000, "task/a/69"))).toHaveLength(11);
+      expect(await collect(store.cut(2000, "task/", "task/a/60"))).toHaveLength(
+        Array.from({ length: 700 }, (_, i) => `task/a/${i}`).filter((address) => address > "task/a/60").length,
+      );
+      const places = [0, 1, 350, 699];
+      expect(await Promise.all(places.map(async (i) => (await store.get(`task/a/${i}` as Address, 1400))?.seq)))
+        .toEqual(places.map((i) => 701 + i));
       expect(seqsOf(await collect(store.history("task/a/")))).toEqual(seqsOf(many));
       expect(await collect(store.current())).toHaveLength(700);
     });
@@ -265,6 +273,11 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       expect(seqsOf(await collect(store.cut(3)))).toEqual([3, 2]);
       expect(seqsOf(await collect(store.cut(4)))).toEqual([3]);
       expect(seqsOf(await collect(store.cut(3, "task/")))).toEqual([2]);
+      expect(seqsOf(await collect(store.cut(3, "", "job/a")))).toEqual([2]);
+      const at = async (address: string, seq: number) => (await store.get(address as Address, seq))?.seq;
+      expect(await Promise.all([1, 2, 3, 4].map((seq) => at("job/a", seq)))).toEqual([1, 1, 3, 3]);
+      expect(await Promise.all([1, 2, 3, 4].map((seq) => at("task/a/0", seq)))).toEqual([undefined, 2, 2, undefined]);
+      for (const seq of [0, 5]) await expect(at("job/a", seq)).rejects.toMatchObject({ code: "REQUEST_INVALID" });
     });
 
     test("cut() outside of the bounds is REQUEST_INVALID and names them", async () => {
