@@ -10,8 +10,8 @@ import { classifier, type Policy } from "./policy.ts";
  * Order of groups: their rank (lower first), then the requestor with the fewest running tasks, then whose head was put
  * back, then whose head came first. The head of a group ages: a task of rank r goes ahead of every head of rank s that
  * became one at least (r − s + 1) × ageingMs later, and of no lower rank's that became one less than (r − s) × ageingMs
- * later. A head became one when it was queued or when its requestor was last given a slot at that rank, whichever came
- * later.
+ * later. A head became one when it was queued (or the task behind it, when it was put back), or when its requestor was
+ * last given a slot at that rank, whichever came later.
  */
 export interface QueuedTask {
   readonly taskId: TaskId;
@@ -188,11 +188,16 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
   const forgetIdle = (requestor: Requestor): void => {
     if (requestor.running === 0 && requestor.groups.size === 0) requestors.delete(requestor.name);
   };
-  const peekHead = (group: Group): Waiting | undefined => {
+  /** The first of those that were put back, and the first of the others. */
+  const againOf = (group: Group): Waiting | undefined => {
     while (group.againHead < group.again.length && group.again[group.againHead]!.gone) group.againHead++;
-    if (group.againHead < group.again.length) return group.again[group.againHead];
-    if (group.again.length > 0) group.again = [];
-    group.againHead = 0;
+    if (group.againHead > 0 && group.againHead === group.again.length) {
+      group.again = [];
+      group.againHead = 0;
+    }
+    return group.again[group.againHead];
+  };
+  const firstOf = (group: Group): Waiting | undefined => {
     while (group.firstHead < group.first.length && group.first[group.firstHead]!.gone) group.firstHead++;
     if (group.firstHead > 1_024 && group.firstHead * 2 > group.first.length) {
       group.first = group.first.slice(group.firstHead);
@@ -203,16 +208,20 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
   /** Puts a group where it belongs, after something about it has changed, and its wish as well. */
   const place = (group: Group): void => {
     const { wish, requestor, rank } = group;
-    const head = peekHead(group)!;
-    const sinceMs = Math.max(head.queuedAtMs, requestor.servedAtMs.get(rank) ?? -Infinity);
+    const again = againOf(group);
+    const first = firstOf(group);
+    const head = (again ?? first)!;
+    // Whoever was put back goes ahead of others of its group, and must not make them younger.
+    const queuedAtMs = Math.min(head.queuedAtMs, first?.queuedAtMs ?? Infinity);
+    const sinceMs = Math.max(queuedAtMs, requestor.servedAtMs.get(rank) ?? -Infinity);
     group.level = ageingMs === 0 ? rank : rank + Math.floor(sinceMs / ageingMs);
     group.running = requestor.running;
     group.isAgain = head.again;
     group.order = head.order;
-    const first = wish.groups.peek();
+    const leader = wish.groups.peek();
     wish.groups.put(group);
     if (wish.blockedIn !== undefined) return;
-    if (first === group || wish.groups.peek() === group) wish.class.ready.put(wish);
+    if (leader === group || wish.groups.peek() === group) wish.class.ready.put(wish);
   };
   const placeAll = ({ groups }: Requestor): void => {
     for (const group of groups) place(group);
@@ -372,7 +381,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       count(wish.class, group.rank, 1);
       if (wish.blockedIn === undefined) wish.class.readyTasks++;
       waiting.set(task.taskId, entry);
-      if (peekHead(group) === entry) place(group);
+      if ((task.again ? againOf(group) : firstOf(group)) === entry) place(group);
       return wish.blockedIn === undefined ? wish.class : undefined;
     },
     dequeue(taskId) {
@@ -386,7 +395,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       wish.size--;
       if (wish.blockedIn === undefined) wish.class.readyTasks--;
       if (--group.size > 0) {
-        if (group.order === entry.order) place(group);
+        if (group.order === entry.order || group.isAgain) place(group);
         return entry;
       }
       wish.groups.remove(group);
@@ -414,7 +423,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       placeAll(requestor);
       forgetIdle(requestor);
     },
-    headOf: (group) => peekHead(group)!,
+    headOf: (group) => (againOf(group) ?? firstOf(group))!,
     block(wish, where, atMs) {
       wish.class.ready.remove(wish);
       wish.class.readyTasks -= wish.size;

@@ -310,6 +310,18 @@ describe("ageing", () => {
     expect(placed).toEqual([1, 0, 2]);
   });
 
+  test("a task that was put back does not make those behind it younger", () => {
+    const s = schedulingWith({ ageingMs: 100, counters: { licence: 1 } }, worker("w1", 1));
+    s.enqueue(task(0), task(1), task(2, { needs: { counters: { licence: 1 } } }));
+    s.enqueue(task(3, { again: true, queuedAtMs: 100 }));
+    const placed: number[] = [];
+    for (let next = s.place(); next !== undefined; next = s.place()) {
+      placed.push(next[0]);
+      s.finish(next[0]);
+    }
+    expect(placed).toEqual([3, 0, 1, 2]);
+  });
+
   test("0 means never", () => {
     const s = schedulingWith({ ageingMs: 0 }, worker("w1", 1));
     s.enqueue(task(0, { rank: 2 }), task(1, { rank: 0, queuedAtMs: 1e12 }));

@@ -78,7 +78,13 @@ const headsOf = (model: Model): readonly Queued[] => {
 };
 /** By the words of queue.ts: what comes first is least. */
 const turnOf = (model: Model, one: Queued): readonly number[] => {
-  const sinceMs = Math.max(one.queuedAtMs, model.served.get(one.requestor)?.get(one.rank) ?? -Infinity);
+  const behind = one.again
+    ? model.queue.find((other) => !other.again && groupOf(other) === groupOf(one))?.queuedAtMs ?? Infinity
+    : Infinity;
+  const sinceMs = Math.max(
+    Math.min(one.queuedAtMs, behind),
+    model.served.get(one.requestor)?.get(one.rank) ?? -Infinity,
+  );
   const { ageingMs } = model.policy;
   return [
     ageingMs === 0 ? 0 : one.rank + Math.floor(sinceMs / ageingMs),
