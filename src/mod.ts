@@ -19,6 +19,7 @@ export {
   type FollowOptions,
   type WatchOptions,
 } from "./api/client.ts";
+export { task, type TaskDefinition, type TaskMount } from "./api/task_definition.ts";
 export { type Digest, digestOfHash, emptyDigest, hashOf, parseDigest, sizeOf } from "./domain/digest.ts";
 export { Fault, type FaultCode, type FaultMeaning, faults, isFault } from "./domain/fault.ts";
 export {

@@ -26,6 +26,12 @@ export const catalogue: readonly Entry[] = [
   },
 
   {
+    name: "do",
+    group: "Run",
+    does: "Run tasks of a task file, with all that they need",
+    load: async () => (await import("./commands/do.ts")).doTasks,
+  },
+  {
     name: "job submit",
     group: "Jobs",
     does: "Hand in a job and go on",

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, watch } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,8 @@ import { reach } from "./reach.ts";
 import { OutputClosed, type Sink, type World } from "./world.ts";
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** Editors write a file in several steps, and git many files. */
+const calmMs = 100;
 const terminalColumns = 80;
 /** Where deno.json or package.json is: two folders above this one, in src/ as in dist/. */
 const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
@@ -41,6 +43,18 @@ export function realWorld(): World {
       for (const [signal, each] of listeners) process.on(signal, each);
       return () => {
         for (const [signal, each] of listeners) process.off(signal, each);
+      };
+    },
+    watchFolder(dir, onChange) {
+      let cancel = (): void => {};
+      const watcher = watch(dir, { recursive: true }, () => {
+        cancel();
+        cancel = realClock.at(realClock.now() + calmMs, onChange);
+      });
+      watcher.on("error", () => {}); // a folder that went away changes no more
+      return () => {
+        cancel();
+        watcher.close();
       };
     },
     temporaryFolder: () => mkdtempSync(join(tmpdir(), "scoot-actors-")),

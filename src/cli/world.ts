@@ -22,6 +22,11 @@ export interface World {
   randomHex(bytes: number): string;
   /** Hears of SIGINT, SIGTERM and SIGHUP, which then do not end this process; the returned function takes it back. */
   onSignal(listener: (signal: "SIGINT" | "SIGTERM" | "SIGHUP") => void): () => void;
+  /**
+   * Calls back some time after something in a folder has changed, once for many changes at once; after what cannot be
+   * watched, nothing. @returns what ends it.
+   */
+  watchFolder(dir: string, onChange: () => void): () => void;
   /** A new folder of this user's alone, somewhere temporary. */
   temporaryFolder(): string;
   /** Runs a program in this terminal, with exactly this environment. @returns its exit code, 128 + n for signal n. */

@@ -328,6 +328,7 @@ export interface FakeWorldOptions {
   readonly userDir?: string;
   readonly clock?: World["clock"];
   readonly processes?: World["processes"];
+  readonly watchFolder?: World["watchFolder"];
   /** What running a program does; exits 0 by default. */
   readonly runHere?: World["runHere"];
 }
@@ -351,6 +352,7 @@ export function fakeWorld(options: FakeWorldOptions = {}): FakeWorld {
     targets,
     ran,
     temporaryFolder,
+    watchFolder: options.watchFolder ?? (() => () => {}),
     async runHere(program) {
       ran.push(program);
       return await options.runHere?.(program) ?? 0;

@@ -17,13 +17,14 @@ export async function typeTo(
   cluster: TestCluster,
   userDir: string,
   line: readonly string[],
-  options: FakeWorldOptions = {},
+  options: FakeWorldOptions & { readonly onWorld?: (world: FakeWorld) => void } = {},
 ): Promise<Typed> {
   const world: FakeWorld = {
     ...fakeWorld({ ...options, userDir, clock: realClock }),
     randomHex,
     connect: () => Promise.resolve(connectClient({ url: cluster.ready.http, token: cluster.token })),
   };
+  options.onWorld?.(world);
   const code = await program(line, world);
   return { code, stdout: world.stdout.text(), stderr: world.stderr.text(), world };
 }
