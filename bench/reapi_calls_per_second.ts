@@ -29,7 +29,16 @@ const dir = mkdtempSync(join(tmpdir(), "scoot-bench-"));
 const blobs = localBlobs({ dir: join(dir, "blobs"), clock: realClock });
 const actions = localActions({ dir: join(dir, "actions"), blobs, clock: realClock });
 const uploadsDir = join(dir, "uploads");
-const ours = reapiServer({ blobs, actions, uploadsDir, instances: "any", clock: realClock, log: silentLog });
+const ours = reapiServer({
+  blobs,
+  actions,
+  uploadsDir,
+  instances: "any",
+  token: "",
+  needSpace() {},
+  clock: realClock,
+  log: silentLog,
+});
 
 const digestOf = (bytes: Uint8Array) => ({
   hash: createHash("sha256").update(bytes).digest("hex"),
@@ -65,7 +74,7 @@ const listen = async (take: Parameters<typeof createServer>[1]) => {
   };
 };
 const [gateway, plain] = [
-  await listen((socket) => ours.take(socket)),
+  await listen((socket) => ours.take(socket, true)),
   await listen((socket) => injector.injectConnection(socket)),
 ];
 

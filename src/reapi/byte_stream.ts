@@ -23,7 +23,13 @@ const nameHeader = "build.bazel.remote.execution.v2.resource-name";
 /** Clients that take nothing but the raw size for a compressed upload; all others count what they sent. */
 const countsRawBytes = /siso|reclient|reproxy|remotetool/i;
 
-export function serveByteStream(served: Served, blobs: Blobs, uploads: Uploads, instances: Instances): void {
+export function serveByteStream(
+  served: Served,
+  blobs: Blobs,
+  uploads: Uploads,
+  instances: Instances,
+  needSpace: (what: string) => void,
+): void {
   serveStream(served, methods.read, async function* ({ resourceName, readOffset, readLimit }, { signal }) {
     const { instance, digest, compressor } = parseBlobName(resourceName);
     checkInstance(instances, instance);
@@ -64,6 +70,7 @@ export function serveByteStream(served: Served, blobs: Blobs, uploads: Uploads, 
     const countsRaw = isRaw || countsRawBytes.test(clientOf(call)?.toolDetails?.toolName ?? "");
     const size = sizeOf(name.digest);
     if (await holds(blobs, name.digest)) return { committedSize: countsRaw ? size : -1 };
+    needSpace("a blob");
 
     let loses = (_why: Fault): void => {};
     const lost = new Promise<never>((_resolve, reject) => loses = reject);

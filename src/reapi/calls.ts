@@ -44,6 +44,8 @@ export function statusOf(fault: Fault): { readonly code: number; readonly messag
 /** How calls are answered that fail. */
 export interface Served {
   readonly server: Server;
+  /** @throws {Fault} `TOKEN_INVALID` for a client that may not. */
+  readonly admit: (metadata: Metadata) => void;
   readonly log: Log;
 }
 
@@ -73,15 +75,19 @@ function watchClient(call: { on(event: "cancelled", listener: () => void): unkno
 }
 
 export function serveUnary<Request, Response>(
-  { server, log }: Served,
+  { server, admit, log }: Served,
   method: Method<Request, Response>,
   answer: (request: Request, call: Call) => Promise<Partial<Response>> | Partial<Response>,
 ): void {
   const handle: handleUnaryCall<Buffer, Uint8Array> = (call, respond) => {
     const client = watchClient(call);
     const { metadata } = call;
-    const answered = async (): Promise<Uint8Array> =>
-      method.response.encode(await answer(method.request.decode(call.request), { metadata, signal: client.signal }));
+    const answered = async (): Promise<Uint8Array> => {
+      admit(metadata);
+      return method.response.encode(
+        await answer(method.request.decode(call.request), { metadata, signal: client.signal }),
+      );
+    };
     answered().then((bytes) => {
       client.end();
       respond(null, bytes);
@@ -95,7 +101,7 @@ export function serveUnary<Request, Response>(
 
 /** Answers are sent one by one, as fast as the client takes them. */
 export function serveStream<Request, Response>(
-  { server, log }: Served,
+  { server, admit, log }: Served,
   method: Method<Request, Response>,
   answers: (request: Request, call: Call) => AsyncIterable<Partial<Response>>,
 ): void {
@@ -115,6 +121,7 @@ export function serveStream<Request, Response>(
         });
       void (async () => {
         try {
+          admit(call.metadata);
           for await (
             const answer of answers(method.request.decode(call.request), {
               metadata: call.metadata,
@@ -140,7 +147,7 @@ export function serveStream<Request, Response>(
 
 /** A client's stream of requests, answered once: when the method says, which may be before the stream's end. */
 export function serveUpload<Request, Response>(
-  { server, log }: Served,
+  { server, admit, log }: Served,
   method: Method<Request, Response>,
   answer: (requests: AsyncIterator<Request, undefined>, call: Call) => Promise<Partial<Response>>,
 ): void {
@@ -154,8 +161,10 @@ export function serveUpload<Request, Response>(
       },
     };
     const { metadata } = call;
-    const answered = async (): Promise<Uint8Array> =>
-      method.response.encode(await answer(requests, { metadata, signal: client.signal }));
+    const answered = async (): Promise<Uint8Array> => {
+      admit(metadata);
+      return method.response.encode(await answer(requests, { metadata, signal: client.signal }));
+    };
     answered().then((bytes) => {
       client.end();
       respond(null, bytes);

@@ -28,7 +28,12 @@ const pageBytesMax = 1024 * 1024;
 /** Of a tree that is listed: each costs about 200 bytes while it is. */
 const treeDirectoriesMax = 1_000_000;
 
-export function serveContentAddressableStorage(served: Served, blobs: Blobs, instances: Instances): void {
+export function serveContentAddressableStorage(
+  served: Served,
+  blobs: Blobs,
+  instances: Instances,
+  needSpace: (what: string) => void,
+): void {
   serveUnary(served, methods.findMissingBlobs, async (request) => {
     checkScope(instances, request);
     const asked = new Set(request.blobDigests.map((it) => checkDigest(it, "a blob that is looked for")));
@@ -38,6 +43,7 @@ export function serveContentAddressableStorage(served: Served, blobs: Blobs, ins
   serveUnary(served, methods.batchUpdateBlobs, async (request, { signal }) => {
     checkScope(instances, request);
     checkTotal(request.requests.reduce((sum, { data }) => sum + data.length, 0));
+    needSpace("blobs");
     const update = async (given: (typeof request.requests)[number]) => {
       let result: ReturnType<typeof statusOf> = { code: 0, message: "" };
       try {

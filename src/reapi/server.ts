@@ -4,6 +4,7 @@ import type { Log } from "../observability/log.ts";
 import { serving } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { sameSecret } from "../transport/secret.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import { Fault } from "../domain/fault.ts";
@@ -26,13 +27,18 @@ export interface ReapiOptions {
   readonly uploadsDir: string;
   /** "any": every name is a namespace of its own. */
   readonly instances: Instances;
+  /** What calls must bring that come by a connection which is not trusted. */
+  readonly token: string;
+  /** @throws {Fault} `NO_SPACE` when there is no room for what is named. */
+  readonly needSpace: (what: string) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /** The door for Bazel and its cousins. It does not listen: it is given sockets whose peers speak HTTP/2. */
 export interface ReapiServer {
-  take(socket: Socket): void;
+  /** @param isTrusted whether its calls need no token. */
+  take(socket: Socket, isTrusted: boolean): void;
   /** Tells clients to go; those that have not after `graceMs` are cut off. */
   drain(graceMs: number): void;
   close(): void;
@@ -43,35 +49,58 @@ const messageBytesMax = 16 * 1024 * 1024;
 
 const services = new Set(Object.values(methods).map(({ path }) => path.split("/")[1]!));
 
+const bearer = /^Bearer (.+)$/i;
+
 export function reapiServer(options: ReapiOptions): ReapiServer {
-  const { blobs, actions, instances, clock, log } = options;
-  const server = new Server({
-    "grpc.max_receive_message_length": messageBytesMax,
-    "grpc.max_send_message_length": messageBytesMax,
-    "grpc.enable_channelz": 0,
-  });
-  const served: Served = { server, log };
-  serveCapabilities(served, instances, options.tasks !== undefined);
-  serveContentAddressableStorage(served, blobs, instances);
-  serveByteStream(served, blobs, fileUploads(options.uploadsDir, clock), instances);
-  serveActionCache(served, actions, instances, clock);
-  const { tasks } = options;
+  const { blobs, actions, instances, clock, log, tasks, token } = options;
   const operations = tasks === undefined ? undefined : createOperations({ tasks, blobs, actions, clock, log });
-  if (tasks !== undefined && operations !== undefined) {
-    serveExecution(served, { operations, tasks, blobs, actions, instances, clock });
-  }
-  serveUnary(served, methods.checkHealth, ({ service }) => {
-    if (service === "" || services.has(service)) return { status: serving };
-    throw new Fault("ROUTE_UNKNOWN", `Cannot tell of the service "${service.slice(0, 200)}": it is not here`);
+  const uploads = fileUploads(options.uploadsDir, clock);
+
+  /** All services, for those whom `admit` lets in. */
+  const open = (admit: Served["admit"]) => {
+    const server = new Server({
+      "grpc.max_receive_message_length": messageBytesMax,
+      "grpc.max_send_message_length": messageBytesMax,
+      "grpc.enable_channelz": 0,
+    });
+    const served: Served = { server, admit, log };
+    serveCapabilities(served, instances, tasks !== undefined);
+    serveContentAddressableStorage(served, blobs, instances, options.needSpace);
+    serveByteStream(served, blobs, uploads, instances, options.needSpace);
+    serveActionCache(served, actions, instances, clock);
+    if (tasks !== undefined && operations !== undefined) {
+      serveExecution(served, { operations, tasks, blobs, actions, instances, clock });
+    }
+    serveUnary(served, methods.checkHealth, ({ service }) => {
+      if (service === "" || services.has(service)) return { status: serving };
+      throw new Fault("ROUTE_UNKNOWN", `Cannot tell of the service "${service.slice(0, 200)}": it is not here`);
+    });
+    const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+    return { server, injector };
+  };
+  const trusted = open(() => {});
+  const untrusted = open((metadata) => {
+    const [given] = metadata.get("authorization");
+    const found = typeof given === "string" ? bearer.exec(given)?.[1] : undefined;
+    if (found !== undefined && sameSecret(found, token)) return;
+    throw new Fault(
+      "TOKEN_INVALID",
+      `Cannot answer as the call must bring the cluster's token ("authorization: Bearer …"): current value is ${
+        given === undefined ? "none" : "another"
+      }`,
+    );
   });
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   return {
-    take: (socket) => injector.injectConnection(socket),
-    drain: (graceMs) => injector.drain(graceMs),
+    take: (socket, isTrusted) => (isTrusted ? trusted : untrusted).injector.injectConnection(socket),
+    drain(graceMs) {
+      for (const { injector } of [trusted, untrusted]) injector.drain(graceMs);
+    },
     close() {
       operations?.close();
-      injector.destroy();
-      server.forceShutdown();
+      for (const { server, injector } of [trusted, untrusted]) {
+        injector.destroy();
+        server.forceShutdown();
+      }
     },
   };
 }

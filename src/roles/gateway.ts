@@ -16,6 +16,7 @@ import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
 import { outliveHttp2Farewells } from "./http2_on_deno.ts";
+import { isOwnPeer } from "./own_peer.ts";
 import { tasksOver } from "./reapi_tasks.ts";
 import { diskSpace, helloOf, memberBackoff } from "./machine.ts";
 import { feedHttpServer, type Takers } from "./sniff.ts";
@@ -91,6 +92,8 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     tasks: tasksOver(gateway),
     uploadsDir: join(options.dataDir, "uploads"),
     instances: "any",
+    token,
+    needSpace: gateway.needSpace,
     clock: realClock,
     log,
   });
@@ -118,7 +121,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     takers: {
       onHttp: feedHttpServer(http),
       onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
-      onHttp2: reapi.take,
+      onHttp2: (socket) => reapi.take(socket, isOwnPeer(socket)),
     },
     stop() {
       stopping.abort();

@@ -10,6 +10,8 @@ import { silentLog } from "../../src/observability/log.ts";
 import type { Codec, WireDigest } from "../../src/protocol/reapi/codec.ts";
 import { type Method, methods } from "../../src/protocol/reapi/services.ts";
 import { reapiServer } from "../../src/reapi/server.ts";
+import type { Tasks } from "../../src/reapi/tasks.ts";
+import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
 import type { Instances } from "../../src/reapi/calls.ts";
 import { outliveHttp2Farewells } from "../../src/roles/http2_on_deno.ts";
 import { realClock } from "../../src/runtime/clock.ts";
@@ -33,11 +35,18 @@ export interface Rig {
   restart(): Promise<void>;
   close(): Promise<void>;
 }
+export const rigToken = "the token";
 type WriteRequest = typeof methods.write.request extends Codec<infer Message> ? Message : never;
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-export async function startRig(options: { blobs?: Blobs; instances?: Instances } = {}): Promise<Rig> {
+export async function startRig(options: {
+  blobs?: Blobs;
+  instances?: Instances;
+  needSpace?: (what: string) => void;
+  tasks?: (blobs: Blobs, actions: ActionCache) => Tasks;
+  isTrusted?: boolean;
+} = {}): Promise<Rig> {
   outliveHttp2Farewells();
   const dir = mkdtempSync(join(tmpdir(), "scoot-reapi-"));
   const blobs = options.blobs ?? memoryBlobs();
@@ -48,6 +57,9 @@ export async function startRig(options: { blobs?: Blobs; instances?: Instances }
       actions,
       uploadsDir: join(dir, "uploads"),
       instances: options.instances ?? "any",
+      token: rigToken,
+      needSpace: options.needSpace ?? (() => {}),
+      ...(options.tasks === undefined ? {} : { tasks: options.tasks(blobs, actions) }),
       clock: realClock,
       log: silentLog,
     });
@@ -56,7 +68,7 @@ export async function startRig(options: { blobs?: Blobs; instances?: Instances }
   const listener = createServer((socket) => {
     sockets.add(socket);
     socket.on("error", () => {}).on("close", () => sockets.delete(socket));
-    server.take(socket);
+    server.take(socket, options.isTrusted ?? true);
   });
   await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
   const dial = () =>
