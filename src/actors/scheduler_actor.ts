@@ -27,7 +27,15 @@ import {
   schedulerVersion,
 } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
-import { inputRootOf, type TaskContext, taskMachine, type TaskMessage, taskVersion } from "../machines/task.ts";
+import {
+  hasExceededMemory,
+  inputRootOf,
+  memoryLimitOf,
+  type TaskContext,
+  taskMachine,
+  type TaskMessage,
+  taskVersion,
+} from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import { isSuccess } from "../domain/job.ts";
 import type { Log } from "../observability/log.ts";
@@ -238,7 +246,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     for (const [at, { workerId, ended }] of attempts.entries()) {
       const next = attempts[at + 1]?.reason;
       const wasFault = next === "workerFailed" ||
-        (next === undefined && outcome.kind === "failed" && ended === undefined);
+        (next === undefined && outcome.kind === "failed" && !hasExceededMemory(outcome) && ended === undefined);
       // What fails here and succeeds there is this worker's failure.
       const wasAlone = next === "retry" && isGood && workerId !== last.workerId;
       if (!wasFault && !wasAlone) continue;
@@ -269,7 +277,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       invariant(inputRoot !== undefined, "a task with a worker has its input");
       if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
       else {
-        hold.push({ taskId, attempt, command, inputRoot, timeoutMs, ...(action === undefined ? {} : { action }) });
+        hold.push({
+          taskId,
+          attempt,
+          command,
+          inputRoot,
+          timeoutMs,
+          ...memoryLimitOf(task),
+          ...(action === undefined ? {} : { action }),
+        });
       }
     }
     return { type: "worker.full", link, hold, drop };

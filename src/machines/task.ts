@@ -74,6 +74,8 @@ export interface TaskInput {
 export const lossesMax = 5;
 /** How often it is placed anew because a worker failed at its part (checkout, capture), before that is its outcome. */
 export const faultsMax = 2;
+/** How often it is placed anew with more memory because it held more than it was given, before that is its outcome. */
+export const memoryRaisesMax = 3;
 /**
  * What a worker may take beyond a task's own time limit (checkout, grace, capture), or after it was told to kill the task,
  * before the attempt is given up.
@@ -93,6 +95,8 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly losses: number;
   /** Attempts at which a worker failed at its part; absent: none. */
   readonly faults?: number;
+  /** How often it was given more memory than before; absent: never. */
+  readonly memoryRaises?: number;
   readonly outcome?: Outcome;
   readonly cached?: Cached;
   /** While stopping: why. */
@@ -160,6 +164,7 @@ export type TaskMessage =
     readonly command: Digest;
     readonly inputRoot: Digest;
     readonly timeoutMs: number;
+    readonly memoryBytesMax?: number;
     readonly action?: AskedAction;
   }
   | {
@@ -189,6 +194,17 @@ export type TaskMessage =
 /** The tree that its command runs on; undefined while it waits for the task that makes it. */
 export function inputRootOf({ source, sourceOutput }: TaskContext): Digest | undefined {
   return source.kind === "snapshot" ? source.snapshot : source.kind === "empty" ? emptyDigest : sourceOutput;
+}
+
+/** What its attempt may hold: a need that was declared is a limit. */
+export function memoryLimitOf({ needs }: TaskContext): { readonly memoryBytesMax?: number } {
+  const memoryBytes = needs?.memoryBytes ?? 0;
+  return memoryBytes === 0 ? {} : { memoryBytesMax: memoryBytes };
+}
+
+/** Twice as much as before, and half as much again as it held. */
+function raised(memoryBytes: number, heldBytes: number): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(2 * memoryBytes, Math.ceil(1.5 * heldBytes)));
 }
 
 const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly Attempt[] => {
@@ -231,6 +247,9 @@ export function describeOutcome(outcome: Outcome): string {
 const hasFailed = (outcome: Outcome): boolean =>
   outcome.kind === "timedOut" || (outcome.kind === "exited" && outcome.exitCode !== 0);
 
+export const hasExceededMemory = (outcome: Outcome): boolean =>
+  outcome.kind === "failed" && outcome.fault.code === "MEMORY_EXCEEDED";
+
 type Of<Type extends TaskEvent["type"]> = Extract<TaskEvent, { type: Type }>;
 const as = <Type extends TaskEvent["type"]>(event: TaskEvent, _type: Type): Of<Type> => event as Of<Type>;
 
@@ -260,10 +279,15 @@ export const taskMachine = setup({
       const held = as(event, "task.held");
       return held.startedAtMs === undefined && isLostOnItsWorker(context, held);
     },
+    /** It held more memory than it was given, and may have more. */
+    needsMoreMemory: ({ context, event }) => {
+      const { attempt, outcome } = as(event, "task.ended");
+      return attempt === context.attempt && hasExceededMemory(outcome) && (context.memoryRaises ?? 0) < memoryRaisesMax;
+    },
     /** Its worker failed at its part, which another worker, or the same one later, may do. */
     wasFailedByItsWorker: ({ context, event }) => {
       const { attempt, outcome } = as(event, "task.ended");
-      return attempt === context.attempt && outcome.kind === "failed" &&
+      return attempt === context.attempt && outcome.kind === "failed" && !hasExceededMemory(outcome) &&
         faults[outcome.fault.code].retry === "later" && (context.faults ?? 0) < faultsMax;
     },
     /** Its worker killed it without having been told to. That is no result. */
@@ -306,6 +330,7 @@ export const taskMachine = setup({
       command: context.command,
       inputRoot: inputRootOf(context)!,
       timeoutMs: context.timeoutMs,
+      ...memoryLimitOf(context),
       ...(context.action === undefined ? {} : { action: context.action }),
     })),
     sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
@@ -401,6 +426,18 @@ export const taskMachine = setup({
         attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }),
         faults: (context.faults ?? 0) + 1,
         nextReason: "workerFailed" as const,
+        queuedAtMs: atMs,
+        wakeAtMs: undefined,
+      };
+    }),
+    noteMemory: assign(({ context, event }) => {
+      const { outcome, atMs } = as(event, "task.ended");
+      const heldBytes = outcome.kind === "failed" ? outcome.usage?.peakMemoryBytes ?? 0 : 0;
+      return {
+        attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }),
+        needs: { ...context.needs, memoryBytes: raised(context.needs?.memoryBytes ?? 0, heldBytes) },
+        memoryRaises: (context.memoryRaises ?? 0) + 1,
+        nextReason: "memory" as const,
         queuedAtMs: atMs,
         wakeAtMs: undefined,
       };
@@ -553,6 +590,7 @@ export const taskMachine = setup({
       on: {
         "task.ended": [
           { target: "queued", guard: "mayRetry", actions: ["noteRetry", "sayAcknowledged"] },
+          { target: "queued", guard: "needsMoreMemory", actions: ["noteMemory", "sayAcknowledged"] },
           { target: "queued", guard: "wasFailedByItsWorker", actions: ["noteFault", "sayAcknowledged"] },
           { target: "queued", guard: "wasKilledUnasked", actions: ["noteUnaskedKill", "sayAcknowledged"] },
           { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },

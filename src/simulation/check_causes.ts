@@ -63,7 +63,8 @@ export function* attemptsHaveCauses({ entries }: History): Iterable<string> {
       case "task.ended":
         if (!wasActive || path !== "queued") break;
         task.happened = "retry";
-        if (heard.outcome.kind === "killed") {
+        if (heard.outcome.kind === "failed" && heard.outcome.fault.code === "MEMORY_EXCEEDED") task.happened = "memory";
+        else if (heard.outcome.kind === "killed") {
           yield `G2: ${taskId} was killed on ${heard.workerId}, and nobody had asked`;
         } else if (retries === 0) yield `G2: ${taskId} is tried again, and nobody asked for retries`;
     }

@@ -21,6 +21,7 @@ import type { Leavings, Outcome } from "../../src/domain/job.ts";
 import { type AttemptEvent, effectsAddress } from "../../src/machines/attempt.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import { encodeCommand } from "../../src/protocol/reapi/canonical.ts";
+import { outcome as outcomeSchema, parse } from "../../src/protocol/schema.ts";
 import { processRunner } from "../../src/runner/process.ts";
 import type { Runner } from "../../src/runner/runner.ts";
 import { simulatedRunner } from "../../src/runner/simulated.ts";
@@ -109,6 +110,7 @@ describe("an attempt's command", () => {
   async function attempt(
     command: Partial<CommandData> & Pick<CommandData, "argv">,
     keptFolders: readonly KeptFolderSpec[] = [],
+    more: { readonly memoryBytesMax?: number } = {},
   ): Promise<Ended> {
     const { snapshot: inputRoot } = await capture({ dir: source, blobs, clock: realClock });
     const bytes = encodeCommand({ env: {}, outputs: [], platform: [], workingDirectory: "", ...command });
@@ -120,6 +122,7 @@ describe("an attempt's command", () => {
       timeoutMs: 60_000,
       atMs: 0,
       keptFolders,
+      ...more,
     };
     const events: AttemptEvent[] = [];
     let next: (event: AttemptEvent) => void = () => {};
@@ -175,6 +178,23 @@ describe("an attempt's command", () => {
     for await (const { path } of walk(blobs, leavings!.output!)) paths.push(path);
     return paths.sort();
   };
+
+  test("that holds more memory than its task said is ended, and what it used and wrote is kept", async () => {
+    const script = "echo begins; { head -c 100000000 /dev/zero; sleep 600; } | tail -c 100000000";
+    const { ending, leavings, stdout, fault } = await attempt(
+      { argv: ["/bin/sh", "-c", script] },
+      [],
+      { memoryBytesMax: 50_000_000 },
+    );
+    expect(fault).toBeUndefined();
+    expect(ending).toMatchObject({ kind: "failed", fault: { code: "MEMORY_EXCEEDED" } });
+    expect(ending!.kind === "failed" && ending!.fault.message).toMatch(
+      /^Cannot finish it as it may hold 50 MB of memory, as its task said it needs: it held \d+ MB$/,
+    );
+    expect(leavings!.usage!.peakMemoryBytes).toBeGreaterThan(50_000_000);
+    expect(stdout).toBe("begins\n");
+    expect(parse(outcomeSchema, "an outcome", { ...ending, ...leavings })).toBeDefined();
+  });
 
   test("has exactly the declared environment, PATH, HOME and SOURCE_DATE_EPOCH", async () => {
     const { stdout } = await attempt({ argv: ["env"], env: { A: "1", HOME: "/x" } });

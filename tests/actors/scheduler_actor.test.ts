@@ -635,3 +635,39 @@ test("a worker that fails at what others succeed at is set aside, and tried agai
   await quiet(time);
   expect(((await ask({ type: "worker.list" })) as { workers: object[] }).workers[0]).not.toHaveProperty("flaky");
 });
+
+test("a task that held more memory than it declared goes on with more, and its worker is not to blame", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit, ask } = await start(time, states);
+  const peer = worker();
+  peer.sync();
+  await quiet(time);
+  const { tasks } = jobOf(1);
+  const task = taskId(await submit({ tasks: [{ ...tasks[0]!, needs: { memoryBytes: 1_000 } }] }), 0);
+  const fault = { code: "MEMORY_EXCEEDED" as const, message: "Cannot finish it as it held too much" };
+  const outcome: Outcome = { kind: "failed", fault, usage: { peakMemoryBytes: 1_200, cpuMs: 5 } };
+  const limits = () => peer.told.flatMap(({ hold }) => hold).map(({ memoryBytesMax }) => memoryBytesMax);
+  for (const attempt of [1, 2, 3, 4]) {
+    await quiet(time);
+    peer.report({ stage: "ended", taskId: task, attempt, outcome });
+  }
+  await quiet(time);
+  expect(limits()).toEqual([1_000, 2_000, 4_000, 8_000]);
+  const { path, context } = await taskIn(states, task);
+  expect(path).toBe("settled");
+  expect(context.attempts.map(({ reason }) => reason)).toEqual(["first", "memory", "memory", "memory"]);
+  const { workers } = await ask({ type: "worker.list" }) as { workers: object[] };
+  expect(workers[0]).not.toHaveProperty("flaky");
+  const { context: record } = (await states.get(workerAddress(w1)))!.state as { context: object };
+  expect(record).not.toHaveProperty("faults");
+
+  const second = taskId(await submit({ key: "2", tasks: [{ ...tasks[0]!, needs: { memoryBytes: 500 } }] }), 0);
+  await quiet(time);
+  peer.sync(running(second));
+  await quiet(time);
+  expect(peer.told.at(-1), "what it is told in answer to a sync has the limit too").toMatchObject({
+    full: true,
+    hold: [{ taskId: second, memoryBytesMax: 500 }],
+  });
+});

@@ -6,6 +6,7 @@ import type { Outcome } from "../../src/domain/job.ts";
 import {
   inputRootOf,
   lossesMax,
+  memoryRaisesMax,
   overtimeMs,
   type TaskContext,
   type TaskEvent,
@@ -74,6 +75,51 @@ const held = (attempt = 1, worker = w1): TaskEvent => ({
   startedAtMs: 25,
 });
 const kill: TaskEvent = { type: "task.kill", reason: "no longer wanted", atMs: 60 };
+
+describe("a task that needs more memory than it was given", () => {
+  const exceeded = (heldBytes: number): Outcome => ({
+    kind: "failed",
+    fault: { code: "MEMORY_EXCEEDED", message: "Cannot finish it: it held too much" },
+    usage: { peakMemoryBytes: heldBytes, cpuMs: 1 },
+  });
+  const limits = (task: Task) =>
+    task.said.flatMap((said) =>
+      (said as { type: string }).type === "attempt.hold" ? [(said as { memoryBytesMax?: number }).memoryBytesMax] : []
+    );
+
+  test("goes on with twice as much, and at least half as much again as it held", () => {
+    const task = newTask({ needs: { memoryBytes: 100, cpuMillis: 500 } })
+      .hear(placed(), started(), ended(exceeded(110)));
+    expect(task.path).toBe("queued");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+    expect(task.context.needs).toEqual({ memoryBytes: 200, cpuMillis: 500 });
+    task.hear(placed(w2));
+    expect(limits(task)).toEqual([200]);
+    task.hear(ended(exceeded(1_001), 2, w2), placed(w1));
+    expect(limits(task)).toEqual([1_502]);
+    expect(task.context.attempts.map(({ reason }) => reason)).toEqual(["first", "memory", "memory"]);
+    expect(task.context.attempts[0]).toMatchObject({
+      ended: "It could not be run: Cannot finish it: it held too much",
+    });
+    expect(task.hear(ended(exited(0), 3)).path).toBe("settled");
+    expect(task.context.failures).toBe(0);
+  });
+
+  test("is not given more for ever, and its last end is its outcome", () => {
+    const task = newTask({ needs: { memoryBytes: 100 } });
+    for (let attempt = 1; attempt <= memoryRaisesMax; attempt++) task.hear(placed(), ended(exceeded(1), attempt));
+    expect(task.path).toBe("queued");
+    expect(task.context.needs).toEqual({ memoryBytes: 100 * 2 ** memoryRaisesMax });
+    task.hear(placed(), ended(exceeded(1), memoryRaisesMax + 1));
+    expect(task.path).toBe("settled");
+    expect(task.context.outcome).toEqual(exceeded(1));
+  });
+
+  test("has no limit when it declared none", () => {
+    const task = newTask({ needs: { memoryBytes: 0 } }).hear(placed());
+    expect(task.said[0]).not.toHaveProperty("memoryBytesMax");
+  });
+});
 
 describe("a task whose worker is not heard of", () => {
   const awaited = (atMs: number): TaskEvent => ({ type: "task.awaited", atMs });
