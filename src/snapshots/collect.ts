@@ -147,12 +147,13 @@ export function createCollector(options: CollectorOptions): Collector {
     };
   }
 
-  async function* allHeld(signal: AbortSignal | undefined): AsyncGenerator<HeldBlob> {
+  /** All blobs, page by page: others have their turn in between. */
+  async function* pages(signal: AbortSignal | undefined): AsyncGenerator<readonly HeldBlob[]> {
     for (let after: Uint8Array | undefined;;) {
       await turn();
       signal?.throwIfAborted();
       const page = held.page(after, pageBlobs);
-      yield* page;
+      yield page;
       if (page.length < pageBlobs) return;
       after = page.at(-1)!.key;
     }
@@ -166,12 +167,14 @@ export function createCollector(options: CollectorOptions): Collector {
   ): Promise<{ readonly mayGo: UseTimes; readonly kept: Map<string, Taken> }> {
     const mayGo = useTimes();
     const kept = new Map<string, Taken>();
-    for await (const { key, bytes, usedAtMs } of allHeld(signal)) {
-      const why = leases.whyOf(key) ?? (usedAtMs >= safeSinceMs ? usedLately : undefined);
-      if (why === undefined) mayGo.add(usedAtMs, bytes);
-      else {
-        const before = kept.get(why) ?? nothing;
-        kept.set(why, { count: before.count + 1, bytes: before.bytes + bytes });
+    for await (const page of pages(signal)) {
+      for (const { key, bytes, usedAtMs } of page) {
+        const why = leases.whyOf(key) ?? (usedAtMs >= safeSinceMs ? usedLately : undefined);
+        if (why === undefined) mayGo.add(usedAtMs, bytes);
+        else {
+          const before = kept.get(why) ?? nothing;
+          kept.set(why, { count: before.count + 1, bytes: before.bytes + bytes });
+        }
       }
     }
     return { mayGo, kept };
@@ -186,26 +189,26 @@ export function createCollector(options: CollectorOptions): Collector {
   ): Promise<CollectReport["goes"]> {
     let [count, bytes, oldest, newest] = [0, 0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
     let left = cut.untilBytes;
-    let slice: HeldBlob[] = [];
-    const flush = async (): Promise<void> => {
-      const taken = isDryRun
-        ? { count: slice.length, bytes: slice.reduce((sum, each) => sum + each.bytes, 0) }
-        : await held.remove(slice.map(({ key }) => key), cut.untilMs);
-      count += taken.count;
-      bytes += taken.bytes;
-      slice = [];
-    };
-    for await (const blob of allHeld(signal)) {
-      if (blob.usedAtMs >= cut.untilMs || leases.whyOf(blob.key) !== undefined) continue;
-      if (blob.usedAtMs >= cut.beforeMs) {
-        if (left <= 0) continue;
-        left -= blob.bytes;
+    const goes = ({ key, usedAtMs }: HeldBlob): boolean =>
+      usedAtMs < cut.untilMs && (usedAtMs < cut.beforeMs || left > 0) && leases.whyOf(key) === undefined;
+    for await (const page of pages(signal)) {
+      const going: HeldBlob[] = [];
+      for (const blob of page) {
+        if (!goes(blob)) continue;
+        going.push(blob);
+        if (blob.usedAtMs >= cut.beforeMs) left -= blob.bytes;
+        oldest = Math.min(oldest, blob.usedAtMs);
+        newest = Math.max(newest, blob.usedAtMs);
       }
-      oldest = Math.min(oldest, blob.usedAtMs);
-      newest = Math.max(newest, blob.usedAtMs);
-      if (slice.push(blob) >= sliceBlobs) await flush();
+      for (let at = 0; at < going.length; at += sliceBlobs) {
+        const slice = going.slice(at, at + sliceBlobs);
+        const taken = isDryRun
+          ? { count: slice.length, bytes: slice.reduce((total, each) => total + each.bytes, 0) }
+          : await held.remove(slice.map(({ key }) => key), cut.untilMs);
+        count += taken.count;
+        bytes += taken.bytes;
+      }
     }
-    if (slice.length > 0) await flush();
     return count === 0 ? nothing : { count, bytes, oldestUseAtMs: oldest, newestUseAtMs: newest };
   }
 
