@@ -198,6 +198,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/scheduler_set.ts")).schedulerSet,
   },
   {
+    name: "doctor",
+    group: "Cluster",
+    does: "What this machine lacks for a cluster, and what follows",
+    load: async () => (await import("./commands/doctor.ts")).doctor,
+  },
+  {
     name: "stop",
     group: "Cluster",
     does: "Stop the cluster of this machine",

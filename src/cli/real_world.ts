@@ -18,7 +18,7 @@ const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..")
 /** This process, on this machine. */
 export function realWorld(): World {
   const { env } = process;
-  return {
+  const world: World = {
     env,
     userDir: userFolder(env, process.cwd()),
     stdout: sink(process.stdout),
@@ -66,6 +66,10 @@ export function realWorld(): World {
         child.once("exit", (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
       });
     },
+    async facts(named) {
+      const { machineFacts } = await import("./machine_facts.ts");
+      return await machineFacts(world, named);
+    },
     async connect(target) {
       const reached = reach(target.url, realClock); // while the client is loaded
       const [{ connectClient }] = await Promise.all([import("../api/client.ts"), reached]);
@@ -76,6 +80,7 @@ export function realWorld(): World {
       return localTrees({ env, clock: realClock });
     },
   };
+  return world;
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Client } from "../api/client.ts";
 import type { Digest } from "../domain/digest.ts";
+import type { Facts } from "./diagnosis.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { MountedPart } from "../snapshots/trees/compose.ts";
@@ -33,6 +34,8 @@ export interface World {
   runHere(
     program: { readonly argv: readonly string[]; readonly env: Record<string, string>; readonly dir: string },
   ): Promise<number>;
+  /** What doctor looks at. */
+  facts(named: { readonly cluster: string | undefined; readonly tokenFile: string | undefined }): Promise<Facts>;
   connect(target: Target): Promise<Client>;
   trees(): Promise<Trees>;
 }

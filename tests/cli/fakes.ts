@@ -6,6 +6,7 @@ import { Fault, type FaultCode } from "../../src/domain/fault.ts";
 import { type JobId, jobId, taskId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import { emptyDigest } from "../../src/domain/digest.ts";
+import type { Facts } from "../../src/cli/diagnosis.ts";
 import { program } from "../../src/cli/program.ts";
 import { localTrees } from "../../src/cli/trees.ts";
 import { OutputClosed, type Sink, type Target, type World } from "../../src/cli/world.ts";
@@ -328,10 +329,29 @@ export interface FakeWorldOptions {
   readonly userDir?: string;
   readonly clock?: World["clock"];
   readonly processes?: World["processes"];
+  readonly facts?: Facts;
   readonly watchFolder?: World["watchFolder"];
   /** What running a program does; exits 0 by default. */
   readonly runHere?: World["runHere"];
 }
+
+/** A machine that lacks nothing but isolation. */
+export const fakeFacts: Facts = {
+  runtime: { name: "Node", version: "24.1.0" },
+  version: "1.2.3",
+  isRoot: false,
+  dataDir: "/data",
+  disk: { freeBytes: 50e9, totalBytes: 100e9, isMemory: false },
+  openFilesMax: 1_048_576,
+  processesMax: Infinity,
+  watchesMax: 100_000,
+  userNamespacesMax: 10_000,
+  hasCgroups: true,
+  hasShell: true,
+  isPortTaken: false,
+  nowMs: Date.UTC(2026, 0, 31, 12),
+  cluster: undefined,
+};
 
 /** A world whose cluster is found at once, and whose folders are real but the test's own. */
 export function fakeWorld(options: FakeWorldOptions = {}): FakeWorld {
@@ -352,6 +372,7 @@ export function fakeWorld(options: FakeWorldOptions = {}): FakeWorld {
     targets,
     ran,
     temporaryFolder,
+    facts: () => Promise.resolve(options.facts ?? fakeFacts),
     watchFolder: options.watchFolder ?? (() => () => {}),
     async runHere(program) {
       ran.push(program);
