@@ -203,7 +203,7 @@ export function createOperations({ tasks, blobs, actions, clock, log }: Operatio
       share.waiters++;
       live.forget();
       try {
-        for (let told: TaskView | undefined;;) {
+        for (;;) {
           signal.throwIfAborted();
           const { action, task } = live;
           if (share.isCancelled && action !== undefined) {
@@ -216,8 +216,7 @@ export function createOperations({ tasks, blobs, actions, clock, log }: Operatio
             if (live.response !== undefined) return yield ended(name, action.digest, await live.response);
             yield goingOn(name, action.digest, task);
           }
-          told = task;
-          if (live.task === told && live.failure === undefined && !share.isCancelled) await change(live, signal);
+          if (live.task === task && live.failure === undefined && !share.isCancelled) await change(live, signal);
         }
       } finally {
         share.waiters--;

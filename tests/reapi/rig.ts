@@ -14,13 +14,14 @@ import type { Tasks } from "../../src/reapi/tasks.ts";
 import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
 import type { Instances } from "../../src/reapi/calls.ts";
 import { outliveHttp2Farewells } from "../../src/roles/http2_on_deno.ts";
-import { realClock } from "../../src/runtime/clock.ts";
+import { type Clock, realClock } from "../../src/runtime/clock.ts";
 import { type Blobs } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 
 /** A gateway in this process, and a client of it that sends what it is told to. */
 export interface Rig {
   readonly blobs: Blobs;
+  readonly actions: ActionCache;
   /** "HOST:PORT" */
   readonly address: string;
   unary<Request, Response>(
@@ -29,6 +30,12 @@ export interface Rig {
     metadata?: Metadata,
   ): Promise<Response>;
   stream<Request, Response>(method: Method<Request, Response>, request: Partial<Request>): Promise<Response[]>;
+  /** The same, answer by answer; `cancel` is the client leaving. */
+  open<Request, Response>(
+    method: Method<Request, Response>,
+    request: Partial<Request>,
+    metadata?: Metadata,
+  ): AsyncIterableIterator<Response> & { cancel(): void };
   /** @param end false: the client breaks off after the last message. */
   upload(messages: readonly Partial<WriteRequest>[], options?: { end?: boolean; metadata?: Metadata }): Promise<number>;
   /** The gateway is started anew on what is on the disk. */
@@ -60,7 +67,7 @@ export async function startRig(options: {
       token: rigToken,
       needSpace: options.needSpace ?? (() => {}),
       ...(options.tasks === undefined ? {} : { tasks: options.tasks(blobs, actions) }),
-      clock: realClock,
+      clock: options.clock ?? realClock,
       log: silentLog,
     });
   let server = start();
@@ -78,6 +85,7 @@ export async function startRig(options: {
   let client = dial();
   return {
     blobs,
+    actions,
     address: `127.0.0.1:${(listener.address() as AddressInfo).port}`,
     unary: (method, request, metadata = new Metadata()) =>
       new Promise((resolve, reject) =>
@@ -100,6 +108,17 @@ export async function startRig(options: {
       const all = [];
       for await (const message of call) all.push(message);
       return all;
+    },
+    open(method, request, metadata = new Metadata()) {
+      const call = client.makeServerStreamRequest(
+        method.path,
+        asBuffer,
+        method.response.decode,
+        method.request.encode(request),
+        metadata,
+      );
+      call.on("error", () => {}); // whoever reads hears it
+      return Object.assign(call[Symbol.asyncIterator]() as never, { cancel: () => call.cancel() });
     },
     upload: (messages, { end = true, metadata = new Metadata() } = {}) =>
       new Promise((resolve, reject) => {

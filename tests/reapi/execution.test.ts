@@ -1,0 +1,436 @@
+import { Buffer } from "node:buffer";
+import { Metadata, status } from "@grpc/grpc-js";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { CommandData } from "../../src/domain/command.ts";
+import { type Digest, emptyDigest, hashOf, sizeOf } from "../../src/domain/digest.ts";
+import { Fault } from "../../src/domain/fault.ts";
+import { type JobId, jobId, taskId, workerId } from "../../src/domain/ids.ts";
+import type { Outcome } from "../../src/domain/job.ts";
+import type { TaskView } from "../../src/protocol/client_messages.ts";
+import { decodeActionResult, encodeActionResult } from "../../src/protocol/reapi/action_result.ts";
+import { encodeAction, encodeCommand, encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
+import type { MessageOf } from "../../src/protocol/reapi/codec.ts";
+import {
+  executeOperationMetadata,
+  executeResponse,
+  type operation,
+  preconditionFailure,
+  requestMetadata,
+  stages,
+} from "../../src/protocol/reapi/messages.ts";
+import { methods } from "../../src/protocol/reapi/services.ts";
+import { graceMs, repeatMs } from "../../src/reapi/operations.ts";
+import type { AskedTask, Tasks } from "../../src/reapi/tasks.ts";
+import { digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { manualClock } from "../transport/manual_clock.ts";
+import { codeOf, type Rig, startRig } from "./rig.ts";
+
+/** Tasks that do what the test says. */
+class PretendTasks implements Tasks {
+  readonly accepted: AskedTask[] = [];
+  readonly killed: JobId[] = [];
+  readonly views = new Map<JobId, TaskView>();
+  workers: Record<string, string>[] = [{}];
+  #changed = new Set<() => void>();
+
+  accept(task: AskedTask): Promise<JobId> {
+    this.accepted.push(task);
+    const id = jobId(`j0000000000-${String(this.accepted.length).padStart(6, "0")}`);
+    const { name, command, inputRoot, action, timeoutMs } = task;
+    this.views.set(id, {
+      taskId: taskId(id, 0),
+      name,
+      state: "queued",
+      command,
+      inputRoot,
+      action,
+      timeoutMs,
+      attempts: [],
+      queuedAtMs: 5_000,
+      why: "It waits.",
+    });
+    return Promise.resolve(id);
+  }
+  async *watch(id: JobId, signal: AbortSignal): AsyncIterable<TaskView> {
+    for (let told: TaskView | undefined;;) {
+      const view = this.views.get(id);
+      if (view === undefined) throw new Fault("JOB_UNKNOWN", "There is no such job");
+      if (view !== told) yield view;
+      told = view;
+      if (view.state === "settled") return;
+      await new Promise<void>((resolve, reject) => {
+        this.#changed.add(resolve);
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      });
+    }
+  }
+  kill(id: JobId): Promise<void> {
+    this.killed.push(id);
+    return Promise.resolve();
+  }
+  platforms = () => Promise.resolve(this.workers);
+
+  change(number: number, change: Partial<TaskView>): void {
+    const id = [...this.views.keys()][number - 1]!;
+    this.views.set(id, { ...this.views.get(id)!, ...change });
+    for (const wake of this.#changed) wake();
+    this.#changed.clear();
+  }
+  settle(number: number, outcome: Outcome): void {
+    this.change(number, { state: "settled", outcome, why: "It ended so." });
+  }
+}
+
+let rig: Rig;
+let tasks: PretendTasks;
+let clock: ReturnType<typeof manualClock>;
+beforeEach(async () => {
+  tasks = new PretendTasks();
+  clock = manualClock();
+  rig = await startRig({ tasks: () => tasks, clock });
+});
+afterEach(() => rig.close());
+
+const put = (bytes: Uint8Array): Promise<Digest> => writeBlob(rig.blobs, bytes);
+const wire = (digest: Digest) => ({ hash: hashOf(digest), sizeBytes: sizeOf(digest) });
+
+interface Asked {
+  readonly command?: Partial<CommandData>;
+  readonly inputRoot?: Digest;
+  readonly platform?: readonly { name: string; value: string }[];
+  readonly timeoutMs?: number;
+  readonly doNotCache?: boolean;
+}
+async function action({ command, inputRoot = emptyDigest, platform = [], ...more }: Asked = {}): Promise<Digest> {
+  const encoded = { argv: ["true"], env: {}, outputs: [], platform: [], workingDirectory: "", ...command };
+  return await put(
+    encodeAction({ command: await put(encodeCommand(encoded)), inputRoot, doNotCache: false, platform, ...more }),
+  );
+}
+type Operation = MessageOf<typeof operation>;
+type Stream = ReturnType<typeof execute>;
+const execute = (digest: Digest, more: object = {}, metadata?: Metadata) =>
+  rig.open(methods.execute, { actionDigest: wire(digest), ...more }, metadata);
+const wait = (name: string) => rig.open(methods.waitExecution, { name });
+const next = async (stream: Stream): Promise<Operation> => {
+  const { done, value } = await stream.next();
+  if (done) throw new Error("the stream has ended");
+  return value;
+};
+const last = async (stream: Stream): Promise<Operation> => {
+  let operation: Operation | undefined;
+  for await (const each of stream) operation = each;
+  return operation!;
+};
+const stageOf = ({ metadata }: Operation) => executeOperationMetadata.decode(metadata!.value);
+const responseOf = ({ done, error, response }: Operation) => {
+  expect(done).toBe(true);
+  expect(error).toBeUndefined();
+  return executeResponse.decode(response!.value);
+};
+const until = async (holds: () => boolean): Promise<void> => {
+  while (!holds()) await new Promise((resolve) => setImmediate(resolve));
+};
+async function result(exitCode = 0): Promise<Digest> {
+  return await put(encodeActionResult({
+    outputFiles: [{ path: "out", digest: await put(Buffer.from("made")), executable: false }],
+    outputDirectories: [],
+    outputSymlinks: [],
+    outputFileSymlinks: [],
+    outputDirectorySymlinks: [],
+    exitCode,
+    execution: { worker: "w1", auxiliary: [] },
+  }));
+}
+
+describe("Execute", () => {
+  test("C-4 C-5 C-11: is told of in the capabilities", async () => {
+    const { executionCapabilities } = await rig.unary(methods.getCapabilities, {});
+    expect(executionCapabilities).toMatchObject({
+      digestFunction: 1,
+      digestFunctions: [1],
+      execEnabled: true,
+      executionPriorityCapabilities: { priorities: [{ minPriority: -2, maxPriority: 0 }] },
+    });
+  });
+  test("E-1 E-2 E-3 E-5: tells its name at once, then its stages, then the result with its times", async () => {
+    const digest = await action({ timeoutMs: 60_000, platform: [] });
+    const stream = execute(digest, { executionPolicy: { priority: -2 } });
+    const queued = await next(stream);
+    expect(queued.name).toMatch(/^operations\/j/);
+    expect(queued.metadata!.typeUrl).toBe(
+      "type.googleapis.com/build.bazel.remote.execution.v2.ExecuteOperationMetadata",
+    );
+    expect(stageOf(queued)).toMatchObject({ stage: stages.queued, actionDigest: wire(digest) });
+    expect(tasks.accepted).toMatchObject([{
+      timeoutMs: 60_000,
+      cache: "use",
+      priority: 2,
+      inputRoot: emptyDigest,
+      action: { instance: "", digest },
+    }]);
+    const by = {
+      attempt: 1,
+      reason: "first",
+      workerId: workerId("w1"),
+      placedAtMs: 6_000,
+      why: "It was free.",
+    } as const;
+    tasks.change(1, { state: "running", attempts: [{ ...by, startedAtMs: 7_000 }] });
+    let running = await next(stream);
+    while (stageOf(running).stage === stages.queued) running = await next(stream);
+    expect(stageOf(running)).toMatchObject({
+      stage: stages.executing,
+      partialExecutionMetadata: { worker: "w1", executionStartTimestamp: { seconds: 7, nanos: 0 } },
+    });
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: await result() });
+    const end = await last(stream);
+    expect(end.name).toBe(queued.name);
+    expect(stageOf(end).stage).toBe(stages.completed);
+    const response = responseOf(end);
+    expect(response.status).toBeUndefined();
+    expect(response.cachedResult).toBe(false);
+    expect(decodeActionResult(response.result)).toMatchObject({
+      outputFiles: [{ path: "out" }],
+      execution: { worker: "w1", queuedAt: { seconds: 5, nanos: 0 } },
+    });
+  });
+  test("X-4: answers what is known before anything is queued; skip_cache_lookup runs it", async () => {
+    const digest = await action();
+    const known = encodeActionResult({
+      ...decodeActionResult(new Uint8Array(0)),
+      exitCode: 0,
+      execution: { worker: "w9", auxiliary: [] },
+    });
+    await rig.actions.put({ instance: "", action: digest }, known, { by: "upload", atMs: 1, durationMs: 0 });
+    const response = responseOf(await last(execute(digest)));
+    expect(response.cachedResult).toBe(true);
+    expect(decodeActionResult(response.result).execution!.worker).toBe("w9");
+    expect(tasks.accepted).toEqual([]);
+    const stream = execute(digest, { skipCacheLookup: true });
+    await next(stream);
+    expect(tasks.accepted).toMatchObject([{ cache: "refresh" }]);
+    stream.cancel();
+  });
+  test("X-1 X-2 X-3: tells all that is missing, as violations", async () => {
+    const command = digestOf(Buffer.from("nowhere"));
+    const tree = digestOf(Buffer.from("no tree"));
+    const digest = await put(encodeAction({ command, inputRoot: tree, doNotCache: false, platform: [] }));
+    const nothing = digestOf(Buffer.from("no action"));
+    for (const [asked, missing] of [[digest, [command, tree]], [nothing, [nothing]]] as const) {
+      const { status: told, result: none } = responseOf(await last(execute(asked)));
+      expect(none).toHaveLength(0);
+      expect(told).toMatchObject({ code: status.FAILED_PRECONDITION });
+      expect(told!.details).toHaveLength(1);
+      expect(told!.details[0]!.typeUrl).toBe("type.googleapis.com/google.rpc.PreconditionFailure");
+      expect(preconditionFailure.decode(told!.details[0]!.value).violations).toEqual(
+        missing.map((one) => ({ type: "MISSING", subject: `blobs/${one}` })),
+      );
+    }
+    expect(tasks.accepted).toEqual([]);
+  });
+  test("X-1: what is missing below the root is told when it could not be checked out", async () => {
+    const [file, folder] = [digestOf(Buffer.from("a file")), digestOf(Buffer.from("a folder"))];
+    const below = await put(encodeDirectory([{ kind: "file", name: "f", digest: file, executable: false }]));
+    const inputRoot = await put(
+      encodeDirectory([{ kind: "directory", name: "a", digest: below }, {
+        kind: "directory",
+        name: "b",
+        digest: folder,
+      }]),
+    );
+    const stream = execute(await action({ inputRoot }));
+    await next(stream);
+    tasks.settle(1, { kind: "failed", fault: { code: "BLOB_MISSING", message: "It is not there" } });
+    const { status: told } = responseOf(await last(stream));
+    const { violations } = preconditionFailure.decode(told!.details[0]!.value);
+    expect(new Set(violations.map(({ subject }) => subject))).toEqual(new Set([`blobs/${file}`, `blobs/${folder}`]));
+  });
+  test("X-5 X-7 X-8 X-11: what cannot be run is refused", async () => {
+    tasks.workers = [{ os: "linux" }];
+    const refused = [
+      await action({ command: { argv: [] } }),
+      await action({ command: { outputs: ["/etc/passwd"] } }),
+      await action({ command: { outputs: ["../x"] } }),
+      await action({ command: { workingDirectory: "../x" } }),
+      await action({ timeoutMs: 31 * 24 * 3_600_000 }),
+      await action({ platform: [{ name: "os", value: "plan9" }] }),
+      await put(Buffer.from("no action")),
+    ];
+    for (const digest of refused) expect(await codeOf(last(execute(digest)))).toBe(status.INVALID_ARGUMENT);
+    const fine = await action({ platform: [{ name: "os", value: "linux" }] });
+    expect(await codeOf(last(execute(fine, { executionPolicy: { priority: 1 } })))).toBe(status.INVALID_ARGUMENT);
+    expect(tasks.accepted).toEqual([]);
+    tasks.workers = []; // they may come back
+    const stream = execute(await action({ platform: [{ name: "os", value: "plan9" }] }));
+    await next(stream);
+    expect(tasks.accepted).toMatchObject([{ platform: { os: "plan9" } }]);
+    stream.cancel();
+  });
+  test("M-7 X-M1: says whose build it is; without a word of the client too", async () => {
+    const metadata = new Metadata();
+    metadata.set(
+      "build.bazel.remote.execution.v2.requestmetadata-bin",
+      Buffer.from(requestMetadata.encode({
+        toolDetails: { toolName: "bazel", toolVersion: "" },
+        toolInvocationId: "one",
+        correlatedInvocationsId: "all",
+        actionMnemonic: "CppCompile",
+        targetId: "//:x",
+      })),
+    );
+    const streams = [execute(await action(), {}, metadata), execute(await action({ doNotCache: true }))];
+    for (const stream of streams) await next(stream);
+    expect(tasks.accepted).toMatchObject([
+      { requestor: "bazel/all", tag: "CppCompile //:x", cache: "use" },
+      { requestor: "reapi", cache: "off" },
+    ]);
+    for (const stream of streams) stream.cancel();
+  });
+});
+
+describe("the end of an action", () => {
+  const ended = async (outcome: Outcome) => {
+    const stream = execute(await action());
+    await next(stream);
+    tasks.settle(1, outcome);
+    return responseOf(await last(stream));
+  };
+  test("TO-3 E-12 E-13: an exit code is a result, with the reason and logs for people", async () => {
+    const response = await ended({ kind: "exited", exitCode: 3, result: await result(3) });
+    expect(response.status).toBeUndefined();
+    expect(decodeActionResult(response.result).exitCode).toBe(3);
+    expect(response.message).toContain("It ended so.");
+    expect(response.serverLogs).toMatchObject([{ value: { humanReadable: true } }]);
+  });
+  test("TO-1 TO-2: a time-out is DEADLINE_EXCEEDED with what there is", async () => {
+    const response = await ended({ kind: "timedOut", timeoutMs: 1, result: await result(124) });
+    expect(response.status).toMatchObject({
+      code: status.DEADLINE_EXCEEDED,
+      message: "execution timeout exceeded",
+    });
+    expect(decodeActionResult(response.result).outputFiles).toHaveLength(1);
+  });
+  test("M-5: one that was killed is CANCELLED", async () => {
+    expect((await ended({ kind: "killed", reason: "by hand" })).status).toMatchObject({ code: status.CANCELLED });
+  });
+  test("E-4 E-9: a result that has gone, and a worker that is lost, are UNAVAILABLE with a time to come again", async () => {
+    const gone = digestOf(Buffer.from("gone"));
+    const { status: told } = await ended({ kind: "exited", exitCode: 0, result: gone });
+    expect(told).toMatchObject({ code: status.UNAVAILABLE });
+    expect(told!.details[0]!.typeUrl).toBe("type.googleapis.com/google.rpc.RetryInfo");
+  });
+});
+
+describe("operations", () => {
+  test("E-6 E-8: WaitExecution tells the state at once, then the end; of one that has ended too, after a restart too", async () => {
+    const stream = execute(await action(), { instanceName: "a/b" });
+    const { name } = await next(stream);
+    expect(name).toMatch(/^a\/b\/operations\//);
+    const other = wait(name);
+    expect(stageOf(await next(other)).stage).toBe(stages.queued);
+    stream.cancel();
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: await result() });
+    expect(responseOf(await last(other)).status).toBeUndefined();
+    await rig.restart();
+    const late = await last(wait(name));
+    expect(late.name).toBe(name);
+    expect(decodeActionResult(responseOf(late).result).outputFiles).toHaveLength(1);
+    expect(await rig.unary(methods.getOperation, { name })).toMatchObject({ name, done: true });
+    expect(tasks.accepted).toHaveLength(1);
+  });
+  test("E-7: an unknown name is NOT_FOUND, and one of another instance", async () => {
+    const stream = execute(await action());
+    const { name } = await next(stream);
+    const unknown = name.replace("000001", "000009");
+    for (const wrong of ["", "operations/x", unknown, `b/${name}`]) {
+      expect(await codeOf(last(wait(wrong)))).toBe(status.NOT_FOUND);
+      expect(await codeOf(rig.unary(methods.getOperation, { name: wrong }))).toBe(status.NOT_FOUND);
+      expect(await codeOf(rig.unary(methods.cancelOperation, { name: wrong }))).toBe(status.NOT_FOUND);
+    }
+    expect(tasks.killed).toEqual([]);
+    stream.cancel();
+  });
+  test("the state is said again while nothing changes", async () => {
+    const stream = execute(await action());
+    const first = await next(stream);
+    let again: Operation | undefined;
+    const heard = next(stream).then(async (operation) => {
+      // The watch's first word may come as a message of its own.
+      again = stageOf(operation).partialExecutionMetadata === undefined ? await next(stream) : operation;
+      again = await next(stream);
+    });
+    while (again === undefined) {
+      await clock.advance(repeatMs);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await heard;
+    expect(again).toMatchObject({ name: first.name, done: false });
+    stream.cancel();
+  });
+  test("M-1: identical actions in flight are one job with an operation each; not those that may not be cached", async () => {
+    const digest = await action();
+    const streams = [execute(digest), execute(digest), execute(digest, { skipCacheLookup: true })];
+    const names = [];
+    for (const stream of streams) names.push((await next(stream)).name);
+    expect(new Set(names).size).toBe(3);
+    expect(tasks.accepted).toHaveLength(1);
+    const alone = await action({ doNotCache: true });
+    const others = [execute(alone), execute(alone)];
+    for (const stream of others) await next(stream);
+    expect(tasks.accepted).toHaveLength(3);
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: await result() });
+    for (const stream of streams) expect(responseOf(await last(stream)).status).toBeUndefined();
+    for (const stream of others) stream.cancel();
+  });
+  test("M-3 M-4: what nobody waits for is ended after a grace; who comes back within it goes on", async () => {
+    const stream = execute(await action());
+    const { name } = await next(stream);
+    const { operations } = await rig.unary(methods.listOperations, {});
+    expect(operations.map((operation) => operation.name)).toEqual([name]);
+    const left = async () => (await rig.unary(methods.listOperations, {})).operations.length === 0;
+    stream.cancel();
+    while (!await left());
+    await clock.advance(graceMs - 1);
+    const back = wait(name);
+    await next(back);
+    await clock.advance(graceMs);
+    expect(tasks.killed).toEqual([]);
+    back.cancel();
+    while (!await left());
+    await clock.advance(graceMs);
+    await until(() => tasks.killed.length > 0);
+    expect(tasks.killed).toEqual([[...tasks.views.keys()][0]]);
+  });
+  test("E-11: CancelOperation is for one operation; the job goes on while another waits for it", async () => {
+    const digest = await action();
+    const [one, two] = [execute(digest), execute(digest)];
+    const names = [(await next(one)).name, (await next(two)).name];
+    await rig.unary(methods.cancelOperation, { name: names[0]! });
+    expect(responseOf(await last(one)).status).toMatchObject({ code: status.CANCELLED });
+    expect(tasks.killed).toEqual([]);
+    await rig.unary(methods.cancelOperation, { name: names[1]! });
+    expect(responseOf(await last(two)).status).toMatchObject({ code: status.CANCELLED });
+    expect(tasks.killed).toHaveLength(1);
+  });
+  test("E-11: WaitOperation answers with the end, or with how it stands when the time is up; lists come in pages", async () => {
+    const streams = [execute(await action()), execute(await action({ timeoutMs: 1_000 }))];
+    const names = [];
+    for (const stream of streams) names.push((await next(stream)).name);
+    const page = await rig.unary(methods.listOperations, { pageSize: 1 });
+    const rest = await rig.unary(methods.listOperations, { pageSize: 1, pageToken: page.nextPageToken });
+    expect([...page.operations, ...rest.operations].map(({ name }) => name)).toEqual(names.toSorted());
+    expect(rest.nextPageToken).toBe("");
+    const waited = rig.unary(methods.waitOperation, { name: names[0]!, timeout: { seconds: 5, nanos: 0 } });
+    let answered = false;
+    void waited.then(() => answered = true);
+    while (!answered) {
+      await clock.advance(5_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(await waited).toMatchObject({ name: names[0], done: false });
+    tasks.settle(2, { kind: "exited", exitCode: 0, result: await result() });
+    expect(await rig.unary(methods.waitOperation, { name: names[1]! })).toMatchObject({ done: true });
+    for (const stream of streams) stream.cancel();
+  });
+});
