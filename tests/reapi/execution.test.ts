@@ -52,7 +52,8 @@ class PretendTasks implements Tasks {
     return Promise.resolve(id);
   }
   async *watch(id: JobId, signal: AbortSignal): AsyncIterable<TaskView> {
-    for (let told: TaskView | undefined;;) {
+    let told: TaskView | undefined;
+    for (;;) {
       const view = this.views.get(id);
       if (view === undefined) throw new Fault("JOB_UNKNOWN", "There is no such job");
       if (view !== told) yield view;

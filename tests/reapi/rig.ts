@@ -53,6 +53,7 @@ export async function startRig(options: {
   needSpace?: (what: string) => void;
   tasks?: (blobs: Blobs, actions: ActionCache) => Tasks;
   isTrusted?: boolean;
+  clock?: Clock;
 } = {}): Promise<Rig> {
   outliveHttp2Farewells();
   const dir = mkdtempSync(join(tmpdir(), "scoot-reapi-"));
