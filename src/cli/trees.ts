@@ -55,14 +55,16 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
   };
 }
 
+/** What this program keeps of its user: only what makes it faster. */
+export function cacheFolder(env: World["env"]): string {
+  const cache = env["XDG_CACHE_HOME"];
+  const caches = cache !== undefined && cache.startsWith("/") ? cache : join(env["HOME"] ?? homedir(), ".cache");
+  return join(caches, "scoot-actors");
+}
+
 /** Where what was read of a folder is remembered, in the user's cache; undefined where there can be none. */
 function indexOf(env: World["env"], dir: string): string | undefined {
-  const cache = env["XDG_CACHE_HOME"];
-  const folder = join(
-    cache !== undefined && cache.startsWith("/") ? cache : join(env["HOME"] ?? homedir(), ".cache"),
-    "scoot-actors",
-    "captures",
-  );
+  const folder = join(cacheFolder(env), "captures");
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const name = createHash("sha256").update(dir).digest("hex").slice(0, 32);

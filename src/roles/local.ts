@@ -54,6 +54,7 @@ export async function runLocalCluster(config: ClusterConfig, memberModule: URL =
       grpc: `grpc://${host}:${cluster.port}`,
       pid: process.pid,
       version: productVersion,
+      data: config.dataDir,
     };
     try {
       const isolation = await Promise.race([

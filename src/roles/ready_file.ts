@@ -34,6 +34,8 @@ const readySchema = v.strictObject({
   /** SIGTERM stops the whole cluster. */
   pid: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   version: v.pipe(v.string(), v.minLength(1), v.maxLength(40)),
+  /** The folder in which it keeps all: absolute. */
+  data: v.exactOptional(v.pipe(v.string(), v.startsWith("/"))),
 });
 
 /** What a running cluster says of itself: the whole ready file. */
