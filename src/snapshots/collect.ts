@@ -226,8 +226,8 @@ export function createCollector(options: CollectorOptions): Collector {
   async function run({ dryRun: isDryRun = false, maxBytes: budget, signal }: CollectOptions): Promise<CollectReport> {
     const startedAtMs = clock.now();
     const before = df(budget);
-    // Notes may be a while too early, and whole seconds are cut off at both ends.
-    const safeSinceMs = startedAtMs - held.guaranteedAgeMs - held.noteEveryMs - 2000;
+    // A note may be as old as that when it is relied on, and so may what a tree's keeper remembers; seconds are cut off.
+    const safeSinceMs = startedAtMs - held.guaranteedAgeMs - 2 * held.noteEveryMs - 2000;
     const leases = await leasesOf(blobs, roots, signal);
     let orphans: Taken = nothing;
     if (!isDryRun && startedAtMs >= orphansAtMs) {

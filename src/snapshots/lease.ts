@@ -1,8 +1,11 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { type Digest, emptyDigest, hashOf } from "../domain/digest.ts";
+import { type Digest, emptyDigest } from "../domain/digest.ts";
 import { isFault } from "../domain/fault.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { keySet } from "./collect_key_set.ts";
 import type { Blobs } from "./blobs/blobs.ts";
+import type { CollectableBlobs } from "./blobs/held.ts";
+import { keyOf } from "./blobs/index_rows.ts";
 import { readDirectory } from "./trees/read_tree.ts";
 
 /** What must stay, and why, as a short phrase that is shown: "queued", "running", "named". At most 255 are told apart. */
@@ -82,6 +85,81 @@ export async function leasesOf(blobs: Blobs, roots: Roots, signal?: AbortSignal)
   };
 }
 
-const unreadable = ["BLOB_MISSING", "TREE_INVALID", "PATH_INVALID", "REQUEST_INVALID", "STORE_CORRUPT"] as const;
+/** Keeps whole trees from being collected: for who takes in work on them, or a name for them. */
+export interface TreeKeeper {
+  /**
+   * What of a tree is absent, at most {@link absentMax}; all that is there stays for the guaranteed age. A folder that
+   * was found whole a short while ago is not walked again, so a tree costs what is new in it.
+   *
+   * @throws whatever keeps the store from being read; a folder that is there and is none counts as a file.
+   */
+  keep(root: Digest, signal?: AbortSignal): Promise<readonly Digest[]>;
+}
 
-const keyOf = (digest: Digest): Buffer => Buffer.from(hashOf(digest), "hex");
+/** Of the blobs that are absent so many are named. */
+export const absentMax = 100;
+/** Folders that are remembered as whole; beyond, the oldest is forgotten. About 20 MB. */
+const rememberedMax = 100_000;
+const foldersPerAsk = 500;
+
+export function treeKeeper({ blobs, clock }: { readonly blobs: CollectableBlobs; readonly clock: Clock }): TreeKeeper {
+  /** Folders that were found whole, with all below them, and when: oldest first. */
+  const whole = new Map<Digest, number>();
+  const isWhole = (digest: Digest): boolean => {
+    const atMs = whole.get(digest);
+    return atMs !== undefined && clock.now() - atMs < blobs.held.noteEveryMs;
+  };
+
+  return {
+    async keep(root, signal) {
+      /** Since when all that is below is sure to stay: as long as what is longest remembered. */
+      let sinceMs = clock.now();
+      const absent = new Set<Digest>();
+      const asked = new Set<Digest>([emptyDigest]);
+      const met = new Set<Digest>([emptyDigest, root]);
+      const walked: Digest[] = [];
+      let isAllRead = true;
+      for (let folders = root === emptyDigest || isWhole(root) ? [] : [root]; folders.length > 0;) {
+        if (absent.size >= absentMax) break;
+        const next: Digest[] = [];
+        for (let at = 0; at < folders.length; at += foldersPerAsk) {
+          signal?.throwIfAborted();
+          const group = folders.slice(at, at + foldersPerAsk);
+          const files = new Set<Digest>(group);
+          for (const folder of group) {
+            try {
+              for (const node of await readDirectory(blobs, folder, signal === undefined ? {} : { signal })) {
+                if (node.kind === "symlink") continue;
+                const known = node.kind === "file" ? asked : met;
+                if (known.has(node.digest)) continue;
+                known.add(node.digest);
+                if (node.kind === "file") files.add(node.digest);
+                else if (isWhole(node.digest)) sinceMs = Math.min(sinceMs, whole.get(node.digest)!);
+                else next.push(node.digest);
+              }
+              walked.push(folder);
+            } catch (error) {
+              if (!unreadable.some((code) => isFault(error, code))) throw error;
+              isAllRead = false;
+            }
+          }
+          for (const digest of await blobs.missing(files)) absent.add(digest);
+        }
+        folders = next;
+      }
+      if (absent.size === 0 && isAllRead) {
+        for (const folder of walked) {
+          whole.delete(folder);
+          whole.set(folder, sinceMs);
+        }
+        for (const folder of whole.keys()) {
+          if (whole.size <= rememberedMax) break;
+          whole.delete(folder);
+        }
+      }
+      return [...absent].slice(0, absentMax);
+    },
+  };
+}
+
+const unreadable = ["BLOB_MISSING", "TREE_INVALID", "PATH_INVALID", "REQUEST_INVALID", "STORE_CORRUPT"] as const;

@@ -1,15 +1,17 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
-import type { Digest } from "../../src/domain/digest.ts";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
 import type { Node } from "../../src/domain/node.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
-import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { keyOf } from "../../src/snapshots/blobs/index_rows.ts";
+import { type LocalBlobs, localBlobs } from "../../src/snapshots/blobs/local.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { keySet } from "../../src/snapshots/collect_key_set.ts";
 import { useTimes } from "../../src/snapshots/collect_plan.ts";
-import { leasesOf, type Root } from "../../src/snapshots/lease.ts";
+import { leasesOf, type Root, treeKeeper } from "../../src/snapshots/lease.ts";
+import { temporaryFolder } from "./temporary_folder.ts";
 
 const hash = (n: number): Buffer => createHash("sha256").update(String(n)).digest();
 
@@ -123,5 +125,66 @@ describe("leasesOf()", () => {
     stop.abort(new Error("stopped"));
     await expect(leasesOf(blobs, roots({ digest: top, kind: "tree", why: "named" }), stop.signal))
       .rejects.toThrow("stopped");
+  });
+});
+
+describe("treeKeeper()", () => {
+  const file = (name: string, digest: Digest): Node => ({ kind: "file", name, digest, executable: false });
+  const folder = (name: string, digest: Digest): Node => ({ kind: "directory", name, digest });
+
+  async function world() {
+    const time = { nowMs: 1_700_000_000_000 };
+    const clock = { now: () => time.nowMs, at: () => () => {} };
+    const store = localBlobs({ dir: temporaryFolder(), clock });
+    onTestFinished(() => store.close());
+    const asked: Digest[] = [];
+    const blobs = {
+      ...store,
+      missing: (digests: ReadonlySet<Digest>) => (asked.push(...digests), store.missing(digests)),
+    };
+    const [a, b, c] = await Promise.all(["a", "b", "c"].map((each) => writeBlob(blobs, Buffer.from(each))));
+    const inner = await writeBlob(blobs, encodeDirectory([file("a", a!), file("b", b!)]));
+    const top = await writeBlob(blobs, encodeDirectory([folder("in", inner), folder("again", inner)]));
+    const other = await writeBlob(blobs, encodeDirectory([folder("in", inner), file("c", c!)]));
+    return { time, blobs, asked, keeper: treeKeeper({ blobs, clock }), a: a!, b: b!, c: c!, inner, top, other };
+  }
+  const remove = (blobs: LocalBlobs, digest: Digest) => blobs.held.remove([keyOf(digest)], Number.MAX_SAFE_INTEGER);
+
+  test("keeps all of a tree, and then what is new in another", async () => {
+    const { time, blobs, asked, keeper, a, b, c, inner, top, other } = await world();
+    time.nowMs += 3600_000;
+    expect(await keeper.keep(top)).toEqual([]);
+    expect(new Set(asked)).toEqual(new Set([top, inner, a, b]));
+    const used = new Map(blobs.held.page(undefined, 100).map(({ key, usedAtMs }) => [key.toString("hex"), usedAtMs]));
+    for (const digest of [top, inner, a, b]) expect(used.get(digest.slice(0, 64))).toBe(time.nowMs);
+    asked.length = 0;
+    expect(await keeper.keep(other)).toEqual([]);
+    expect(new Set(asked)).toEqual(new Set([other, c]));
+    asked.length = 0;
+    time.nowMs += 900_000;
+    expect(await keeper.keep(top)).toEqual([]);
+    expect(new Set(asked)).toEqual(new Set([top, inner, a, b]));
+  });
+
+  test("a tree is remembered no longer than the folders in it that were not walked again", async () => {
+    const { time, asked, keeper, a, b, c, inner, top, other } = await world();
+    await keeper.keep(top);
+    time.nowMs += 600_000;
+    await keeper.keep(other);
+    time.nowMs += 300_000;
+    asked.length = 0;
+    await keeper.keep(other);
+    expect(new Set(asked)).toEqual(new Set([other, c, inner, a, b]));
+  });
+
+  test("names what is absent, and does not remember such a tree", async () => {
+    const { blobs, keeper, a, inner, top, other } = await world();
+    await remove(blobs, a);
+    expect(await keeper.keep(top)).toEqual([a]);
+    expect(await keeper.keep(top)).toEqual([a]);
+    await remove(blobs, inner);
+    expect(await keeper.keep(other)).toEqual([inner]);
+    expect(await keeper.keep(digestOf(Buffer.from("never put")))).toHaveLength(1);
+    expect(await keeper.keep(emptyDigest)).toEqual([]);
   });
 });
