@@ -58,6 +58,7 @@ export interface Group extends HeapMember {
   /** What its place among the others is by, as of when it was put there. */
   level: number;
   running: number;
+  queuedAtMs: number;
   isAgain: boolean;
   order: number;
 }
@@ -205,26 +206,34 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     }
     return group.first[group.firstHead];
   };
-  /** Puts a group where it belongs, after something about it has changed, and its wish as well. */
-  const place = (group: Group): void => {
+  /** Puts a group where it belongs, and its wish as well: what its requestor has may have changed, its heads have not. */
+  const reorder = (group: Group): void => {
     const { wish, requestor, rank } = group;
-    const again = againOf(group);
-    const first = firstOf(group);
-    const head = (again ?? first)!;
-    // Whoever was put back goes ahead of others of its group, and must not make them younger.
-    const queuedAtMs = Math.min(head.queuedAtMs, first?.queuedAtMs ?? Infinity);
-    const sinceMs = Math.max(queuedAtMs, requestor.servedAtMs.get(rank) ?? -Infinity);
-    group.level = ageingMs === 0 ? rank : rank + Math.floor(sinceMs / ageingMs);
+    if (ageingMs === 0) group.level = rank;
+    else {
+      const sinceMs = Math.max(group.queuedAtMs, requestor.servedAtMs.get(rank) ?? -Infinity);
+      group.level = rank + Math.floor(sinceMs / ageingMs);
+    }
     group.running = requestor.running;
-    group.isAgain = head.again;
-    group.order = head.order;
     const leader = wish.groups.peek();
     wish.groups.put(group);
     if (wish.blockedIn !== undefined) return;
     if (leader === group || wish.groups.peek() === group) wish.class.ready.put(wish);
   };
-  const placeAll = ({ groups }: Requestor): void => {
-    for (const group of groups) place(group);
+  /** The same when its heads may have changed. */
+  const place = (group: Group): void => {
+    const again = againOf(group);
+    const first = firstOf(group);
+    const head = (again ?? first)!;
+    // Whoever was put back goes ahead of others of its group, and must not make them younger.
+    group.queuedAtMs = Math.min(head.queuedAtMs, first?.queuedAtMs ?? Infinity);
+    group.isAgain = head.again;
+    group.order = head.order;
+    reorder(group);
+  };
+  /** Of a requestor that has more or fewer running tasks. There may be many, so the tasks themselves are not looked at. */
+  const reorderAll = ({ groups }: Requestor): void => {
+    for (const group of groups) reorder(group);
   };
   const count = (one: Class, rank: number, change: number): void => {
     one.waiting += change;
@@ -294,6 +303,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
         lastBasis: basis,
         level: 0,
         running: 0,
+        queuedAtMs: 0,
         isAgain: false,
         order: 0,
       };
@@ -413,14 +423,14 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       requestor.class.running++;
       if (requestor.groups.size > 0) {
         requestor.servedAtMs.set(rank, atMs);
-        placeAll(requestor);
+        reorderAll(requestor);
       }
       return requestor;
     },
     end(requestor) {
       requestor.running--;
       requestor.class.running--;
-      placeAll(requestor);
+      reorderAll(requestor);
       forgetIdle(requestor);
     },
     headOf: (group) => (againOf(group) ?? firstOf(group))!,
