@@ -149,7 +149,8 @@ export function createCollector(options: CollectorOptions): Collector {
 
   /** All blobs, page by page: others have their turn in between. */
   async function* pages(signal: AbortSignal | undefined): AsyncGenerator<readonly HeldBlob[]> {
-    for (let after: Uint8Array | undefined;;) {
+    let after: Uint8Array | undefined;
+    for (;;) {
       await turn();
       signal?.throwIfAborted();
       const page = held.page(after, pageBlobs);

@@ -36,7 +36,8 @@ describe("page()", () => {
     const large = await writeBlob(blobs, text(500_000));
     await blobs.missing(new Set([first[7]!]));
     const pages = [];
-    for (let after: Uint8Array | undefined;;) {
+    let after: Uint8Array | undefined;
+    for (;;) {
       const page = blobs.held.page(after, 7);
       if (page.length === 0) break;
       pages.push(...page);
