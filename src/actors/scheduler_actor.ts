@@ -204,6 +204,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       judgeWorkers(task, atMs);
     }
     for (const taskId of index.arrived()) sharing.arrived(taskId);
+    for (const taskId of index.misfits()) {
+      index.dequeue(taskId);
+      index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext);
+    }
     if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
       for (const { taskId, why } of view.preemptions(atMs)) {
         const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
@@ -217,9 +221,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       let placed = 0;
       for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
         if (index.takeRestored(next.taskId) && !sharing.mayPlace(next.taskId)) continue;
+        const estimate = index.estimateOf(host.state(taskAddress(next.taskId))!.context as TaskContext);
         host.tell(
           taskAddress(next.taskId),
-          { type: "task.placed", workerId: next.workerId, why: next.why, atMs },
+          {
+            type: "task.placed",
+            workerId: next.workerId,
+            why: next.why,
+            ...(estimate === undefined ? {} : { estimate }),
+            atMs,
+          },
           schedulerAddress,
           next.why,
         );
@@ -660,7 +671,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       return state === undefined || taskState(state) === "settled" ? undefined : state.context as TaskContext;
     },
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
-    dequeue: (taskId) => view.dequeue(taskId),
+    dequeue: index.dequeue,
     settle: (taskId, outcome, cached) =>
       host.tell(taskAddress(taskId), { type: "task.cached", outcome, cached, atMs: clock.now() }, schedulerAddress),
     enqueue: (work) => host.enqueue(work),

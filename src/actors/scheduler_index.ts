@@ -4,8 +4,10 @@ import type { JobContext } from "../machines/job.ts";
 import type { SchedulerContext } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
+import { type Estimate, isSuccess } from "../domain/job.ts";
 import { isSetAside, type WorkerContext } from "../machines/worker.ts";
 import { ownCopy } from "../runtime/strings.ts";
+import { createEstimates, createGuessedNeeds } from "../scheduling/estimates.ts";
 import { type SchedulingView, schedulingView } from "../scheduling/plan.ts";
 
 /** A job that has ended: what is needed to find it by its key and to forget it in time. */
@@ -42,6 +44,12 @@ export interface SchedulerIndex {
   settled(): readonly TaskContext[];
   /** The task may be placed. */
   queue(taskId: TaskId, task: TaskContext): void;
+  /** It may not, for now. */
+  dequeue(taskId: TaskId): void;
+  /** Queued tasks that were guessed to need more memory than any worker has now, until the next call: queue them anew. */
+  misfits(): readonly TaskId[];
+  /** What it will take, by what tasks like it took that this scheduler still keeps. */
+  estimateOf(task: TaskContext): Estimate | undefined;
   /** True once for a task that was queued by a restart: nobody has looked yet whether its result is known. */
   takeRestored(taskId: TaskId): boolean;
   /** For the host: an actor's state changed. */
@@ -96,7 +104,32 @@ export function schedulerIndex(): SchedulerIndex {
     if (input !== lastInput) lastInput = ownCopy(input);
     return lastInput;
   };
-  const queue = (taskId: TaskId, task: TaskContext): void =>
+  const estimates = createEstimates();
+  const guesses = createGuessedNeeds();
+  /** What it declared; a task that said nothing of memory is given room for what tasks like it took. */
+  const needsOf = (task: TaskContext): TaskContext["needs"] => {
+    if (task.needs?.memoryBytes !== undefined) return task.needs;
+    const peak = estimates.of(task)?.peakMemoryBytes;
+    const memoryBytes = peak === undefined ? undefined : guesses.needOf(task.platform, peak);
+    return memoryBytes === undefined ? task.needs : { ...task.needs, memoryBytes };
+  };
+  const learn = ({ name, platform, outcome, cached }: TaskContext): void => {
+    if (outcome?.kind !== "exited" || !isSuccess(outcome) || cached !== undefined) return;
+    const { startedAtMs, endedAtMs, usage } = outcome;
+    if (startedAtMs === undefined || endedAtMs === undefined) return;
+    const durationMs = Math.max(0, endedAtMs - startedAtMs);
+    estimates.observe(
+      { name, platform },
+      usage === undefined ? { durationMs } : { durationMs, peakMemoryBytes: usage.peakMemoryBytes },
+    );
+  };
+  const dequeue = (taskId: TaskId): void => {
+    view.dequeue(taskId);
+    guesses.gone(taskId);
+  };
+  const queue = (taskId: TaskId, task: TaskContext): void => {
+    const needs = needsOf(task);
+    if (needs !== task.needs) guesses.queued(taskId, task.platform, needs!.memoryBytes!);
     view.enqueue({
       taskId,
       requestor: task.requestor,
@@ -104,16 +137,17 @@ export function schedulerIndex(): SchedulerIndex {
       platform: task.platform,
       input: sharedInput(task),
       basis: task.basis,
-      needs: task.needs,
+      needs,
       again: task.attempt > 0,
       queuedAtMs: task.queuedAtMs,
     });
+  };
   const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {
     const from = placeOfTask(before);
     const to = placeOfTask(after);
     const task = (after ?? before)!.context as TaskContext;
     if (from?.at === "queued" && to?.at !== "queued") {
-      view.dequeue(taskId);
+      dequeue(taskId);
       restoredTasks.delete(taskId);
     }
     if (from?.at === "worker" && to?.at !== "worker") {
@@ -132,9 +166,11 @@ export function schedulerIndex(): SchedulerIndex {
       before !== undefined && taskState(before) !== "settled" && (after === undefined || taskState(after) === "settled")
     ) {
       settlements.push(task);
+      learn(task);
     }
     if (to?.at === "worker" && from?.at !== "worker") {
-      const { requestor, basis, needs } = task;
+      const { requestor, basis } = task;
+      const needs = needsOf(task);
       view.occupy(to.workerId, { taskId, requestor, rank: rankOf(task), input: sharedInput(task), basis, needs });
       let tasks = onWorker.get(to.workerId);
       if (tasks === undefined) onWorker.set(to.workerId, tasks = new Set());
@@ -145,14 +181,24 @@ export function schedulerIndex(): SchedulerIndex {
     if (after === undefined) {
       workers.delete(gone);
       givenUp.delete(gone);
+      guesses.removeWorker(gone);
       return view.removeWorker(gone);
     }
     const worker = after.context as WorkerContext;
-    const { workerId, slots, platform } = worker;
+    const { workerId, slots, platform, cpuMillis, memoryBytes } = worker;
     workers.add(workerId);
     const name = pathOf(after.value);
-    if (name === "present" && !isSetAside(worker)) view.setWorker({ workerId, slots, platform });
-    else view.removeWorker(workerId);
+    if (name === "present" && !isSetAside(worker)) {
+      const has = {
+        ...(cpuMillis === undefined ? {} : { cpuMillis }),
+        ...(memoryBytes === undefined ? {} : { memoryBytes }),
+      };
+      view.setWorker({ workerId, slots, platform, ...has });
+      guesses.setWorker(workerId, { platform, ...has });
+    } else {
+      view.removeWorker(workerId);
+      guesses.removeWorker(workerId);
+    }
     if (name === "lost") givenUp.add(workerId);
     else givenUp.delete(workerId);
   };
@@ -217,6 +263,9 @@ export function schedulerIndex(): SchedulerIndex {
       return those;
     },
     queue,
+    dequeue,
+    misfits: guesses.misfits,
+    estimateOf: (task) => estimates.of(task),
     takeRestored: (taskId) => restoredTasks.delete(taskId),
     observe(address, before, after) {
       switch (kindOf(address)) {
@@ -254,7 +303,9 @@ export function schedulerIndex(): SchedulerIndex {
             if (!adopted.has(jobOfTask(nameOf(address) as TaskId))) torn.push(address);
             return false;
           }
-          return taskState(state) !== "settled";
+          if (taskState(state) !== "settled") return true;
+          learn(state.context as TaskContext);
+          return false;
         default:
           return true;
       }

@@ -27,6 +27,12 @@ export interface Usage {
   readonly cpuMs: number;
 }
 
+/** What a run was expected to take, by what runs like it took. */
+export interface Estimate {
+  readonly durationMs: number;
+  readonly peakMemoryBytes?: number;
+}
+
 /** What a run left behind, whatever its end. */
 export interface Leavings {
   readonly stdout?: Output;

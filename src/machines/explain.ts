@@ -1,5 +1,5 @@
 import type { TaskId } from "../domain/ids.ts";
-import type { JobState, Outcome, TaskState } from "../domain/job.ts";
+import type { Estimate, JobState, Outcome, TaskState } from "../domain/job.ts";
 import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
 import type { JobContext } from "./job.ts";
 import type { Outlook, WaitsFor } from "../scheduling/plan.ts";
@@ -72,7 +72,9 @@ export function explainTask(
     case "placed":
       return `Given to ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}. It has not started.`;
     case "running":
-      return `Runs on ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}.`;
+      return `Runs on ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}.${
+        task.estimate === undefined ? "" : ` Tasks like it took ${explainEstimate(task.estimate)}.`
+      }`;
     case "stopping":
       return `Is being killed on ${last?.workerId}: ${task.stopReason}.`;
     case "settled": {
@@ -83,9 +85,22 @@ export function explainTask(
         : "";
       const earlier = task.attempts.filter((attempt) => attempt.ended !== undefined).slice(-3)
         .map(({ attempt, workerId, ended }) => ` Attempt ${attempt} on ${workerId} had ended: ${ended}.`).join("");
-      return `It ${describeOutcome(outcome)}${took}.${earlier}`;
+      return `It ${describeOutcome(outcome)}${took}.${explainUsage(task)}${earlier}`;
     }
   }
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
+
+const explainEstimate = ({ durationMs, peakMemoryBytes }: Estimate): string =>
+  peakMemoryBytes === undefined ? seconds(durationMs) : `${seconds(durationMs)} and ${megabytes(peakMemoryBytes)}`;
+
+/** What it used, beside what was expected; nothing when that was not measured. */
+function explainUsage({ outcome, estimate }: TaskContext): string {
+  if (outcome === undefined || outcome.kind === "skipped" || outcome.usage === undefined) return "";
+  const { peakMemoryBytes, cpuMs } = outcome.usage;
+  const used = `It held ${megabytes(peakMemoryBytes)} and took ${seconds(cpuMs)} of processor time`;
+  return estimate === undefined ? ` ${used}.` : ` ${used}; tasks like it had taken ${explainEstimate(estimate)}.`;
 }
 
 const obstacles: Readonly<Record<WaitsFor, string>> = {
@@ -151,6 +166,7 @@ export function taskView(state: State, outlook?: Parameters<typeof explainTask>[
     queuedAtMs: task.queuedAtMs,
     ...(task.outcome === undefined ? {} : { outcome: task.outcome }),
     ...(task.cached === undefined ? {} : { cached: task.cached }),
+    ...(task.estimate === undefined ? {} : { estimate: task.estimate }),
     why: explainTask(state, outlook, follows),
   };
 }

@@ -11,7 +11,14 @@ import {
   type TaskId,
   type WorkerId,
 } from "../domain/ids.ts";
-import { type AskedAction, type Attempt, type AttemptReason, isSuccess, type Outcome } from "../domain/job.ts";
+import {
+  type AskedAction,
+  type Attempt,
+  type AttemptReason,
+  type Estimate,
+  isSuccess,
+  type Outcome,
+} from "../domain/job.ts";
 
 /**
  * One command of a job. It guarantees: one result, once (G2); every attempt has a number and a reason; a result that
@@ -97,6 +104,8 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly faults?: number;
   /** How often it was given more memory than before; absent: never. */
   readonly memoryRaises?: number;
+  /** What the newest attempt was expected to take, as far as that was known when it was placed. */
+  readonly estimate?: Estimate;
   readonly outcome?: Outcome;
   readonly cached?: Cached;
   /** While stopping: why. */
@@ -117,7 +126,13 @@ export type TaskEvent =
   }
   /** Its action was run before, or by a task that was in flight: this came of it. */
   | { readonly type: "task.cached"; readonly outcome: Outcome; readonly cached: Cached; readonly atMs: number }
-  | { readonly type: "task.placed"; readonly workerId: WorkerId; readonly why: string; readonly atMs: number }
+  | {
+    readonly type: "task.placed";
+    readonly workerId: WorkerId;
+    readonly why: string;
+    readonly estimate?: Estimate;
+    readonly atMs: number;
+  }
   | {
     readonly type: "task.started";
     readonly workerId: WorkerId;
@@ -320,6 +335,7 @@ export const taskMachine = setup({
           why: placed.why,
         }],
         wakeAtMs: placed.atMs + context.timeoutMs + overtimeMs,
+        ...(placed.estimate === undefined ? {} : { estimate: placed.estimate }),
       };
     }),
     sayHold: emit(({ context }) => ({

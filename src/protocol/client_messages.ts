@@ -234,6 +234,8 @@ export const taskView = v.strictObject({
   outcome: v.exactOptional(outcome),
   /** Set when the outcome is that of another run of the same action. */
   cached: v.exactOptional(cached),
+  /** What its newest attempt was expected to take, by what tasks of the same name and platform took. */
+  estimate: v.exactOptional(v.strictObject({ durationMs: whole(0), peakMemoryBytes: v.exactOptional(whole(0)) })),
   /** Why it is as it is, as a sentence. */
   why: sentence,
 });

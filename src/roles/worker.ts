@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { attemptEffects, placesOf } from "../actors/attempt_effects.ts";
 import { serveOutput } from "../actors/output_server.ts";
@@ -49,6 +50,16 @@ export interface WorkerRole {
   leave(why: string): Promise<void>;
 }
 
+/** What this machine has for the needs of tasks. Each of several workers on it counts all of it as its own. */
+function machineRoom(): { readonly cpuMillis: number; readonly memoryBytes: number } {
+  // A container may have less than its machine; where it has no limit, that is a number beyond all measure, or 0.
+  const limit = process.constrainedMemory?.() ?? 0;
+  return {
+    cpuMillis: 1_000 * availableParallelism(),
+    memoryBytes: limit > 0 ? Math.min(limit, totalmem()) : totalmem(),
+  };
+}
+
 /** A worker that dials its scheduler and its gateway until it is stopped. */
 export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRole> {
   const { dir, workerId, slots, platform, token, log, blobs, putFile, runner } = options;
@@ -60,7 +71,14 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
   const attemptsDir = join(dir, "attempts");
   const states = options.states ?? await localStates({ dir: join(dir, "states"), clock: realClock });
   const worker = createWorker({
-    description: { workerId, incarnation: randomHex(8), slots, platform, isolation: runner.isolation },
+    description: {
+      workerId,
+      incarnation: randomHex(8),
+      slots,
+      platform,
+      isolation: runner.isolation,
+      ...machineRoom(),
+    },
     states,
     clock: realClock,
     log,

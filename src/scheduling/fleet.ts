@@ -108,10 +108,10 @@ const unusedAsksMax = 16;
 /** Workers that last ran the same are looked at until one has room; the freest come first, so few are. */
 const nearTriesMax = 8;
 
-const platformKey = (platform: Readonly<Record<string, string>>): string =>
+export const platformKey = (platform: Readonly<Record<string, string>>): string =>
   JSON.stringify(Object.entries(platform).sort(([a], [b]) => (a < b ? -1 : 1)));
 
-const meets = (
+export const meets = (
   has: Readonly<Record<string, string>>,
   wants: Readonly<Record<string, string>>,
 ): boolean => {

@@ -108,8 +108,8 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
     async submit(job: Partial<EncodedJob> = {}): Promise<JobId> {
       return (await ask({ type: "job.accept", job: { ...jobOf(1), ...job } }))["jobId"] as JobId;
     },
-    worker(id: WorkerId = w1, incarnation = "1"): WorkerPeer {
-      return workerPeer(connect(scheduler.attachWorker, "worker", id, incarnation), id, incarnation);
+    worker(id: WorkerId = w1, incarnation = "1", more: { readonly memoryBytes?: number } = {}): WorkerPeer {
+      return workerPeer(connect(scheduler.attachWorker, "worker", id, incarnation), id, incarnation, more);
     },
   };
 }
@@ -120,7 +120,7 @@ interface WorkerPeer extends Peer {
   /** All that it was told, the newest last. */
   readonly told: ToWorker[];
 }
-function workerPeer(peer: Peer, id: WorkerId, incarnation: string): WorkerPeer {
+function workerPeer(peer: Peer, id: WorkerId, incarnation: string, more: { memoryBytes?: number }): WorkerPeer {
   let number = 0;
   const say = (message: FromWorker): void => peer.say(message);
   return Object.assign(Object.create(peer) as Peer, {
@@ -128,7 +128,7 @@ function workerPeer(peer: Peer, id: WorkerId, incarnation: string): WorkerPeer {
       say({
         type: "worker.sync",
         number: ++number,
-        worker: { workerId: id, incarnation, slots: 2, platform: {}, isolation: "none" },
+        worker: { workerId: id, incarnation, slots: 2, platform: {}, isolation: "none", ...more },
         attempts: [...attempts],
       }),
     report: (...attempts: readonly HeldAttempt[]) =>
@@ -669,5 +669,85 @@ test("a task that held more memory than it declared goes on with more, and its w
   expect(peer.told.at(-1), "what it is told in answer to a sync has the limit too").toMatchObject({
     full: true,
     hold: [{ taskId: second, memoryBytesMax: 500 }],
+  });
+});
+
+describe("what tasks like it took", () => {
+  const gigabyte = 1024 ** 3;
+  const took = (task: TaskId, peakMemoryBytes: number): HeldAttempt => ({
+    stage: "ended",
+    taskId: task,
+    attempt: 1,
+    outcome: {
+      kind: "exited",
+      exitCode: 0,
+      startedAtMs: 1_000,
+      endedAtMs: 3_000,
+      usage: { peakMemoryBytes, cpuMs: 10 },
+    },
+  });
+  const placedOn = async (states: States, ...tasks: readonly TaskId[]) =>
+    await Promise.all(tasks.map(async (task) => {
+      const { path, context } = await taskIn(states, task);
+      return path === "queued" ? undefined : context.attempts.at(-1)!.workerId;
+    }));
+
+  test("is what a task is given room for that declared nothing, is shown with it, and outlasts a restart", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    let life = await start(time, states);
+    let peer = life.worker(w1, "1", { memoryBytes: 4 * gigabyte });
+    peer.sync();
+    const { tasks: [template] } = jobOf(1);
+    const named = (...names: readonly string[]) => names.map((name) => ({ ...template!, name }));
+    const first = taskId(await life.submit({ tasks: named("big") }), 0);
+    await quiet(time);
+    peer.report(took(first, 2_900_000_000));
+    await quiet(time);
+    expect((await taskIn(states, first)).context).not.toHaveProperty("estimate");
+
+    life.life.kill();
+    life = await start(time, states);
+    peer = life.worker(w1, "1", { memoryBytes: 4 * gigabyte });
+    peer.sync();
+    await quiet(time);
+    const [a, b] = [
+      taskId(await life.submit({ key: "a", tasks: named("big") }), 0),
+      taskId(await life.submit({ key: "b", tasks: named("big") }), 0),
+    ];
+    expect(await life.ask({ type: "job.why", jobId: b.split("/")[0] })).toMatchObject({
+      tasks: [{ task: { why: expect.stringContaining("no worker that it could use has enough memory free") } }],
+    });
+    const small = taskId(await life.submit({ key: "small", tasks: named("small") }), 0);
+    await quiet(time);
+    expect(await placedOn(states, a, b, small), "two of them do not fit at once").toEqual([w1, undefined, w1]);
+    const estimate = { durationMs: 2_000, peakMemoryBytes: 2_900_000_000 };
+    expect((await taskIn(states, a)).context.estimate).toEqual(estimate);
+    peer.report(took(small, 1), took(a, 2_900_000_000));
+    await quiet(time);
+    expect(await placedOn(states, b)).toEqual([w1]);
+    expect(peer.told.flatMap(({ hold }) => hold).filter((one) => one.memoryBytesMax !== undefined)).toEqual([]);
+  });
+
+  test("keeps no task from a smaller worker when the larger one is gone, nor from one that counts nothing", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const large = worker(w1, "1", { memoryBytes: 8 * gigabyte });
+    large.sync();
+    const tasks = [{ ...jobOf(1).tasks[0]!, name: "big" }];
+    const first = taskId(await submit({ tasks }), 0);
+    await quiet(time);
+    large.report(took(first, 6 * gigabyte));
+    await quiet(time);
+    const one = taskId(await submit({ key: "1", tasks }), 0);
+    const two = taskId(await submit({ key: "2", tasks }), 0);
+    const w2 = workerId("w2");
+    worker(w2, "1", { memoryBytes: gigabyte }).sync();
+    await quiet(time);
+    expect(await placedOn(states, one, two)).toEqual([w1, undefined]);
+    large.cut();
+    await quiet(time);
+    expect(await placedOn(states, one, two)).toEqual([w1, w2]);
   });
 });

@@ -76,6 +76,35 @@ describe("a task's state as a sentence", () => {
     expect(() => parse(taskSchema, "a task's view", taskView(task.state))).not.toThrow();
   });
 
+  test("with what tasks like it took, beside what it used", () => {
+    const estimate = { durationMs: 1_400, peakMemoryBytes: 200_000_000 };
+    const task = newTask().hear({ ...placed, estimate }, started);
+    expect(explainTask(task.state)).toBe(
+      "Runs on w1 as attempt 1: w1 is the only worker. Tasks like it took 1.40 s and 200 MB.",
+    );
+    const usage = { peakMemoryBytes: 210_000_000, cpuMs: 2_500 };
+    const ended: TaskEvent = {
+      type: "task.ended",
+      workerId: w1,
+      attempt: 1,
+      outcome: { kind: "exited", exitCode: 0, startedAtMs: 25, endedAtMs: 1_525, usage },
+      atMs: 1_600,
+    };
+    task.hear(ended);
+    expect(explainTask(task.state)).toBe(
+      "It exited with 0 after 1.50 s. It held 210 MB and took 2.50 s of processor time; " +
+        "tasks like it had taken 1.40 s and 200 MB.",
+    );
+    const view = parse(taskSchema, "a task's view", taskView(task.state));
+    expect(view).toMatchObject({ estimate, outcome: { usage } });
+    expect(explainTask(newTask().hear({ ...placed, estimate: { durationMs: 5 } }, started).state)).toContain(
+      "Tasks like it took 0.01 s.",
+    );
+    expect(explainTask(newTask().hear(placed, started, ended).state)).toBe(
+      "It exited with 0 after 1.50 s. It held 210 MB and took 2.50 s of processor time.",
+    );
+  });
+
   test("queued, with what the queue knows", () => {
     const { state } = newTask();
     const outlook: Outlook = {
