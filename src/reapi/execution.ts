@@ -5,6 +5,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { fromUnknownWorker } from "./action_cache.ts";
 import { readAction } from "./asked_action.ts";
 import {
   type Call,
@@ -20,6 +21,7 @@ import { checkPriority } from "./capabilities.ts";
 import { cachedResponse, ended, missingResponse, type Operation } from "./execution_answers.ts";
 import { type Operations, operationUnknown } from "./operations.ts";
 import type { Tasks } from "./tasks.ts";
+import { keptResult } from "./tree_result.ts";
 
 export interface ExecutionOptions {
   readonly operations: Operations;
@@ -47,8 +49,10 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
     const digest = checkDigest(request.actionDigest, "an action");
     const priority = checkPriority(request.executionPolicy?.priority ?? 0);
     if (!request.skipCacheLookup) {
-      const found = await actions.get({ instance, action: digest }, { signal });
-      if (found !== undefined) return yield ended(atOnce(instance), digest, cachedResponse(found.result));
+      const found = await keptResult({ instance, action: digest }, { actions, blobs }, signal);
+      if (found !== undefined) {
+        return yield ended(atOnce(instance), digest, cachedResponse(found.length === 0 ? fromUnknownWorker : found));
+      }
     }
     const read = await readAction(blobs, digest, signal);
     if ("missing" in read) return yield ended(atOnce(instance), digest, missingResponse(read.missing));
@@ -125,7 +129,7 @@ function labelsOf(
 }
 
 // deno-lint-ignore no-control-regex -- those are what is taken out
-const label = (text: string): string => text.toWellFormed().replaceAll(/[\u0000-\u001f\u007f]/g, " ").slice(0, 200);
+const label = (text: string): string => text.slice(0, 200).toWellFormed().replaceAll(/[\u0000-\u001f\u007f]/g, " ");
 
 /** What no worker that is here has, none will have soon. While none is here at all, one may come back. */
 async function checkPlatform(tasks: Tasks, wanted: Readonly<Record<string, string>>): Promise<void> {

@@ -67,7 +67,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     serveCapabilities(served, instances, tasks !== undefined);
     serveContentAddressableStorage(served, blobs, instances, options.needSpace);
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
-    serveActionCache(served, actions, instances, clock);
+    serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {
       serveExecution(served, { operations, tasks, blobs, actions, instances, clock });
     }

@@ -8,7 +8,13 @@ import { type JobId, jobId, taskId, workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
 import type { TaskView } from "../../src/protocol/client_messages.ts";
 import { decodeActionResult, encodeActionResult } from "../../src/protocol/reapi/action_result.ts";
-import { encodeAction, encodeCommand, encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
+import {
+  decodeDirectory,
+  decodeTree,
+  encodeAction,
+  encodeCommand,
+  encodeDirectory,
+} from "../../src/protocol/reapi/canonical.ts";
 import type { MessageOf } from "../../src/protocol/reapi/codec.ts";
 import {
   executeOperationMetadata,
@@ -21,7 +27,7 @@ import {
 import { methods } from "../../src/protocol/reapi/services.ts";
 import { graceMs, repeatMs } from "../../src/reapi/operations.ts";
 import type { AskedTask, Tasks } from "../../src/reapi/tasks.ts";
-import { digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { digestOf, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { manualClock } from "../transport/manual_clock.ts";
 import { codeOf, type Rig, startRig } from "./rig.ts";
 
@@ -212,6 +218,42 @@ describe("Execute", () => {
     await next(stream);
     expect(tasks.accepted).toMatchObject([{ cache: "refresh" }]);
     stream.cancel();
+  });
+  test("A-2: what a job kept as one tree is told output by output", async () => {
+    const [file, leaf] = [await put(Buffer.from("file")), await put(Buffer.from("leaf"))];
+    const folder = await put(encodeDirectory([{ kind: "file", name: "leaf", digest: leaf, executable: false }]));
+    const root = await put(encodeDirectory([
+      { kind: "file", name: "bin", digest: file, executable: true },
+      { kind: "directory", name: "dir", digest: folder },
+      { kind: "symlink", name: "link", target: "bin" },
+    ]));
+    const kept = {
+      ...decodeActionResult(new Uint8Array(0)),
+      outputDirectories: [{
+        path: "",
+        rootDirectory: root,
+        isTopologicallySorted: false,
+      }],
+    };
+    const made = { by: "job", taskId: taskId(jobId("j1"), 0), atMs: 1, durationMs: 0 } as const;
+    for (
+      const command of [{ outputs: ["bin", "dir", "link", "nope"] }, {
+        outputFiles: ["bin", "link"],
+        outputDirectories: ["dir"],
+      }]
+    ) {
+      const digest = await action({ command });
+      await rig.actions.put({ instance: "", action: digest }, encodeActionResult(kept), made);
+      const bytes = await rig.unary(methods.getActionResult, { actionDigest: wire(digest) });
+      const told = decodeActionResult(bytes);
+      expect(told.outputFiles).toEqual([{ path: "bin", digest: file, executable: true }]);
+      expect(told.outputDirectories).toMatchObject([{ path: "dir" }]);
+      expect(told.outputSymlinks).toEqual([{ path: "link", target: "bin" }]);
+      const { root: top, children } = decodeTree(await readBlob(rig.blobs, told.outputDirectories[0]!.tree!, 1e6));
+      expect(decodeDirectory(top)).toMatchObject([{ name: "leaf", digest: leaf }]);
+      expect(children).toEqual([]);
+      expect(responseOf(await last(execute(digest))).cachedResult).toBe(true);
+    }
   });
   test("X-1 X-2 X-3: tells all that is missing, as violations", async () => {
     const command = digestOf(Buffer.from("nowhere"));
