@@ -127,6 +127,7 @@ const exceptions: readonly (readonly [file: string, name: string, why: string])[
   ["actors/attempt_effects.ts", "node:path", "the worker's real effects: what the simulation has another of"],
   ["actors/attempt_effects.ts", "snapshots/blobs/object_file.ts", "streams are files, hashed where they lie"],
   ["actors/output_server.ts", "node:fs", "streams are files of the attempt, read from any offset while they grow"],
+  ["api/client.ts", "transport/tcp.ts", "a user's program imports it, and it dials by itself"],
   ["api/client.ts", "transport/websocket.ts", "a user's program imports it, and it dials by itself"],
   [
     "cli/trees.ts",

@@ -20,7 +20,7 @@ import { type Random, randomHex, realRandom } from "../runtime/random.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
-import { webSocketTransport } from "../transport/websocket.ts";
+import type { Connection, DialOptions } from "../transport/transport.ts";
 import { feed } from "./feed.ts";
 import { type Actions, httpActions } from "./http_actions.ts";
 import { canRestart, httpBlobs } from "./http_blobs.ts";
@@ -112,6 +112,12 @@ export interface ClientOptions {
   /** Of the cluster's door: "http://127.0.0.1:9090". */
   readonly url: string;
   readonly token?: string;
+  /**
+   * Whether to speak the cluster's protocol over TCP at once, which starts sooner than a WebSocket does. For a cluster
+   * whose own port the URL names; where something that speaks HTTP alone answers, a WebSocket is used after all.
+   * False by default.
+   */
+  readonly isDirect?: boolean;
   /** How long everything waits while the cluster cannot be reached, before it fails with `PEER_UNREACHABLE`; 45,000 ms by default. */
   readonly waitMs?: number;
   readonly clock?: Clock;
@@ -148,7 +154,7 @@ export function connectClient(options: ClientOptions): Client {
 
   const connect = (): void => {
     if (dialing !== undefined) return;
-    const transport = webSocketTransport({ clock });
+    let isDirect = options.isDirect === true && url.startsWith("http://");
     const hello = {
       protocol: "scoot-actors",
       version: protocolVersion,
@@ -158,10 +164,13 @@ export function connectClient(options: ClientOptions): Client {
       ...(token === undefined ? {} : { token }),
     } as const;
     dialing = keepDialing({
-      dial: (signal) => transport.dial(`${url.replace(/^http/, "ws")}/v1/connect`, { hello, signal }),
+      dial: (signal) => (isDirect ? dialTcp : dialWebSocket)(url, clock, { hello, signal }),
       onConnection: link.attach,
       // A wrong token or version is not cured by waiting.
-      onTrouble: (fault) => fault.meaning.retry === "never" && link.fail(fault),
+      onTrouble(fault) {
+        if (isDirect && (fault.code === "FRAME_TOO_LONG" || fault.code === "FRAME_INVALID")) isDirect = false;
+        else if (fault.meaning.retry === "never") link.fail(fault);
+      },
       clock,
       random,
       signal: stopping.signal,
@@ -306,6 +315,19 @@ export function connectClient(options: ClientOptions): Client {
 }
 
 const imported = v.object({ jobId: jobIdSchema, existing: v.boolean() });
+
+// Only what is used is loaded: either takes as long as a small run.
+
+async function dialTcp(url: string, clock: Clock, options: DialOptions): Promise<Connection> {
+  const { tcpTransport } = await import("../transport/tcp.ts");
+  const { hostname, port } = new URL(url);
+  return await tcpTransport({ clock }).dial(`tcp://${hostname}:${port || 80}`, options);
+}
+
+async function dialWebSocket(url: string, clock: Clock, options: DialOptions): Promise<Connection> {
+  const { webSocketTransport } = await import("../transport/websocket.ts");
+  return await webSocketTransport({ clock }).dial(`${url.replace(/^http/, "ws")}/v1/connect`, options);
+}
 
 function originOf(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { Agent, type IncomingMessage, request as httpRequest } from "node:http";
+import type { Agent, IncomingMessage, request as httpRequest } from "node:http";
 import { asFault, Fault, type FaultCode, faults } from "../domain/fault.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
@@ -61,7 +61,9 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
   let wire: Promise<{ request: typeof httpRequest; agent: Agent }> | undefined;
   const open = async (): Promise<{ request: typeof httpRequest; agent: Agent }> => {
     const settings = { keepAlive: true, maxSockets: connectionsMax };
-    if (!isSecure) return { request: httpRequest, agent: new Agent(settings) };
+    // When it is first needed, for it takes as long to load as a small run.
+    const http = await import("node:http");
+    if (!isSecure) return { request: http.request, agent: new http.Agent(settings) };
     const https = await import("node:https");
     return { request: https.request as typeof httpRequest, agent: new https.Agent(settings) };
   };

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, watch } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { isAlive, runtimeFolder } from "../roles/ready_file.ts";
+import { isAlive, isLoopback, runtimeFolder } from "../roles/ready_file.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
 import { reach } from "./reach.ts";
@@ -73,7 +73,7 @@ export function realWorld(): World {
     async connect(target) {
       const reached = reach(target.url, realClock); // while the client is loaded
       const [{ connectClient }] = await Promise.all([import("../api/client.ts"), reached]);
-      return connectClient(target);
+      return connectClient({ ...target, isDirect: isLoopback(new URL(target.url).hostname) });
     },
     async trees() {
       const { localTrees } = await import("./trees.ts");

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type Change, connectClient } from "../../src/api/client.ts";
 import { digestOfHash } from "../../src/domain/digest.ts";
 import type { JobId, TaskId } from "../../src/domain/ids.ts";
@@ -6,7 +6,7 @@ import { taskId } from "../../src/domain/ids.ts";
 import type { JobSpecInput } from "../../src/protocol/client_messages.ts";
 import { decodeAction, decodeCommand, encodeAction } from "../../src/protocol/reapi/canonical.ts";
 import { digestOf, readBlob } from "../../src/snapshots/blobs/blobs.ts";
-import { gathered, type Rig, startRig, until } from "./rig.ts";
+import { gathered, type Rig, startRig, token, until } from "./rig.ts";
 
 let rig: Rig;
 let keys = 0;
@@ -323,4 +323,10 @@ test("a closed client fails what waits", async () => {
   await watching;
   await expect(other.cluster()).rejects.toMatchObject({ code: "CANCELLED" });
   await rig.client.kill(jobId, "the test is over");
+});
+
+test("a direct client of a door that speaks HTTP alone goes on over a WebSocket", async () => {
+  const client = connectClient({ url: rig.url, token, isDirect: true });
+  onTestFinished(() => client.close());
+  expect(await client.cluster()).toMatchObject({ state: "open" });
 });
