@@ -23,7 +23,9 @@ export function realWorld(): World {
     userDir: userFolder(env, process.cwd()),
     stdout: sink(process.stdout),
     stderr: sink(process.stderr),
-    stdin: process.stdin,
+    get stdin() {
+      return process.stdin; // opened only for commands that read it
+    },
     clock: realClock,
     runtimeFolder: runtimeFolder({ env, temporaryDir: tmpdir() }),
     processes: {
