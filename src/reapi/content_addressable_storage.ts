@@ -3,7 +3,8 @@ import { asFault, Fault } from "../domain/fault.ts";
 import { decodeDirectory } from "../protocol/reapi/canonical.ts";
 import type { WireDigest } from "../protocol/reapi/codec.ts";
 import { compressors } from "../protocol/reapi/messages.ts";
-import { methods } from "../protocol/reapi/services.ts";
+import { methods, opaque } from "../protocol/reapi/services.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { blobCorrupt, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
 import {
   type Call,
@@ -16,6 +17,7 @@ import {
   statusOf,
 } from "./calls.ts";
 import { batchBytesMax } from "./capabilities.ts";
+import { readQuickly, recentBlobs } from "./recent_blobs.ts";
 import { decompressSmall, needZstd } from "./zstd.ts";
 
 /** Digests looked up in one turn of the event loop: a few ms. */
@@ -33,11 +35,20 @@ export function serveContentAddressableStorage(
   blobs: Blobs,
   instances: Instances,
   needSpace: (what: string) => void,
+  clock: Clock,
 ): void {
-  serveUnary(served, methods.findMissingBlobs, async (request) => {
+  const recent = recentBlobs();
+  serveUnary(served, { ...methods.findMissingBlobs, request: opaque }, async (bytes) => {
+    const nowMs = clock.now();
+    const quick = readQuickly(bytes, recent, nowMs);
+    const request = quick ?? methods.findMissingBlobs.request.decode(bytes);
     checkScope(instances, request);
-    const asked = new Set(request.blobDigests.map((it) => checkDigest(it, "a blob that is looked for")));
-    return { missingBlobDigests: [...await missingOf(blobs, asked)].map(toWire) };
+    const given = "unknown" in request ? request.unknown : request.blobDigests;
+    if (given.length === 0) return { missingBlobDigests: [] };
+    const asked = new Set(given.map((it) => checkDigest(it, "a blob that is looked for")));
+    const missing = await missingOf(blobs, asked);
+    for (const digest of asked) if (!missing.has(digest)) recent.note(digest, nowMs);
+    return { missingBlobDigests: [...missing].map(toWire) };
   });
 
   serveUnary(served, methods.batchUpdateBlobs, async (request, { signal }) => {

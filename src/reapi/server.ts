@@ -65,7 +65,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     });
     const served: Served = { server, admit, log };
     serveCapabilities(served, instances, tasks !== undefined);
-    serveContentAddressableStorage(served, blobs, instances, options.needSpace);
+    serveContentAddressableStorage(served, blobs, instances, options.needSpace, clock);
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
     serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {

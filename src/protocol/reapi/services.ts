@@ -23,7 +23,7 @@ const operations = "/google.longrunning.Operations/";
 const byteStream = "/google.bytestream.ByteStream/";
 
 /** A message that stays encoded. */
-const opaque: Codec<Uint8Array> = {
+export const opaque: Codec<Uint8Array> = {
   what: "a message",
   encode: (bytes) => bytes as Uint8Array<ArrayBuffer>,
   decode: (bytes) => bytes,
