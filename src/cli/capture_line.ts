@@ -3,7 +3,7 @@ import { count, plain, size, span, thousands } from "./render.ts";
 
 const namesMax = 6;
 
-/** The one line that says what was sent and left out, and one more when files changed under the reader. */
+/** The one line that says what was sent and left out, and others for what its user should know. */
 export function captureLines(report: CaptureReport): string {
   const { files, bytes, sentFiles, sentBytes, tookMs } = report;
   const sent = sentBytes === 0 ? "nothing of it new" : sentFiles === 0
@@ -12,7 +12,15 @@ export function captureLines(report: CaptureReport): string {
     ? "all of it new"
     : `${count(sentFiles, "file")} new (${size(sentBytes)})`;
   const lines = [`captured ${count(files, "file")} (${size(bytes)}), ${sent}, in ${span(tookMs)}${leftOut(report)}`];
-  const { changedWhileRead } = report;
+  const { changedWhileRead, privateKeys, collisions } = report;
+  if (privateKeys.length > 0) {
+    lines.push(
+      `private keys were left out: ${names(privateKeys, privateKeys.length)}; --include takes one all the same`,
+    );
+  }
+  for (const [one, other] of collisions) {
+    lines.push(`${plain(one)} and ${plain(other)} are one file where case or the form of letters does not count`);
+  }
   if (changedWhileRead.length > 0) {
     lines.push(
       `${count(changedWhileRead.length, "file")} changed while being read; each is whole as it was at one moment: ${

@@ -37,7 +37,10 @@ export const taskFlags = {
   ),
   env: list("K=V", "Set a variable; K alone takes your own value. The command gets these and no others"),
   timeout: textOf("TIME", "End it after this long: 30s, 5m, 1h30m; 30m by default", duration(timeoutMsMax)),
-  out: list("PATH", "A file or folder that the command makes and that is to be kept; relative to the folder"),
+  out: list(
+    "PATH",
+    "A file or folder that the command makes and that is to be kept, or a glob of such; relative to the folder",
+  ),
   retries: textOf("N", "Run it again up to N times when it exits other than 0", whole(0, 20)),
   "no-cache": toggle("Run it even if the same succeeded before, and do not keep what comes of it for others"),
   refresh: toggle("Run it even if the same succeeded before; what comes of it replaces what is known"),

@@ -103,6 +103,20 @@ describe("captureLines()", () => {
         "scoot-actors: captured 340 files (12 MB), all of it new, in 85 ms; left out: a, b, c, d, e, f and 1,228 more\n",
       );
   });
+  test("name private keys that stayed here, and names that are one elsewhere", () => {
+    const { length, ...lines } = captureLines({
+      ...report,
+      privateKeys: ["id_rsa", "tls/server.key"],
+      collisions: [["Readme", "README"]],
+    }).split("\n");
+    expect(length).toBe(4);
+    expect(lines[1]).toBe(
+      "scoot-actors: private keys were left out: id_rsa, tls/server.key; --include takes one all the same",
+    );
+    expect(lines[2]).toBe(
+      "scoot-actors: Readme and README are one file where case or the form of letters does not count",
+    );
+  });
   test("tell of files that changed meanwhile, without their power over the terminal", () => {
     expect(captureLines({ ...report, changedWhileRead: ["log\u001b[2J"] }).split("\n")[1])
       .toBe("scoot-actors: 1 file changed while being read; each is whole as it was at one moment: log\\u001b[2J");
