@@ -86,6 +86,7 @@ const entrances = [
   "transport/redial.ts",
   "snapshots/states/states.ts",
   "snapshots/actions/actions.ts",
+  "snapshots/collect.ts",
   "snapshots/blobs/blobs.ts",
   "snapshots/refs/refs.ts",
   "snapshots/refs/name.ts",

@@ -114,6 +114,7 @@ const retentionMs = 1_000;
 const keepLostWorkersMs = 3_600_000;
 /** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
 const tasksPerPage = 500;
+const leasesPerPage = 2_000;
 
 /** Requests that change something: they are decided in a turn, with what else is decided in it. */
 const decidedInATurn = ["job.accept", "job.kill", "worker.offline", "worker.reinstate", "settings.set"] as const;
@@ -472,6 +473,27 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       jobs: index.liveJobs.size,
     };
   };
+  /** Settled tasks are passed over in bounded pieces, so that nobody waits for long. */
+  const leasesAfter = async (after?: string): Promise<Answer> => {
+    const leases: Extract<Answer, { type: "task.leases" }>["leases"] = [];
+    let looked = 0;
+    let last = "";
+    const { lastSeq } = await states.bounds();
+    for await (const { address, state } of states.cut(lastSeq, "task/", after)) {
+      if (looked++ === leasesPerPage) return { type: "task.leases", leases, next: last };
+      last = address;
+      const name = taskState(state as State);
+      if (name === "settled") continue;
+      const task = (state as State).context as TaskContext;
+      const input = inputRootOf(task);
+      leases.push({
+        state: name === "queued" || name === "waiting" ? "queued" : "running",
+        command: task.command,
+        ...(input === undefined ? {} : { input }),
+      });
+    }
+    return { type: "task.leases", leases };
+  };
   const listJobs = async (request: Extract<SchedulerRequest, { type: "job.list" }>): Promise<Answer> => {
     // Ids are in the order of time, so the newest come from the end: ended ones and live ones are few enough to sort.
     const ids = [...index.ended.ids(), ...index.liveJobs].sort().reverse();
@@ -548,6 +570,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       case "cluster.drain":
         await scheduler.drain(request.why);
         return { type: "done" };
+      case "task.leases":
+        return await leasesAfter(request.after);
       case "settings.get":
         return { type: "settings.view", settings: settings() as Settings };
       case "job.accept":

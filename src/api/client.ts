@@ -26,6 +26,7 @@ import { type Actions, httpActions } from "./http_actions.ts";
 import { canRestart, httpBlobs } from "./http_blobs.ts";
 import { httpCalls } from "./http_calls.ts";
 import { httpNames } from "./http_names.ts";
+import { httpStore, type Store } from "./http_store.ts";
 import { createLink } from "./link.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
 
@@ -103,6 +104,8 @@ export interface Client {
   readonly blobs: Blobs;
   /** Results that are kept, over HTTP. */
   readonly actions: Actions;
+  /** What the store takes, and what would go. */
+  readonly store: Store;
   /** Named snapshots. */
   readonly names: Refs;
   close(): Promise<void>;
@@ -304,6 +307,7 @@ export function connectClient(options: ClientOptions): Client {
     blobs,
     actions: httpActions(calls),
     names: httpNames(calls),
+    store: httpStore(calls),
     async close() {
       stopping.abort();
       link.close();

@@ -35,6 +35,8 @@ export interface GatewayOptions {
   readonly waitMs?: number;
 }
 
+export type Lease = Extract<Answer, { type: "task.leases" }>["leases"][number];
+
 /** What a client's request may be that is answered once. */
 export type Question = Extract<
   ClientRequest,
@@ -94,6 +96,8 @@ export interface Gateway {
    *   nothing is seen of it then; `NO_SPACE`.
    */
   importJob(stream: AsyncIterable<Uint8Array>): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
+  /** What must not be collected, as the scheduler knows of it. @throws {Fault} `PEER_UNREACHABLE` */
+  leases(): AsyncIterable<Lease>;
   /** @throws {Fault} `NO_SPACE`. */
   needSpace(what: string): void;
   readonly hasScheduler: boolean;
@@ -192,6 +196,15 @@ export function createGateway(options: GatewayOptions): Gateway {
     async importJob(stream) {
       needSpace("a job");
       return await files.import(stream);
+    },
+    async *leases() {
+      let after: string | undefined;
+      do {
+        const answer = await scheduler.ask({ type: "task.leases", ...(after === undefined ? {} : { after }) });
+        if (answer.type !== "task.leases") throw unexpected(answer);
+        yield* answer.leases;
+        after = answer.next;
+      } while (after !== undefined);
     },
     needSpace,
     get hasScheduler() {

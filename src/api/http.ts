@@ -21,12 +21,14 @@ import { parseSettings } from "../protocol/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { blobMissing, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { Collector } from "../snapshots/collect.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
 import { sameSecret } from "../transport/secret.ts";
 import { entryOfTask, pageOf, revokedLines, unknownAction, viewOf } from "./action_routes.ts";
 import type { Change } from "./client.ts";
 import { batchBlobsMax, batchBytesMax, batchHeader, batchHeaderBytes, decodeBatch } from "./batch.ts";
+import { storeRoutes } from "./http_store.ts";
 import { type Gateway, type Question, unexpected } from "./gateway.ts";
 import { checkOrigin } from "./own_origin.ts";
 
@@ -35,6 +37,8 @@ export interface HttpOptions {
   readonly blobs: Blobs;
   /** Named snapshots. Whoever has the token may move every one of them. */
   readonly names: Refs;
+  /** Absent where blobs are in memory. */
+  readonly collector?: Collector;
   /** Results that are kept of actions. Whoever has the token may revoke them. */
   readonly actions: ActionCache;
   readonly token: string;
@@ -122,7 +126,7 @@ const unknownRoute = (method: string, path: string): Fault =>
     `Cannot ${method} ${path.slice(0, 200)}: there is nothing; docs/http.md tells what there is`,
   );
 
-function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: HttpOptions): Hono<Env> {
+function routes({ gateway, blobs, names, collector, actions, token, clock, log, hosts }: HttpOptions): Hono<Env> {
   const app = new Hono<Env>();
 
   // ---- who may ask -------------------------------------------------------------------------------------------------
@@ -443,6 +447,8 @@ function routes({ gateway, blobs, names, actions, token, clock, log, hosts }: Ht
     if (entry === undefined) throw unknownAction(`action ${action}`);
     return c.json(viewOf(entry));
   });
+
+  storeRoutes(app, collector);
 
   // ---- names -------------------------------------------------------------------------------------------------------
 

@@ -204,6 +204,18 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/doctor.ts")).doctor,
   },
   {
+    name: "df",
+    group: "Cluster",
+    does: "What the store takes of its budget",
+    load: async () => (await import("./commands/df.ts")).df,
+  },
+  {
+    name: "gc",
+    group: "Cluster",
+    does: "Bring the store within its budget now",
+    load: async () => (await import("./commands/gc.ts")).gc,
+  },
+  {
     name: "stop",
     group: "Cluster",
     does: "Stop the cluster of this machine",

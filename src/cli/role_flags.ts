@@ -14,6 +14,11 @@ export const roleFlags = {
   ),
 } as const;
 
+/** Of whoever keeps blobs for others. */
+export const storeFlags = {
+  "max-size": text("SIZE", "All that is stored takes at most so much (SCOOT_MAX_SIZE); 20G by default"),
+} as const;
+
 type FlagValue = string | boolean | readonly string[];
 
 /** The flags that were typed: of the others the environment may have something to say. */

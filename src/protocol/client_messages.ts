@@ -138,6 +138,8 @@ export const schedulerRequest = v.variant("type", [
   /** As `job.watch`, of one task: for whoever follows its output. */
   v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
+  /** What tasks that have not settled are made of: what must not be collected. In pages, by address. */
+  v.strictObject({ type: v.literal("task.leases"), after: v.exactOptional(v.pipe(v.string(), v.maxLength(255))) }),
   /**
    * A page of a job of another cluster. All pages together are lines of JSON in UTF-8, cut anywhere; each line is a
    * {@link pastEntry}: the job's newest one, which says what is to come; then all of its tasks'; then all of its own.
@@ -292,6 +294,14 @@ export const answer = v.variant("type", [
   v.strictObject({ type: v.literal("worker.views"), workers: v.array(workerView) }),
   v.strictObject({ type: v.literal("cluster.view"), cluster: clusterView }),
   v.strictObject({ type: v.literal("settings.view"), settings }),
+  v.strictObject({
+    type: v.literal("task.leases"),
+    leases: v.array(
+      v.strictObject({ state: v.picklist(["queued", "running"]), command: digest, input: v.exactOptional(digest) }),
+    ),
+    /** Where the next page begins, when there is one. */
+    next: v.exactOptional(v.string()),
+  }),
   v.strictObject({ type: v.literal("done") }),
   v.strictObject({ type: v.literal("fault"), fault }),
 ]);

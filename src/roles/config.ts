@@ -54,6 +54,20 @@ const workerId = v.pipe(
   v.regex(/^[A-Za-z0-9._-]{1,64}$/, "be 1 to 64 of A-Z a-z 0-9 . _ -"),
   v.transform((text) => text as WorkerId),
 );
+const sizeUnits: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+const size = v.pipe(
+  v.string(),
+  v.regex(/^[0-9]{1,9}(\.[0-9]+)?[KMGT]B?$/, "be a size such as 500M or 20G"),
+  v.transform((text) => Math.floor(parseFloat(text) * sizeUnits[/[KMGT]/.exec(text)![0]]!)),
+  v.check((bytes) => bytes >= 100e6, "be at least 100M"),
+);
+const ageUnits: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const age = v.pipe(
+  v.string(),
+  v.regex(/^[0-9]{1,6}[smhd]$/, "be a time such as 30m or 3h"),
+  v.transform((text) => parseInt(text, 10) * ageUnits[text.at(-1)!]!),
+  v.check((ms) => ms >= 1_000, "be at least 1s"),
+);
 const strategy = v.picklist(["local.local", "local.memory"], `be "local.local" or "local.memory"`);
 
 /** Where a role listens or is found. Port 0: one that is free. */
@@ -72,6 +86,8 @@ const clusterSchema = v.strictObject({
   slots: whole(1, 10_000),
   readyFile: v.exactOptional(path),
   strategy,
+  maxSize: size,
+  guaranteedAge: age,
   detach: onOff,
   json: onOff,
 });
@@ -81,6 +97,7 @@ const gatewaySchema = v.strictObject({
   listen: address,
   allowNetwork: onOff,
   scheduler: address,
+  maxSize: size,
   tokenFile: path,
 });
 const workerSchema = v.strictObject({
@@ -120,6 +137,8 @@ const flagOf: Readonly<Record<string, string>> = {
   readyFile: "ready-file",
   tokenFile: "token-file",
   workerId: "worker-id",
+  maxSize: "max-size",
+  guaranteedAge: "guaranteed-age",
 };
 const paths: ReadonlySet<string> = new Set(["dataDir", "readyFile", "tokenFile"]);
 
@@ -148,6 +167,8 @@ export function readClusterConfig(given: Given): ClusterConfig {
     workers: "2",
     slots: String(Math.max(1, Math.ceil(availableParallelism() / 2))),
     strategy: "local.local",
+    maxSize: "20G",
+    guaranteedAge: "1h",
     detach: false,
     json: false,
   });
@@ -174,6 +195,7 @@ export function readGatewayConfig(given: Given): GatewayConfig {
     listen: "127.0.0.1:9090",
     allowNetwork: false,
     scheduler: "127.0.0.1:9091",
+    maxSize: "20G",
     tokenFile: join(dataDirOf(given), "token"),
   });
   refuseOpenHost(config.listen.host, config.allowNetwork, config.tokenFile);

@@ -15,6 +15,7 @@ import type { Refs } from "../snapshots/refs/refs.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
+import { type BudgetOptions, startBudget } from "./budget.ts";
 import { outliveHttp2Farewells } from "./http2_on_deno.ts";
 import { isOwnPeer } from "./own_peer.ts";
 import { tasksOver } from "./reapi_tasks.ts";
@@ -29,6 +30,8 @@ export interface GatewayRoleOptions {
   readonly blobs: Blobs;
   readonly sealed: SealedJobs;
   readonly names: Refs;
+  /** What is kept within a budget; absent where blobs are in memory. */
+  readonly budget?: Pick<BudgetOptions, "blobs" | "statesBytes" | "maxBytes">;
   /** Results of actions, which Bazel and its cousins share with jobs. */
   readonly actions: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */
@@ -50,13 +53,17 @@ export interface GatewayRole {
 /** The door for people, programs and workers' output, over the scheduler that it dials. */
 export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const { token, log, blobs, names } = options;
-  const gateway = createGateway({
+  const hasDisk = diskSpace(options.dataDir);
+  const gateway: Gateway = createGateway({
     blobs,
     sealed: options.sealed,
     clock: realClock,
     log,
-    hasSpace: diskSpace(options.dataDir),
+    hasSpace: () => hasDisk() && collector?.isFull !== true,
   });
+  const collector = options.budget === undefined
+    ? undefined
+    : startBudget({ ...options.budget, actions: options.actions, names, gateway, log });
   const accepting: AcceptOptions = {
     hello: helloOf("gateway", "gateway"),
     token,
@@ -77,6 +84,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     gateway,
     blobs,
     names,
+    ...(collector === undefined ? {} : { collector }),
     actions: options.actions,
     token,
     clock: realClock,
@@ -125,6 +133,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     },
     stop() {
       stopping.abort();
+      void collector?.stop();
       gateway.close();
       reapi.close();
       http.close();

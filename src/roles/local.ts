@@ -110,7 +110,7 @@ async function lockCluster(dataDir: string) {
 
 /** Door and supervisor: the parts are processes of their own, and are started again when they die. */
 async function startProcesses(config: ClusterConfig, memberModule: URL, fail: () => void): Promise<RunningCluster> {
-  const { dataDir, host } = config;
+  const { dataDir, host, guaranteedAge: guaranteedAgeMs } = config;
   const log = stderrLog("door");
   const doors: Door[] = [];
   const supervisor = superviseProcesses({ clock: realClock, random: realRandom, log, onGivenUp: fail });
@@ -145,15 +145,31 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
     const inner = await open({ host: "127.0.0.1", port: 0 });
     const schedulerAddress = `tcp://127.0.0.1:${inner.port}`;
     const gatewayAddress = `tcp://${host.includes(":") ? `[${host}]` : host}:${front.port}`;
-    start("scheduler", { role: "scheduler", dataDir }, inner);
+    start("scheduler", { role: "scheduler", dataDir, guaranteedAgeMs }, inner);
     start(
       "gateway",
-      { role: "gateway", dataDir, tokenFile: join(dataDir, "token"), schedulerAddress, hosts: [host] },
+      {
+        role: "gateway",
+        dataDir,
+        tokenFile: join(dataDir, "token"),
+        schedulerAddress,
+        hosts: [host],
+        maxBytes: config.maxSize,
+        guaranteedAgeMs,
+      },
       front,
     );
     for (let number = 1; number <= config.workers; number++) {
       const workerId = `w${number}` as Extract<Member, { role: "worker" }>["workerId"];
-      start(workerId, { role: "worker", dataDir, workerId, slots: config.slots, schedulerAddress, gatewayAddress });
+      start(workerId, {
+        role: "worker",
+        dataDir,
+        workerId,
+        slots: config.slots,
+        guaranteedAgeMs,
+        schedulerAddress,
+        gatewayAddress,
+      });
     }
     return {
       port: front.port,

@@ -4,19 +4,23 @@ import type { WorkerId } from "../domain/ids.ts";
  * One process of a cluster on one machine, started by its door. What it is comes as JSON in its first argument.
  */
 export type Member =
-  | { readonly role: "scheduler"; readonly dataDir: string }
+  | { readonly role: "scheduler"; readonly dataDir: string; readonly guaranteedAgeMs?: number }
   | {
     readonly role: "gateway";
     readonly dataDir: string;
     readonly tokenFile: string;
     readonly schedulerAddress: string;
     readonly hosts: readonly string[];
+    /** Of the store; 20 GB by default. */
+    readonly maxBytes?: number;
+    readonly guaranteedAgeMs?: number;
   }
   | {
     readonly role: "worker";
     readonly dataDir: string;
     readonly workerId: WorkerId;
     readonly slots: number;
+    readonly guaranteedAgeMs?: number;
     readonly schedulerAddress: string;
     readonly gatewayAddress: string;
   };

@@ -11,6 +11,7 @@ import { lmdbRefs } from "../snapshots/refs/lmdb.ts";
 import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { tcpTransport } from "../transport/tcp.ts";
+import { folderBytes } from "./budget.ts";
 import { startGateway } from "./gateway.ts";
 import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
@@ -41,12 +42,13 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
   const at = places(dataDir);
   const token = readOrMakeToken(member.role === "gateway" ? member.tokenFile : at.token);
   const tcp = tcpTransport({ clock: realClock });
+  const age = member.guaranteedAgeMs === undefined ? {} : { guaranteedAgeMs: member.guaranteedAgeMs };
   switch (member.role) {
     case "scheduler": {
       keepHeapSmall();
       const states = await localStates({ dir: at.states, clock: realClock });
       const log = stderrLog("scheduler");
-      const blobs = localBlobs({ dir: at.blobs, clock: realClock });
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock, ...age });
       const actions = localActions({ dir: at.actions, blobs, clock: realClock });
       const role = await startScheduler({
         dataDir,
@@ -74,7 +76,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
     }
     case "gateway": {
       const pool = threadPool({ threads: poolThreads });
-      const blobs = localBlobs({ dir: at.blobs, clock: realClock, pool });
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock, ...age, pool });
       const states = readableStates(at.states, realClock);
       const role = startGateway({
         dataDir,
@@ -83,6 +85,11 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         blobs,
         sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
         names: lmdbRefs({ dir: at.names }),
+        budget: {
+          blobs,
+          statesBytes: folderBytes(at.states),
+          ...(member.maxBytes === undefined ? {} : { maxBytes: member.maxBytes }),
+        },
         actions: localActions({ dir: at.actions, blobs, clock: realClock }),
         hosts: member.hosts,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
@@ -96,7 +103,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
     }
     case "worker": {
       const pool = threadPool({ threads: poolThreads });
-      const blobs = localBlobs({ dir: at.blobs, clock: realClock, pool });
+      const blobs = localBlobs({ dir: at.blobs, clock: realClock, ...age, pool });
       const dir = join(dataDir, "workers", member.workerId);
       const role = await startWorker({
         dir,

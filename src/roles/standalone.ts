@@ -77,6 +77,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
     names: lmdbRefs({ dir: join(config.dataDir, "names") }),
+    budget: { blobs, statesBytes: () => 0, maxBytes: config.maxSize },
     actions: localActions({ dir: join(config.dataDir, "actions"), blobs, clock: realClock }),
     hosts: [config.listen.host],
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
@@ -118,6 +119,7 @@ export async function runDoor(config: DoorConfig): Promise<number> {
     dataDir: config.dataDir,
     tokenFile: config.tokenFile,
     schedulerAddress: urlOf("tcp", config.scheduler),
+    maxBytes: config.maxSize,
     hosts: [config.listen.host],
   };
   supervisor.start({

@@ -44,7 +44,8 @@ export interface Collector {
   df(): Usage;
   /**
    * Whether new work should be refused as `NO_SPACE`: over the budget with nothing that may go, or further over it than
-   * collecting keeps up with. At most a second old between {@link start} and {@link stop}.
+   * collecting keeps up with. That it became so is seen at once between {@link start} and {@link stop}, that it no longer
+   * is within a second.
    */
   readonly isFull: boolean;
   /** Collects whenever the budget is nearly used up. Does not throw; what fails is logged and tried again. */
@@ -100,10 +101,11 @@ const highShare = 0.95;
 const lowShare = 0.9;
 /** … and above this one new work waits for it. */
 const hardShare = 1.05;
-/** Of the disk so much stays free: a twentieth of the budget, but at most this. */
-const reserveBytesMax = 1024 ** 3;
+/** Of the disk so much stays free: a tenth, but at most this. */
+const reserveBytesMax = 2 * 1024 ** 3;
 
 const lookEveryMs = 1000;
+const sizeEveryMs = 20;
 /** After a run that could not free enough, the next: soon enough to see that something became old enough. */
 const retryMsMax = 60_000;
 /** Orphans are rare and old, and looking for them reads all names. */
@@ -121,6 +123,7 @@ export function createCollector(options: CollectorOptions): Collector {
   const { held } = blobs;
   const retryMs = Math.max(lookEveryMs, Math.min(retryMsMax, held.guaranteedAgeMs / 4));
   let isFull = false;
+  let sizedAtMs = -Infinity;
   let last: Promise<unknown> = Promise.resolve();
   let nextAtMs = 0;
   let orphansAtMs = 0;
@@ -129,11 +132,11 @@ export function createCollector(options: CollectorOptions): Collector {
   let looking: Promise<void> = Promise.resolve();
 
   function df(budgetBytes = maxBytes): Usage {
-    const { count, bytes: blobBytes, freeBytes } = held.size();
+    const { count, bytes: blobBytes, freeBytes, diskBytes } = held.size();
     const results = actions?.size() ?? { entries: 0, bytes: 0 };
     const others = statesBytes();
     const bytes = blobBytes + results.bytes + others;
-    const reserveBytes = Math.min(budgetBytes / 20, reserveBytesMax);
+    const reserveBytes = Math.min(diskBytes / 10, reserveBytesMax);
     return {
       maxBytes: budgetBytes,
       limitBytes: Math.max(0, Math.min(budgetBytes, Math.floor(bytes + freeBytes - reserveBytes))),
@@ -312,6 +315,12 @@ export function createCollector(options: CollectorOptions): Collector {
     collect,
     df: () => df(),
     get isFull() {
+      // A second's uploads may be more than all that there is room for.
+      if (!isFull && stopping !== undefined && clock.now() >= sizedAtMs + sizeEveryMs) {
+        sizedAtMs = clock.now();
+        const usage = df();
+        setFull(usage.bytes > usage.limitBytes * hardShare, usage);
+      }
       return isFull;
     },
     start() {

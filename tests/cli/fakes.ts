@@ -96,6 +96,18 @@ function growing<Item>() {
   };
 }
 
+const fakeUsage = {
+  maxBytes: 20e9,
+  limitBytes: 20e9,
+  bytes: 5e9,
+  blobs: { count: 10, bytes: 4e9 },
+  actions: { entries: 2, bytes: 1_000 },
+  statesBytes: 1e9,
+  freeBytes: 80e9,
+  guaranteedAgeMs: 3_600_000,
+  isFull: false,
+};
+
 export const fakeSettings = { policy: { classes: [{ name: "all", percent: 100 }], requestors: [] } };
 
 /** A cluster of one job, moved by the test. */
@@ -207,6 +219,23 @@ export function fakeCluster(): FakeCluster {
     client: {
       blobs,
       names,
+      store: {
+        usage: () => Promise.resolve(fakeUsage),
+        collect: ({ dryRun = false } = {}) => {
+          calls.push(`collect: ${dryRun}`);
+          return Promise.resolve({
+            isDryRun: dryRun,
+            before: fakeUsage,
+            after: fakeUsage,
+            goes: { count: 3, bytes: 4_096, newestUseAtMs: 1_735_689_600_000 },
+            results: 1,
+            orphans: { count: 0, bytes: 0 },
+            stays: [{ why: "named", count: 7, bytes: 1_000 }],
+            unreadTrees: 0,
+            tookMs: 1,
+          });
+        },
+      },
       actions: {
         async show(of) {
           const found = kept.find((each) =>

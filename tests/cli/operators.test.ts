@@ -66,3 +66,25 @@ describe("settings", () => {
     expect(cluster.calls.filter((call) => call.startsWith("set"))).toEqual([]);
   });
 });
+
+describe("the store", () => {
+  test("df says what is used of which budget, and what is sure to stay", async () => {
+    const world = fakeWorld({ cluster: fakeCluster() });
+    expect(await type(world, "df")).toBe(0);
+    expect(world.stdout.text()).toMatch(
+      /^5 GB of 20 GB: 10 blobs 4 GB, 2 kept results 1 kB, states and history 1 GB\n/,
+    );
+    expect(world.stdout.text()).toContain("stays at least 1 h");
+  });
+
+  test("gc --dry-run says what would go and why the rest stays, and removes nothing", async () => {
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "gc", "--dry-run")).toBe(0);
+    expect(cluster.calls[0]).toBe("collect: true");
+    expect(world.stdout.text()).toContain("Would go: 3 blobs, 4.1 kB, last used before 2025-01-01");
+    expect(world.stdout.text()).toContain("Stays, named: 7 blobs, 1 kB");
+    expect(await type(fakeWorld({ cluster }), "gc")).toBe(0);
+    expect(cluster.calls).toContain("collect: false");
+  });
+});

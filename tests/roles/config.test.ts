@@ -24,6 +24,8 @@ describe("readClusterConfig()", () => {
       workers: 2,
       slots: expect.any(Number),
       strategy: "local.local",
+      maxSize: 20e9,
+      guaranteedAge: 3_600_000,
       detach: false,
       json: false,
     });
@@ -50,6 +52,8 @@ describe("readClusterConfig()", () => {
       slots: 3,
       readyFile: "/home/u/app/r.json",
       strategy: "local.memory",
+      maxSize: 20e9,
+      guaranteedAge: 3_600_000,
       detach: true,
       json: false,
     });
@@ -66,6 +70,9 @@ describe("readClusterConfig()", () => {
 
   test.each<[Given["flags"], Given["env"], string]>([
     [{ port: "65536" }, {}, 'Cannot start as --port must be a whole number from 0 to 65535: current value is "65536"'],
+    [{ "max-size": "1M" }, {}, 'Cannot start as --max-size must be at least 100M: current value is "1M"'],
+    [{ "max-size": "much" }, {}, 'must be a size such as 500M or 20G: current value is "much"'],
+    [{ "guaranteed-age": "1" }, {}, 'must be a time such as 30m or 3h: current value is "1"'],
     [{ port: "0x10" }, {}, 'Cannot start as --port must be a whole number from 0 to 65535: current value is "0x10"'],
     [
       {},

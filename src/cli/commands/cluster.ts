@@ -1,7 +1,7 @@
 import { readClusterConfig } from "../../roles/config.ts";
 import { command, jsonFlag } from "../command.ts";
 import { text, toggle } from "../flags.ts";
-import { typed } from "../role_flags.ts";
+import { storeFlags, typed } from "../role_flags.ts";
 
 export const cluster = command({
   name: "cluster",
@@ -21,6 +21,11 @@ export const cluster = command({
     slots: text(
       "N",
       "How many commands each worker runs at once (SCOOT_SLOTS); together as many as there are cores by default",
+    ),
+    ...storeFlags,
+    "guaranteed-age": text(
+      "TIME",
+      "What was stored, asked for or answered stays at least so long (SCOOT_GUARANTEED_AGE); 1h by default",
     ),
     "ready-file": text("FILE", "Written when the cluster can be used, removed when it stops (SCOOT_READY_FILE)"),
     strategy: text("NAME", "local.local: each part a process (the default); local.memory: all in one (SCOOT_STRATEGY)"),

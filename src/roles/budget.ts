@@ -1,0 +1,60 @@
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Gateway } from "../api/gateway.ts";
+import type { Digest } from "../domain/digest.ts";
+import type { Log } from "../observability/log.ts";
+import { realClock } from "../runtime/clock.ts";
+import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { CollectableBlobs } from "../snapshots/blobs/held.ts";
+import { type Collector, createCollector } from "../snapshots/collect.ts";
+import type { Root } from "../snapshots/lease.ts";
+import type { Refs } from "../snapshots/refs/refs.ts";
+
+/** Bytes of the files in a folder, as of at most five seconds ago. */
+export function folderBytes(dir: string): () => number {
+  let bytes = 0;
+  let lookedAtMs = -Infinity;
+  return () => {
+    if (realClock.now() - lookedAtMs < 5_000) return bytes;
+    lookedAtMs = realClock.now();
+    bytes = 0;
+    for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {
+      bytes += statSync(join(dir, name), { throwIfNoEntry: false })?.size ?? 0;
+    }
+    return bytes;
+  };
+}
+
+export interface BudgetOptions {
+  readonly blobs: CollectableBlobs;
+  readonly actions: ActionCache;
+  readonly names: Refs;
+  readonly gateway: Pick<Gateway, "leases">;
+  /** Bytes of the states of this machine, which are bounded by themselves. */
+  readonly statesBytes: () => number;
+  readonly log: Log;
+  readonly maxBytes?: number;
+}
+
+/** Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. */
+export function startBudget(options: BudgetOptions): Collector {
+  const { blobs, actions, names, gateway, statesBytes, log, maxBytes } = options;
+  async function* roots(): AsyncGenerator<Root> {
+    for await (const [, value] of names.list("")) yield { digest: value as Digest, kind: "tree", why: "named" };
+    for await (const { state, command, input } of gateway.leases()) {
+      yield { digest: command, kind: "blob", why: state };
+      if (input !== undefined) yield { digest: input, kind: "tree", why: state };
+    }
+  }
+  const collector = createCollector({
+    blobs,
+    actions,
+    roots,
+    statesBytes,
+    clock: realClock,
+    log,
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+  });
+  collector.start();
+  return collector;
+}
