@@ -71,8 +71,16 @@ describe("readClusterConfig()", () => {
   test.each<[Given["flags"], Given["env"], string]>([
     [{ port: "65536" }, {}, 'Cannot start as --port must be a whole number from 0 to 65535: current value is "65536"'],
     [{ "max-size": "1M" }, {}, 'Cannot start as --max-size must be at least 100M: current value is "1M"'],
-    [{ "max-size": "much" }, {}, 'must be a size such as 500M or 20G: current value is "much"'],
-    [{ "guaranteed-age": "1" }, {}, 'must be a time such as 30m or 3h: current value is "1"'],
+    [
+      { "max-size": "much" },
+      {},
+      'Cannot start as --max-size must be a size such as 500M or 20G: current value is "much"',
+    ],
+    [
+      { "guaranteed-age": "1" },
+      {},
+      'Cannot start as --guaranteed-age must be a time such as 30m or 3h: current value is "1"',
+    ],
     [{ port: "0x10" }, {}, 'Cannot start as --port must be a whole number from 0 to 65535: current value is "0x10"'],
     [
       {},
