@@ -88,10 +88,11 @@ export async function leasesOf(blobs: Blobs, roots: Roots, signal?: AbortSignal)
 /** Keeps whole trees from being collected: for who takes in work on them, or a name for them. */
 export interface TreeKeeper {
   /**
-   * What of a tree is absent, at most {@link absentMax}; all that is there stays for the guaranteed age. A folder that
-   * was found whole a short while ago is not walked again, so a tree costs what is new in it.
+   * What of a tree is absent, at most {@link absentMax}; all that is there stays for the guaranteed age. What should be
+   * a folder and is none counts as absent. A folder that was found whole a short while ago is not walked again, so a
+   * tree costs what is new in it.
    *
-   * @throws whatever keeps the store from being read; a folder that is there and is none counts as a file.
+   * @throws whatever keeps the store from being read.
    */
   keep(root: Digest, signal?: AbortSignal): Promise<readonly Digest[]>;
 }
@@ -118,7 +119,6 @@ export function treeKeeper({ blobs, clock }: { readonly blobs: CollectableBlobs;
       const asked = new Set<Digest>([emptyDigest]);
       const met = new Set<Digest>([emptyDigest, root]);
       const walked: Digest[] = [];
-      let isAllRead = true;
       for (let folders = root === emptyDigest || isWhole(root) ? [] : [root]; folders.length > 0;) {
         if (absent.size >= absentMax) break;
         const next: Digest[] = [];
@@ -140,14 +140,14 @@ export function treeKeeper({ blobs, clock }: { readonly blobs: CollectableBlobs;
               walked.push(folder);
             } catch (error) {
               if (!unreadable.some((code) => isFault(error, code))) throw error;
-              isAllRead = false;
+              absent.add(folder);
             }
           }
           for (const digest of await blobs.missing(files)) absent.add(digest);
         }
         folders = next;
       }
-      if (absent.size === 0 && isAllRead) {
+      if (absent.size === 0) {
         for (const folder of walked) {
           whole.delete(folder);
           whole.set(folder, sinceMs);

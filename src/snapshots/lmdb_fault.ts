@@ -1,14 +1,14 @@
 import { statfsSync } from "node:fs";
 import { asFault, Fault } from "../domain/fault.ts";
 
-/** How many bytes the file system that holds `dir` takes more. */
-export function bytesFree(dir: string): number {
-  const { bavail, bsize } = statfsSync(dir);
-  return bavail * bsize;
+/** The file system that holds `dir`: how many bytes it takes more, and how many it has in all. */
+export function diskOf(dir: string): { readonly freeBytes: number; readonly totalBytes: number } {
+  const { bavail, blocks, bsize } = statfsSync(dir);
+  return { freeBytes: bavail * bsize, totalBytes: blocks * bsize };
 }
 
 /** Whether it takes so many bytes more. */
-export const hasRoom = (dir: string, bytes: number): boolean => bytesFree(dir) > bytes;
+export const hasRoom = (dir: string, bytes: number): boolean => diskOf(dir).freeBytes > bytes;
 
 /** LMDB's own code for an environment that has grown to its map (lmdb.h). */
 const mapFull = -30792;

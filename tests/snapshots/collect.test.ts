@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type Digest, sizeOf } from "../../src/domain/digest.ts";
@@ -16,6 +17,7 @@ import {
   withinBudget,
 } from "../../src/snapshots/collect.ts";
 import type { Root } from "../../src/snapshots/lease.ts";
+import { smallDisk } from "./small_disk.ts";
 import { temporaryFolder } from "./temporary_folder.ts";
 
 const hourMs = 3600_000;
@@ -39,10 +41,10 @@ function steppedClock() {
   };
 }
 
-function world(options: Partial<CollectorOptions> & { readonly guaranteedAgeMs?: number } = {}) {
+function world(options: Partial<CollectorOptions> & { readonly dir?: string; readonly guaranteedAgeMs?: number } = {}) {
   const clock = steppedClock();
-  const { guaranteedAgeMs = hourMs, ...rest } = options;
-  const blobs = localBlobs({ dir: temporaryFolder(), clock, guaranteedAgeMs });
+  const { dir = temporaryFolder(), guaranteedAgeMs = hourMs, ...rest } = options;
+  const blobs = localBlobs({ dir, clock, guaranteedAgeMs });
   const leased: Root[] = [];
   const collector = createCollector({
     blobs,
@@ -291,6 +293,34 @@ describe("collect()", () => {
     },
     60_000,
   );
+});
+
+test("a full disk pauses and does not break: what is old goes, and then there is room", async (context) => {
+  const disk = smallDisk(48 * 1024 * 1024);
+  if (disk === undefined) return context.skip("this machine lets nobody mount a small disk");
+  const { clock, blobs, collector, put } = world({ dir: join(disk, "store") });
+  const fill = async (bytes: number): Promise<number> => {
+    for (let count = 0;; count++) {
+      const isFull = await put(bytes).then(() => false, (error) => {
+        expect(error).toMatchObject({ code: "NO_SPACE" });
+        return true;
+      });
+      if (isFull) return count;
+    }
+  };
+  expect(await fill(1_000_000) + await fill(4000)).toBeGreaterThan(10);
+  collector.start();
+  await vi.waitFor(() => expect(collector.isFull).toBe(true));
+  clock.step(2 * hourMs);
+  await vi.waitFor(() => {
+    clock.step(60_000);
+    expect(collector.isFull).toBe(false);
+  });
+  await many(20, () => put(100_000));
+  await put(1_000_000);
+  expect(collector.df().bytes).toBeLessThan(collector.df().limitBytes);
+  await collector.stop();
+  await blobs.close();
 });
 
 describe("start()", () => {

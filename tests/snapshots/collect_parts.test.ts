@@ -186,5 +186,7 @@ describe("treeKeeper()", () => {
     expect(await keeper.keep(other)).toEqual([inner]);
     expect(await keeper.keep(digestOf(Buffer.from("never put")))).toHaveLength(1);
     expect(await keeper.keep(emptyDigest)).toEqual([]);
+    const none = await writeBlob(blobs, Buffer.from("\xffno directory"));
+    for (let again = 0; again < 2; again++) expect(await keeper.keep(none)).toEqual([none]);
   });
 });

@@ -6,7 +6,7 @@ import { open } from "lmdb";
 import { type Digest, sizeOf } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { bytesFree, hasRoom, lmdbFault } from "../lmdb_fault.ts";
+import { diskOf, hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import { lockStore } from "../states/lock.ts";
 import { syncFolder } from "../store_format.ts";
 import { deflated, deflateSmall, type Encoding, raw } from "./deflate.ts";
@@ -209,7 +209,8 @@ export function blobIndex(
         if (rows === factsRows) count = stats["entryCount"] ?? 0;
       }
       const unused = Math.max(0, statSync(join(path, "data.mdb")).size - pages);
-      return { count, bytes: pages + filesTotal(), freeBytes: bytesFree(dir) + unused };
+      const { freeBytes, totalBytes } = diskOf(dir);
+      return { count, bytes: pages + filesTotal(), freeBytes: freeBytes + unused, diskBytes: totalBytes };
     },
     async alone(act) {
       const lock = await lockStore(join(dir, "collecting"));

@@ -36,6 +36,8 @@ export interface HeldBlobs {
     readonly bytes: number;
     /** What the disk has left for more blobs; pages of the index that hold nothing count. */
     readonly freeBytes: number;
+    /** How large the disk is. */
+    readonly diskBytes: number;
   };
   /** Runs `act` while no other process does so. @throws {Fault} `STORE_LOCKED` when one does. */
   alone<Answer>(act: () => Promise<Answer>): Promise<Answer>;
