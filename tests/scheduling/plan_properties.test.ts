@@ -326,6 +326,89 @@ test("decides as a model does that looks at everything anew", () => {
   );
 });
 
+/**
+ * After any history, also with floors and with room that is kept: no worker or counter gives more than it has, and once
+ * nothing more comes and what runs ends, everything runs that a worker could run.
+ */
+test("nothing that could run is left behind, and nothing is given twice", () => {
+  const anyPolicy = fc.constantFrom(...policies).chain((policy) =>
+    fc.record({ reserveAfterMs: fc.constantFrom(0, 50), floor: fc.nat(3) }).map((
+      { reserveAfterMs, floor },
+    ): Policy => ({
+      ...policy,
+      reserveAfterMs,
+      classes: policy.classes.map((one, at) => at === 0 ? { ...one, floor } : one),
+    }))
+  );
+  const move = fc.oneof(
+    { arbitrary: anyMove.filter(({ type }) => type !== "policy"), weight: 20 },
+    anyPolicy.map((policy): Move => ({ type: "policy", policy })),
+  );
+  fc.assert(
+    fc.property(fc.array(move, { maxLength: 100, size: "max" }), anyPolicy, (moves, first) => {
+      const view = schedulingView(first);
+      const model: Model = {
+        policy: first,
+        workers: new Map(),
+        last: new Map(),
+        queue: [],
+        placed: new Map(),
+        served: new Map(),
+      };
+      let order = 0;
+      let nowMs = 0;
+      const place = (): boolean => {
+        const next = view.next(nowMs);
+        if (next === undefined) return false;
+        const placed = model.queue.find(({ taskId }) => taskId === next.taskId)!;
+        expect(able(model, placed).map(({ workerId }) => workerId)).toContain(next.workerId);
+        model.queue = model.queue.filter((one) => one !== placed);
+        model.placed.set(next.taskId, { workerId: next.workerId, task: placed });
+        view.dequeue(next.taskId);
+        view.occupy(next.workerId, placed);
+        return true;
+      };
+      const finish = (which: number): void => {
+        const found = [...model.placed.keys()][which % Math.max(1, model.placed.size)];
+        if (found === undefined) return;
+        model.placed.delete(found);
+        view.vacate(found);
+      };
+      for (const one of moves) {
+        if (one.type === "place") place();
+        else if (one.type === "pass") nowMs += one.ms;
+        else if (one.type === "finish" || one.type === "putBack") finish(one.which);
+        else if (one.type === "enqueue") {
+          const fresh = task(order, { ...one.task, queuedAtMs: nowMs });
+          model.queue.push({ ...fresh, order: order++ });
+          view.enqueue(fresh);
+        } else if (one.type === "leave") {
+          const [left] = model.queue.splice(one.which % Math.max(1, model.queue.length), 1);
+          if (left !== undefined) view.dequeue(left.taskId);
+        } else if (one.type === "worker") {
+          model.workers.set(one.worker.workerId, one.worker);
+          view.setWorker(one.worker);
+        } else if (one.type === "away") {
+          model.workers.delete(one.workerId);
+          view.removeWorker(one.workerId);
+        } else {
+          model.policy = one.policy;
+          view.setPolicy(one.policy);
+        }
+      }
+      const fitting = model.queue.filter(({ taskId }) => view.outlook(taskId, nowMs)!.fits);
+      for (let round = 0; round <= order; round++) {
+        nowMs += 10;
+        while (place());
+        finish(round);
+      }
+      expect(model.queue.filter((one) => fitting.includes(one))).toEqual([]);
+      expect(model.queue.every(({ taskId }) => !view.outlook(taskId, nowMs)!.fits)).toBe(true);
+    }),
+    { numRuns: runs },
+  );
+});
+
 // ---- bounds --------------------------------------------------------------------------------------------------------------
 
 /** Places all that can be, and says what was placed. */
