@@ -63,7 +63,7 @@ const rooms: Readonly<Record<string, Room>> = {
   },
   reapi: { rooms: [...words, ...hands], packages: ["@grpc/grpc-js", "deno-std"], node: "all", pure: false },
   conformance: { rooms: words, packages: ["@grpc/grpc-js"], node: "all", pure: false },
-  inspector: { rooms: [...thought, ...hands], packages: ["hono", "ws"], node: "all", pure: false },
+  inspector: { rooms: [...thought, ...hands], packages: ["valibot", "xstate"], node: "all", pure: false },
   cli: {
     rooms: [...words, "scheduling", ...hands, "api", "conformance", "roles"],
     packages: ["deno-std"],

@@ -25,6 +25,7 @@ export const faults = {
   TREE_INVALID: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
   RANGE_INVALID: { retry: "never", grpc: "OUT_OF_RANGE", http: 416 },
   // What was asked for is not there.
+  ACTOR_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   ACTION_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   JOB_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   TASK_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },

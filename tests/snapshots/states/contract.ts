@@ -453,6 +453,11 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
             for (let seq = firstSeq; seq <= last; seq += 1 + Math.floor(last / 10)) {
               expect(await collect(states.cut(seq))).toEqual(truth.cut(seq, ""));
               expect(await collect(states.cut(seq, "task/a/"))).toEqual(truth.cut(seq, "task/a/"));
+              for (const address of ["job/a", "task/a/1"] as Address[]) {
+                expect(await states.get(address, seq)).toEqual(
+                  truth.cut(seq, "").find((one) => one.address === address),
+                );
+              }
             }
           } finally {
             await states.close();

@@ -1,0 +1,125 @@
+import { Fault } from "../domain/fault.ts";
+import { jobAddress, type JobId, taskAddress, taskId } from "../domain/ids.ts";
+import type { JobState } from "../domain/job.ts";
+import { jobView, taskView } from "../machines/explain.ts";
+import type { State } from "../machines/step.ts";
+import type { TaskContext } from "../machines/task.ts";
+import type { JobView, TaskView } from "../protocol/client_messages.ts";
+import type { Entry, States } from "../snapshots/states/states.ts";
+import { typeOf } from "./actors.ts";
+
+/** What led an actor into its state. */
+export interface CauseLine {
+  readonly seq: number;
+  readonly atMs: number;
+  readonly event: string;
+  readonly from: string;
+  readonly reason?: string;
+}
+
+export interface TaskLine extends TaskView {
+  readonly cause: CauseLine;
+  /** When it settled. */
+  readonly settledAtMs?: number;
+}
+
+export interface JobPage {
+  readonly job: JobView;
+  readonly cause: CauseLine;
+  /** In the order of the job. */
+  readonly tasks: readonly TaskLine[];
+  /** The place of the first task of the next page. */
+  readonly next?: number;
+}
+
+export const tasksPerPage = 100;
+/** Jobs looked at for one page of a list, found or not. */
+const scannedMax = 2_000;
+
+const causeOf = ({ seq, atMs, cause, reason }: Entry): CauseLine => ({
+  seq,
+  atMs,
+  event: typeOf(cause.event),
+  from: cause.from,
+  ...(reason === undefined ? {} : { reason }),
+});
+
+/** A job at a moment, with a page of its tasks from the place `from` on. @throws {Fault} `JOB_UNKNOWN` */
+export async function jobPage(states: States, jobId: JobId, seq: number, from: number): Promise<JobPage> {
+  const entry = await states.get(jobAddress(jobId), seq);
+  if (entry === undefined) throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId} at entry ${seq}: it was not here`);
+  const job = jobView(entry.state as State);
+  const end = Math.min(job.tasks, from + tasksPerPage);
+  const places = Array.from({ length: Math.max(0, end - from) }, (_, place) => from + place);
+  const entries = await Promise.all(places.map((place) => states.get(taskAddress(taskId(jobId, place)), seq)));
+  const tasks = entries.filter((one) => one !== undefined).map((one): TaskLine => {
+    const { settledAtMs } = (one.state as State).context as TaskContext;
+    return {
+      ...taskView(one.state as State),
+      cause: causeOf(one),
+      ...(settledAtMs === undefined ? {} : { settledAtMs }),
+    };
+  });
+  return { job, cause: causeOf(entry), tasks, ...(end < job.tasks ? { next: end } : {}) };
+}
+
+export interface JobFilter {
+  readonly state?: JobState | undefined;
+  /** In the id, the requestor, the basis, the tag or the reason; upper and lower case are the same. */
+  readonly text?: string | undefined;
+}
+
+/**
+ * Jobs at a moment, the newest first. A page may be short though more follow: so many were looked at.
+ * `next`: the job before which the next page begins.
+ */
+export async function jobList(
+  states: States,
+  seq: number,
+  { state, text }: JobFilter,
+  { before, limit }: { readonly before?: JobId | undefined; readonly limit: number },
+): Promise<{ readonly jobs: readonly JobView[]; readonly next?: JobId }> {
+  const jobs: JobView[] = [];
+  const wanted = text?.toLowerCase() ?? "";
+  let scanned = 0;
+  for await (const entry of newestJobs(states, seq, before)) {
+    const job = jobView(entry.state as State);
+    const texts = [job.jobId, job.requestor, job.basis ?? "", job.tag, job.why];
+    const isWanted = (state === undefined || job.state === state) &&
+      (wanted === "" || texts.some((one) => one.toLowerCase().includes(wanted)));
+    if (isWanted) jobs.push(job);
+    if (jobs.length >= limit || ++scanned >= scannedMax) return { jobs, next: job.jobId };
+  }
+  return { jobs };
+}
+
+/** Characters of a job's id, the last in byte order first. */
+const lastFirst = [..."zyxwvutsrqponmlkjihgfedcba9876543210-"];
+const fewJobs = 256;
+
+/**
+ * Jobs in a cut, the newest first. Cuts go forward, so it looks under ever longer beginnings of ids, from the last on,
+ * until there are but few jobs under one.
+ */
+export async function* newestJobs(states: States, seq: number, before?: JobId): AsyncGenerator<Entry> {
+  yield* newestUnder(states, seq, "job/", before === undefined ? undefined : jobAddress(before));
+}
+
+async function* newestUnder(
+  states: States,
+  seq: number,
+  prefix: string,
+  before: string | undefined,
+): AsyncGenerator<Entry> {
+  const few: Entry[] = [];
+  for await (const entry of states.cut(seq, prefix)) {
+    if (before !== undefined && entry.address >= before) break;
+    few.push(entry);
+    if (few.length > fewJobs) break;
+  }
+  if (few.length <= fewJobs) return yield* few.reverse();
+  for (const next of lastFirst) {
+    const under = prefix + next;
+    if (before === undefined || under < before) yield* newestUnder(states, seq, under, before);
+  }
+}

@@ -1,0 +1,148 @@
+import { type Address, kindOf, nameOf } from "../domain/ids.ts";
+import { jobState } from "../machines/explain.ts";
+import type { State } from "../machines/step.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { States } from "../snapshots/states/states.ts";
+import { type CountingTally, type Known, knownStates, type Step, type Tally, tally } from "./tally.ts";
+
+/**
+ * Counts at every moment of the recent history, so that a moment costs some ms however many actors there are. It is made
+ * from the states when somebody first asks, goes on with each question, and is forgotten when nobody has asked for a while:
+ * a cluster that nobody looks at pays nothing.
+ */
+export interface Timeline {
+  /**
+   * The counts just after entry `seq`, which is one of the history's. For a moment before those that are held, the whole
+   * cut is read: the longer, the more actors there were.
+   *
+   * @throws {Fault} `REQUEST_INVALID` when seq is not kept any more.
+   */
+  at(seq: number): Promise<Tally>;
+  close(): void;
+}
+
+/** Moments that are held at the least, when so many are kept. */
+const momentsMin = 100_000;
+/** Beyond so many the oldest are let go. */
+const momentsMax = 200_000;
+const stepsPerChunk = 4_096;
+const idleMs = 10 * 60_000;
+
+interface Chunk {
+  /** Of its first step. */
+  readonly firstSeq: number;
+  /** Just before its first step. */
+  readonly start: Tally;
+  readonly steps: Step[];
+}
+
+interface Held {
+  readonly chunks: Chunk[];
+  readonly now: CountingTally;
+  /** Of every actor that is counted. */
+  readonly known: Map<Address, Known>;
+  readonly shared: ReturnType<typeof knownStates>;
+  lastSeq: number;
+}
+
+export function timeline(
+  { states, clock }: { readonly states: States; readonly clock: Clock },
+): Timeline {
+  let held: Promise<Held> | undefined;
+  let cancelIdle = (): void => {};
+
+  const stayAwake = (): void => {
+    cancelIdle();
+    cancelIdle = clock.at(clock.now() + idleMs, () => held = undefined);
+  };
+
+  /** All that is counted in a cut. Of a job that has ended no task is. */
+  async function countAt(seq: number, { known, now, shared }: Omit<Held, "chunks" | "lastSeq">): Promise<void> {
+    const take = (address: Address, atMs: number, state: unknown): void => {
+      const after = shared.of(address, state);
+      if (after === undefined) return;
+      known.set(address, after);
+      now.apply({ atMs, address, before: undefined, after });
+    };
+    const live: Address[] = [];
+    let ended = 0;
+    for (const prefix of ["scheduler", "worker/", "job/"]) {
+      for await (const { address, atMs, state } of states.cut(seq, prefix)) {
+        take(address, atMs, state);
+        if (prefix !== "job/") continue;
+        if (jobState(state as State) === "running") live.push(address);
+        else ended++;
+      }
+    }
+    // One walk over all tasks is cheaper than one for each job, unless most of them belong to jobs that have ended.
+    const prefixes = ended < live.length ? ["task/"] : live.map((address) => `task/${nameOf(address)}/`);
+    for (const prefix of prefixes) {
+      for await (const { address, atMs, state } of states.cut(seq, prefix)) take(address, atMs, state);
+    }
+  }
+
+  const empty = (): Held => ({
+    chunks: [],
+    now: tally(),
+    known: new Map(),
+    shared: knownStates(),
+    lastSeq: 0,
+  });
+
+  async function begin(): Promise<Held> {
+    const { firstSeq, lastSeq } = await states.bounds();
+    const all = empty();
+    const from = Math.max(firstSeq, lastSeq - momentsMin);
+    if (lastSeq >= firstSeq) await countAt(from, all);
+    all.lastSeq = Math.min(from, lastSeq);
+    return all;
+  }
+
+  async function follow(all: Held): Promise<Held> {
+    for await (const { seq, atMs, address, state } of states.history("", { afterSeq: all.lastSeq })) {
+      const before = all.known.get(address);
+      const after = shown(kindOf(address)) ? all.shared.of(address, state) : undefined;
+      let chunk = all.chunks.at(-1);
+      if (chunk === undefined || chunk.steps.length === stepsPerChunk) {
+        all.chunks.push(chunk = { firstSeq: seq, start: all.now.copy(), steps: [] });
+        if (all.chunks.length * stepsPerChunk > momentsMax) all.chunks.shift();
+      }
+      const step = { atMs, address, before, after };
+      chunk.steps.push(step);
+      all.now.apply(step);
+      if (after === undefined) all.known.delete(address);
+      else all.known.set(address, after);
+      all.lastSeq = seq;
+    }
+    return all;
+  }
+
+  return {
+    async at(seq) {
+      stayAwake();
+      const before = held;
+      const next = (before ?? begin()).then(follow);
+      held = next;
+      next.catch(() => {
+        if (held === next) held = undefined;
+      });
+      const all = await next;
+      const chunk = all.chunks.findLast(({ firstSeq }) => firstSeq <= seq + 1);
+      if (chunk === undefined && seq !== all.lastSeq) {
+        const old = empty();
+        await countAt(seq, old);
+        return old.now;
+      }
+      if (chunk === undefined) return all.now.copy();
+      const found = tally(chunk.start);
+      for (const step of chunk.steps.slice(0, seq + 1 - chunk.firstSeq)) found.apply(step);
+      return found;
+    },
+    close: () => {
+      cancelIdle();
+      held = undefined;
+    },
+  };
+}
+
+const shown = (kind: string): boolean => kind === "task" || kind === "job" || kind === "worker" || kind === "scheduler";
