@@ -224,6 +224,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       (load.busy >= slots ? 1 : 0);
   };
   const keepRoom = (): void => {
+    // The workers that it could have run on have gone: nobody is to wait for it.
+    if (kept !== undefined && !couldRun(kept.entry.group.wish)) release();
     const { reserveAfterMs } = settings;
     if (reserveAfterMs === 0 || kept !== undefined || queue.big.size === 0 || nowMs < reserveCheckAtMs) return;
     reserveCheckAtMs = nowMs + reserveAfterMs / reserveChecks;

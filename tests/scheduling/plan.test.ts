@@ -429,6 +429,20 @@ describe("what a task needs", () => {
   });
 });
 
+test("a counter is kept no longer for a task that no worker could run any more", () => {
+  const s = schedulingWith({ counters: { licence: 1 }, reserveAfterMs: 80 }, worker("w1", 2, { os: "plan9" }));
+  s.enqueue(task(0, { needs: { counters: { licence: 1 } } }));
+  s.placeAll();
+  s.enqueue(task(1, { platform: { os: "plan9" }, needs: { counters: { licence: 1 } } }));
+  s.placeAll();
+  s.pass(80);
+  expect(s.placeAll()).toEqual([]);
+  s.view.setWorker(worker("w1", 2, { os: "linux" }));
+  s.finish(0);
+  s.enqueue(task(2, { needs: { counters: { licence: 1 } } }));
+  expect(order(s.placeAll())).toEqual([2]);
+});
+
 describe("which worker is liked", () => {
   test("one with as few other properties as there are: special ones stay free", () => {
     const s = scheduling(worker("w1", 9, { gpu: "a", os: "linux" }), worker("w2", 2, { os: "linux" }), worker("w3", 1));
