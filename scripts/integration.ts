@@ -130,7 +130,7 @@ const checks: Record<string, () => Promise<void>> = {
       "-c",
       "env | sort | cut -d= -f1; echo $A; echo err >&2",
     ]);
-    assert.equal(ran.stdout, "A\nHOME\nPATH\nPWD\nb c\n");
+    assert.equal(ran.stdout, "A\nHOME\nPATH\nPWD\nSOURCE_DATE_EPOCH\nb c\n");
     assert.match(ran.stderr, /err\n/);
   },
   async "Ctrl-C kills the task, and the CLI exits with 130"() {

@@ -36,7 +36,7 @@ import {
   type TaskMessage,
   taskVersion,
 } from "../machines/task.ts";
-import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
+import { isSetAside, type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import { isSuccess } from "../domain/job.ts";
 import type { Log } from "../observability/log.ts";
 import {
@@ -261,13 +261,24 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         (next === undefined && outcome.kind === "failed" && !hasExceededMemory(outcome) && ended === undefined);
       // What fails here and succeeds there is this worker's failure.
       const wasAlone = next === "retry" && isGood && workerId !== last.workerId;
-      if (!wasFault && !wasAlone) continue;
+      // What fails on the only one that there is says nothing of it: the disk of all may be full.
+      if (!wasAlone && (!wasFault || !isOneOfSeveral(workerId))) continue;
       const why = wasAlone
         ? `Task ${taskId} failed on it and succeeded on ${last.workerId}`
         : `It could not do its part of task ${taskId}`;
       tell(workerId, { type: "worker.failed", why });
     }
     if (isGood) tell(last.workerId, { type: "worker.succeeded" });
+  };
+  const isOneOfSeveral = (workerId: WorkerId): boolean => {
+    for (const other of index.workers) {
+      if (other === workerId) continue;
+      const state = host.state(workerAddress(other));
+      if (state !== undefined && pathOf(state.value) === "present" && !isSetAside(state.context as WorkerContext)) {
+        return true;
+      }
+    }
+    return false;
   };
   const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
     const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;

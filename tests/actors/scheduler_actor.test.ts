@@ -608,6 +608,11 @@ test("a worker that fails at what others succeed at is set aside, and tried agai
   const time = virtualTime();
   const states = memoryStates();
   const { worker, submit, ask } = await start(time, states);
+  // Another one is there, and has no slot free.
+  worker(workerId("w2")).sync();
+  await quiet(time);
+  await submit({ ...jobOf(2), key: "others" });
+  await quiet(time);
   const bad = worker();
   bad.sync();
   await quiet(time);
@@ -624,7 +629,7 @@ test("a worker that fails at what others succeed at is set aside, and tried agai
     "workerFailed",
   ]);
   expect(await ask({ type: "worker.list" })).toMatchObject({
-    workers: [{ flaky: { why: `It could not do its part of task ${task}`, untilMs: time.now() + 60_000 } }],
+    workers: [{ flaky: { why: `It could not do its part of task ${task}`, untilMs: time.now() + 60_000 } }, {}],
   });
   const next = taskId(await submit({ key: "next" }), 0);
   await pass(time, 59_000);
@@ -750,4 +755,22 @@ describe("what tasks like it took", () => {
     await quiet(time);
     expect(await placedOn(states, one, two)).toEqual([w1, w2]);
   });
+});
+
+test("a worker that is the only one is not set aside for what it cannot do", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit, ask } = await start(time, states);
+  const only = worker();
+  only.sync();
+  await quiet(time);
+  const fault: Outcome = { kind: "failed", fault: { code: "NO_SPACE", message: "the disk is full" } };
+  const task = taskId(await submit(), 0);
+  for (const attempt of [1, 2, 3]) {
+    await quiet(time);
+    only.report({ stage: "ended", taskId: task, attempt, outcome: fault });
+  }
+  await quiet(time);
+  expect((await taskIn(states, task)).context.outcome).toEqual(fault);
+  expect(((await ask({ type: "worker.list" })) as { workers: object[] }).workers[0]).not.toHaveProperty("flaky");
 });

@@ -162,11 +162,11 @@ describe("known results", () => {
   });
 
   test("are looked for before a task is placed that a restart had queued", async () => {
-    let found: Promise<Found | undefined> | undefined;
-    const { arrive, queued, answered, quiet, sharing } = world({ find: () => found });
+    const results: { found?: Promise<Found> } = {};
+    const { arrive, queued, answered, quiet, sharing } = world({ find: () => results.found });
     arrive(a);
     expect(sharing.mayPlace(a)).toBe(true);
-    found = Promise.resolve(known);
+    results.found = Promise.resolve(known);
     expect(sharing.mayPlace(a)).toBe(false);
     expect(queued).toEqual([]);
     await quiet();

@@ -391,7 +391,7 @@ test("nothing that could run is left behind, and nothing is given twice", () => 
         } else if (one.type === "away") {
           model.workers.delete(one.workerId);
           view.removeWorker(one.workerId);
-        } else if (one.type === "policy") {
+        } else if ("policy" in one) {
           model.policy = one.policy;
           view.setPolicy(one.policy);
         }
