@@ -46,6 +46,13 @@ export interface HttpOptions {
   readonly log: Log;
   /** Host names that are ours beside the loopback ones, for a cluster that listens elsewhere too. */
   readonly hosts?: readonly string[];
+  /** The page in the browser at `/`, and what it asks under /v1/inspect. */
+  readonly inspector?: {
+    answer(path: string, query: URLSearchParams): Promise<unknown>;
+    file(name: string): Promise<{ readonly bytes: Uint8Array; readonly type: string } | undefined>;
+    /** Content-Security-Policy of its files. */
+    readonly policy: string;
+  };
   /** Takes a WebSocket handshake at /v1/connect whose Host and Origin are ours; the hello then brings the token. */
   readonly acceptUpgrade: (request: IncomingMessage, socket: Duplex, head: Uint8Array) => void;
 }
@@ -126,7 +133,9 @@ const unknownRoute = (method: string, path: string): Fault =>
     `Cannot ${method} ${path.slice(0, 200)}: there is nothing; docs/http.md tells what there is`,
   );
 
-function routes({ gateway, blobs, names, collector, actions, token, clock, log, hosts }: HttpOptions): Hono<Env> {
+function routes(
+  { gateway, blobs, names, collector, actions, token, clock, log, hosts, inspector }: HttpOptions,
+): Hono<Env> {
   const app = new Hono<Env>();
 
   // ---- who may ask -------------------------------------------------------------------------------------------------
@@ -138,6 +147,18 @@ function routes({ gateway, blobs, names, collector, actions, token, clock, log, 
     c.header("Cache-Control", "no-store");
     await next();
   });
+  // Its files hold nothing of the cluster; whoever has them still needs the token.
+  const pageFile = async (c: Ctx, next: () => Promise<void>): Promise<Response | void> => {
+    const file = await inspector?.file(c.req.param("file") ?? "index.html");
+    if (inspector === undefined || file === undefined) return await next();
+    return c.body(file.bytes as Uint8Array<ArrayBuffer>, 200, {
+      "Content-Type": file.type,
+      "Content-Security-Policy": inspector.policy,
+      "Referrer-Policy": "no-referrer",
+    });
+  };
+  app.get("/", pageFile);
+  app.get("/inspector/:file", pageFile);
   app.get("/healthz", async (c) => {
     const away = new Fault("PEER_UNREACHABLE", "The scheduler does not answer: it is starting, or away");
     if (!gateway.hasScheduler) throw away;
@@ -307,6 +328,16 @@ function routes({ gateway, blobs, names, collector, actions, token, clock, log, 
     const { type: _type, ...why } = answer;
     return c.json(why);
   });
+  app.get(
+    "/v1/inspect/:what",
+    async (c, next) => {
+      if (inspector === undefined) return await next();
+      const query = new URL(c.req.url).searchParams;
+      query.delete("token");
+      return c.json(await inspector.answer(c.req.param("what"), query));
+    },
+  );
+
   app.get("/v1/settings", async (c) => {
     const answer = await gateway.ask({ type: "settings.get" });
     if (answer.type !== "settings.view") throw unexpected(answer);

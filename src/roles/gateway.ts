@@ -5,6 +5,8 @@ import { createGateway, type Gateway } from "../api/gateway.ts";
 import type { SealedJobs } from "../api/job_files.ts";
 import { httpServer } from "../api/http.ts";
 import { Fault } from "../domain/fault.ts";
+import { pagePolicy } from "../inspector/files.ts";
+import { createInspector } from "../inspector/server.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
@@ -12,6 +14,7 @@ import { reapiServer } from "../reapi/server.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
+import type { States } from "../snapshots/states/states.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { AcceptOptions, Connection, Hello } from "../transport/transport.ts";
 import { webSocketTransport } from "../transport/websocket.ts";
@@ -30,6 +33,8 @@ export interface GatewayRoleOptions {
   readonly blobs: Blobs;
   readonly sealed: SealedJobs;
   readonly names: Refs;
+  /** The scheduler's states, to be shown; undefined where they cannot be read. */
+  readonly states: () => Promise<States | undefined>;
   /** What is kept within a budget; absent where blobs are in memory. */
   readonly budget?: Pick<BudgetOptions, "blobs" | "statesBytes" | "maxBytes">;
   /** Results of actions, which Bazel and its cousins share with jobs. */
@@ -79,6 +84,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
         );}
     },
   };
+  const inspector = createInspector({ states: options.states, clock: realClock });
   const webSockets = webSocketTransport({ clock: realClock });
   const http = httpServer({
     gateway,
@@ -90,6 +96,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     clock: realClock,
     log,
     hosts: options.hosts,
+    inspector: { ...inspector, policy: pagePolicy },
     acceptUpgrade: (request, socket, head) =>
       webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
@@ -135,6 +142,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
       stopping.abort();
       void collector?.stop();
       gateway.close();
+      inspector.close();
       reapi.close();
       http.close();
       http.closeAllConnections();

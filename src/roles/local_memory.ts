@@ -49,6 +49,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     log: stderrLog("gateway"),
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: () => Promise.resolve(states) }),
+    states: () => Promise.resolve(states),
     names: memoryRefs(),
     actions,
     hosts: [config.host],

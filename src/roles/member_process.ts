@@ -84,6 +84,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         log: stderrLog("gateway"),
         blobs,
         sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
+        states: states.get,
         names: lmdbRefs({ dir: at.names }),
         budget: {
           blobs,

@@ -76,6 +76,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     log: stderrLog("gateway"),
     blobs,
     sealed: sealedJobs({ blobs, clock: realClock, states: states.get }),
+    states: states.get,
     names: lmdbRefs({ dir: join(config.dataDir, "names") }),
     budget: { blobs, statesBytes: () => 0, maxBytes: config.maxSize },
     actions: localActions({ dir: join(config.dataDir, "actions"), blobs, clock: realClock }),
