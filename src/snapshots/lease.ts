@@ -1,5 +1,5 @@
 import { setImmediate as turn } from "node:timers/promises";
-import { type Digest, emptyDigest } from "../domain/digest.ts";
+import { type Digest, emptyDigest, isDigest } from "../domain/digest.ts";
 import { isFault } from "../domain/fault.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { keySet } from "./collect_key_set.ts";
@@ -73,6 +73,10 @@ export async function leasesOf(blobs: Blobs, roots: Roots, signal?: AbortSignal)
   for await (const { digest, kind, why } of roots(signal)) {
     signal?.throwIfAborted();
     if (digest === emptyDigest) continue;
+    if (!isDigest(digest)) {
+      unread++; // names hold what people gave them: one that names no blob must not stop the rest
+      continue;
+    }
     marked.add(keyOf(digest), numberOf(why));
     if (kind === "tree") await walkTree(digest, numberOf(why));
   }

@@ -106,8 +106,14 @@ describe("leasesOf()", () => {
     const [a, none] = await Promise.all(["a", "\xffno directory"].map((each) => writeBlob(blobs, Buffer.from(each))));
     const absent = await writeBlob(memoryBlobs(), encodeDirectory([file("a", a!)]));
     const top = await writeBlob(blobs, encodeDirectory([folder("x", absent), folder("y", none!), file("a", a!)]));
-    const leases = await leasesOf(blobs, roots({ digest: top, kind: "tree", why: "named" }));
-    expect(leases.unread).toBe(2);
+    const leases = await leasesOf(
+      blobs,
+      roots(
+        { digest: "what a name may hold" as Digest, kind: "tree", why: "named" },
+        { digest: top, kind: "tree", why: "named" },
+      ),
+    );
+    expect(leases.unread).toBe(3);
     for (const digest of [top, none!, absent, a!]) expect(leases.whyOf(keyOf(digest))).toBe("named");
   });
 
