@@ -37,7 +37,7 @@ export function ansi(): (chunk: string) => readonly Piece[] {
     for (const match of text.slice(0, cut).matchAll(/\u001b(?:\[([0-9;?]*)([@-~])|[^[])/g)) {
       say(match.index);
       last = match.index + match[0].length;
-      if (match[2] === "m") for (const code of (match[1] || "0").split(";")) apply(Number(code));
+      if (match[2] === "m") { for (const code of (match[1] || "0").split(";")) apply(Number(code)); }
     }
     say(cut);
     return pieces;

@@ -8,8 +8,10 @@ export const token = {
 
 /** A refusal, in the words of the cluster. */
 export class Refusal extends Error {
-  constructor(readonly code: string, message: string) {
+  readonly code: string;
+  constructor(code: string, message: string) {
     super(message);
+    this.code = code;
   }
 }
 
@@ -38,7 +40,7 @@ export async function ask<Answer = any>(
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
     if (value === undefined || value === "") continue;
-    if (typeof value === "object") for (const one of value) search.append(name, one);
+    if (typeof value === "object") { for (const one of value) search.append(name, one); }
     else search.set(name, String(value));
   }
   const text = search.toString();
