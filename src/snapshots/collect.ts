@@ -101,8 +101,8 @@ const highShare = 0.95;
 const lowShare = 0.9;
 /** … and above this one new work waits for it. */
 const hardShare = 1.05;
-/** Of the disk so much stays free: a tenth, but at most this. */
-const reserveBytesMax = 2 * 1024 ** 3;
+/** Of the disk so much stays free: more than the twentieth below which new work is refused. */
+const reserveShare = 0.1;
 
 const lookEveryMs = 1000;
 const sizeEveryMs = 20;
@@ -136,7 +136,7 @@ export function createCollector(options: CollectorOptions): Collector {
     const results = actions?.size() ?? { entries: 0, bytes: 0 };
     const others = statesBytes();
     const bytes = blobBytes + results.bytes + others;
-    const reserveBytes = Math.min(diskBytes / 10, reserveBytesMax);
+    const reserveBytes = diskBytes * reserveShare;
     return {
       maxBytes: budgetBytes,
       limitBytes: Math.max(0, Math.min(budgetBytes, Math.floor(bytes + freeBytes - reserveBytes))),
@@ -279,17 +279,18 @@ export function createCollector(options: CollectorOptions): Collector {
     return next;
   }
 
-  function setFull(next: boolean, { bytes, limitBytes }: Usage): void {
+  /** Full is said of the budget alone: how full the disk may be is judged by whoever refuses work for that. */
+  function setFull(next: boolean, { bytes, maxBytes }: Usage): void {
     if (next === isFull) return;
     isFull = next;
-    if (next) log.warn("No room for new work until something may be removed", { bytes, limitBytes });
-    else log.info("There is room for new work again", { bytes, limitBytes });
+    if (next) log.warn("No room for new work until something may be removed", { bytes, maxBytes });
+    else log.info("There is room for new work again", { bytes, maxBytes });
   }
 
   async function look(signal: AbortSignal): Promise<void> {
     let usage = df();
     const isOver = (): boolean => usage.bytes > usage.limitBytes * highShare;
-    setFull(usage.bytes > usage.limitBytes * (isFull || clock.now() < nextAtMs ? 1 : hardShare), usage);
+    setFull(usage.bytes > usage.maxBytes * (isFull || clock.now() < nextAtMs ? 1 : hardShare), usage);
     if (!isOver() || clock.now() < nextAtMs) return;
     try {
       const { goes, results, orphans, tookMs } = await collect({ signal });
@@ -308,7 +309,7 @@ export function createCollector(options: CollectorOptions): Collector {
     }
     usage = df();
     if (isOver()) nextAtMs = clock.now() + retryMs;
-    setFull(usage.bytes > usage.limitBytes, usage);
+    setFull(usage.bytes > usage.maxBytes, usage);
   }
 
   return {
@@ -319,7 +320,7 @@ export function createCollector(options: CollectorOptions): Collector {
       if (!isFull && stopping !== undefined && clock.now() >= sizedAtMs + sizeEveryMs) {
         sizedAtMs = clock.now();
         const usage = df();
-        setFull(usage.bytes > usage.limitBytes * hardShare, usage);
+        setFull(usage.bytes > usage.maxBytes * hardShare, usage);
       }
       return isFull;
     },
