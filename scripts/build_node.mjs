@@ -1,6 +1,6 @@
 // Compiles src/ to dist/ for Node (`npm run build`; npm runs it before packing). JavaScript, so that Node 20 runs it.
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -15,6 +15,12 @@ try {
   execFileSync(process.execPath, [compiler, "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" });
 } catch {
   process.exit(1); // the compiler has said why
+}
+
+// Of the inspector's page, what is not compiled.
+const page = join(root, "src/inspector/web");
+for (const name of readdirSync(page)) {
+  if (!name.endsWith(".ts")) copyFileSync(join(page, name), join(dist, "inspector/web", name));
 }
 
 // What is compiled names compiled files alone: Node 20 reads no TypeScript.

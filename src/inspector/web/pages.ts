@@ -211,9 +211,10 @@ function spansOf(task: TaskLine, nowMs: number): readonly Span[] {
   for (const [place, attempt] of task.attempts.entries()) {
     spans.push({ name: "queued", fromMs, toMs: attempt.placedAtMs, says: "queued" });
     const next = task.attempts[place + 1];
-    const isLast = next === undefined;
-    const outcome = isLast && task.outcome !== undefined && task.outcome.kind !== "skipped" ? task.outcome : undefined;
-    const endMs = isLast
+    const outcome = next === undefined && task.outcome !== undefined && task.outcome.kind !== "skipped"
+      ? task.outcome
+      : undefined;
+    const endMs = next === undefined
       ? task.settledAtMs ?? (attempt.ended === undefined ? nowMs : attempt.startedAtMs ?? attempt.placedAtMs)
       : next.placedAtMs;
     const startedMs = outcome?.startedAtMs ?? attempt.startedAtMs;
