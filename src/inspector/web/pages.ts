@@ -207,6 +207,7 @@ interface Span {
 /** What a task's time went to, from what its state says. */
 function spansOf(task: TaskLine, nowMs: number): readonly Span[] {
   const spans: Span[] = [];
+  if (task.queuedAtMs === undefined) return spans;
   let fromMs = task.queuedAtMs;
   for (const [place, attempt] of task.attempts.entries()) {
     spans.push({ name: "queued", fromMs, toMs: attempt.placedAtMs, says: "queued" });
@@ -376,7 +377,7 @@ export async function actorView({ subject, at }: Place): Promise<Shown> {
   return {
     title: subject,
     moment: actor.moment,
-    previousSeq: actor.moment.seq === actor.seq ? actor.previousSeq : actor.seq,
+    previousSeq: actor.previousSeq,
     nextSeq: actor.nextSeq,
     content: [
       h("h1", {}, subject, " ", badge(actor.state)),
