@@ -3,6 +3,7 @@ import { type Address, kindOf } from "../domain/ids.ts";
 import type { JobContext } from "../machines/job.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import type { Entry, Said, States } from "../snapshots/states/states.ts";
+import { type Taken, takenBy } from "./charts.ts";
 import { explainActor } from "./sentences.ts";
 
 /** An actor in a list. */
@@ -34,6 +35,8 @@ export interface StepLine {
   readonly atMs: number;
   readonly epoch: number;
   readonly event: MessageLine;
+  /** What of the chart it took; none at its birth, and when the event's body is not kept any more. */
+  readonly taken: readonly Taken[];
   /** Absent: it was born by this step, or what it was before is not kept. */
   readonly before?: string;
   /** Absent: it is gone. */
@@ -117,6 +120,8 @@ async function stepOf(states: States, entry: Entry, before: Entry | undefined): 
   const now = entry.state as State | null;
   const old = (then?.context ?? {}) as Record<string, unknown>;
   const next = (now?.context ?? {}) as Record<string, unknown>;
+  const body = heard?.body ?? cause.event;
+  const isWhole = heard !== undefined || !/^[0-9]+\.[0-9]+$/.test(cause.id);
   const changes = [...new Set([...Object.keys(old), ...Object.keys(next)])].flatMap((key) => {
     const [was, is] = [bounded(old[key]), bounded(next[key])];
     if (was === is && JSON.stringify(old[key]) === JSON.stringify(next[key])) return [];
@@ -126,7 +131,8 @@ async function stepOf(states: States, entry: Entry, before: Entry | undefined): 
     seq,
     atMs,
     epoch,
-    event: messageLine(cause.from, heard ?? { id: cause.id, to: address, body: cause.event }),
+    event: messageLine(cause.from, { id: cause.id, to: address, body }),
+    taken: isWhole && typeOf(body) !== "" ? takenBy(kindOf(address), then, body as { readonly type: string }) : [],
     ...(then === undefined ? {} : { before: pathOf(then.value) }),
     ...(now === null ? {} : { after: pathOf(now.value) }),
     changes,

@@ -1,6 +1,7 @@
 import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from "xstate";
 import { jobMachine } from "../machines/job.ts";
 import { schedulerMachine } from "../machines/scheduler.ts";
+import { alive, type State } from "../machines/step.ts";
 import { taskMachine } from "../machines/task.ts";
 import { workerMachine } from "../machines/worker.ts";
 
@@ -141,7 +142,7 @@ export function chartOf(machine: AnyStateMachine): Chart {
   const boxOf = new Map(states.map((state) => [state.path, state]));
 
   const textWidth = ({ event, guard }: Heard): number =>
-    (event.length + (guard === "" ? 0 : guard.length + 3) + 2) * characterWidth;
+    ((event || "at once").length + (guard === "" ? 0 : guard.length + 3) + 2) * characterWidth;
   const laneX = right + textX + Math.max(0, ...rows.map(textWidth)) + 12;
   // Short lines have the inner lanes, and lines to one state share a lane: they lead to one place.
   const lanes = [...new Set(rows.flatMap(({ to }) => to === undefined ? [] : [pathOf(to)]))].sort((a, b) =>
@@ -159,10 +160,37 @@ export function chartOf(machine: AnyStateMachine): Chart {
   return { id: machine.id, width: Math.ceil(laneX + lanes.length * laneWidth + 10), height, states, arrows };
 }
 
-/** Of the machines of a scheduler's actors, by kind. */
-export const charts: Readonly<Record<string, Chart>> = Object.fromEntries(
+const machines: Readonly<Record<string, AnyStateMachine>> = Object.fromEntries(
   [schedulerMachine, jobMachine, taskMachine, workerMachine].map((machine) => [
     machine.id,
-    chartOf(machine as unknown as AnyStateMachine),
+    machine as unknown as AnyStateMachine,
   ]),
 );
+
+/** Of the machines of a scheduler's actors, by kind. */
+export const charts: Readonly<Record<string, Chart>> = Object.fromEntries(
+  Object.entries(machines).map(([kind, machine]) => [kind, chartOf(machine)]),
+);
+
+/** An arrow of a chart, without where it is drawn. */
+export type Taken = Pick<ChartArrow, "from" | "to" | "event" | "guard">;
+
+/**
+ * The arrows that a machine took upon an event, found by the machine itself: its guards are asked anew.
+ *
+ * @param before where it was; undefined: it was born, and took none.
+ */
+export function takenBy(kind: string, before: State | undefined, event: { readonly type: string }): readonly Taken[] {
+  const machine = machines[kind];
+  if (machine === undefined || before === undefined) return [];
+  const found = machine.getTransitionData(alive(machine, before), event) as readonly AnyTransitionDefinition[];
+  return found.map(({ source, target, eventType, guard }) => {
+    const to = (target as readonly AnyStateNode[] | undefined)?.[0];
+    return {
+      from: pathOf(source),
+      ...(to === undefined ? {} : { to: pathOf(to) }),
+      event: eventType,
+      guard: guard === undefined ? "" : nameOf(guard),
+    };
+  });
+}

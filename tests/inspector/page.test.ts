@@ -124,6 +124,7 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
   test("an actor's page has its chart, what led there, and goes back and forth in time", async () => {
     await open(`#/actor/task/${stuck}/0`);
     await page.locator(".chart .lit text", { hasText: "settled" }).waitFor();
+    expect(await page.locator(".chart .taken text").allTextContents()).toEqual(["task.kill"]);
     await keep("actor");
     await page.getByRole("button", { name: "The step before, of what is shown" }).press("Enter");
     await page.locator(".chart .lit text", { hasText: "queued" }).waitFor();

@@ -1,13 +1,12 @@
-import type { Chart, ChartState } from "../charts.ts";
+import type { Chart, ChartState, Taken } from "../charts.ts";
 import { svg } from "./dom.ts";
 
 /** What of a machine is lit. */
 export interface Lit {
   /** "active.running": it and what it is within. */
   readonly state?: string;
-  /** The event that led there, and from where. */
-  readonly event?: string;
-  readonly from?: string | undefined;
+  /** The arrows that led there. */
+  readonly taken?: readonly Taken[];
   /** How many actors are in each state. */
   readonly counts?: ReadonlyMap<string, number>;
 }
@@ -30,10 +29,8 @@ export function drawChart({ id, width, height, states, arrows }: Chart, lit: Lit
       svg("text", { x: x + 18, y: y + 20 }, count === undefined ? name : `${name}: ${count}`),
     );
   };
-  const isTaken = (from: string, event: string, to: string | undefined): boolean =>
-    lit.event !== undefined && event === lit.event &&
-    (lit.from === undefined || from === "" || isWithin(lit.from, from)) &&
-    (to === undefined || lit.state === undefined || isWithin(lit.state, to));
+  const isTaken = ({ from, to, event, guard }: Taken): boolean =>
+    lit.taken?.some((one) => one.from === from && one.to === to && one.event === event && one.guard === guard) === true;
   return svg(
     "svg",
     {
@@ -46,11 +43,12 @@ export function drawChart({ id, width, height, states, arrows }: Chart, lit: Lit
       xmlns: "http://www.w3.org/2000/svg",
     },
     states.filter((state) => state.path !== "" || arrows.some(({ from }) => from === "")).map(box),
-    arrows.map(({ from, to, event, guard, x, y, line }) => {
+    arrows.map((arrow) => {
+      const { from, to, event, guard, x, y, line } = arrow;
       const [end] = line.slice(-1);
       return svg(
         "g",
-        { class: `arrow${isTaken(from, event, to) ? " taken" : ""}` },
+        { class: `arrow${isTaken(arrow) ? " taken" : ""}` },
         svg(
           "title",
           {},

@@ -79,11 +79,11 @@ function drawTime({ moment, previousSeq, nextSeq }: Shown): void {
     "change": () => void (location.hash = addressAt(Number(slider.value))),
   }) as HTMLInputElement;
   bar.replaceChildren(
-    step("previous", "⏮", previousSeq, "The step before, of what is shown"),
+    step("previous", "|◀", previousSeq, "The step before, of what is shown"),
     step("back", "◀", moment.seq - 1, "One entry back"),
     slider,
     step("forward", "▶", moment.seq + 1, "One entry forward"),
-    step("next", "⏭", nextSeq, "The next step of what is shown"),
+    step("next", "▶|", nextSeq, "The next step of what is shown"),
     h("button", {
       "data-control": "now",
       "aria-pressed": at === undefined ? "true" : "false",

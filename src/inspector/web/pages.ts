@@ -192,7 +192,7 @@ export async function jobView({ subject, query, at }: Place, signal: AbortSignal
       found.next !== undefined &&
       h("p", {}, link(linkTo("job", subject, { at, query: { from: String(found.next) } }), "More tasks")),
       h("h2", {}, "Timeline"),
-      timelineOf(tasks, moment),
+      timelineOf(tasks, at === undefined ? Math.max(Date.now(), moment.atMs) : moment.atMs),
     ],
   };
 }
@@ -243,10 +243,8 @@ function spansOf(task: TaskLine, nowMs: number): readonly Span[] {
   return spans.map((span) => ({ ...span, toMs: Math.max(span.fromMs, span.toMs) }));
 }
 
-function timelineOf(tasks: readonly TaskLine[], moment: Moment): Child {
-  const all = tasks.map((task) => ({ task, spans: spansOf(task, moment.atMs) })).filter(({ spans }) =>
-    spans.length > 0
-  );
+function timelineOf(tasks: readonly TaskLine[], nowMs: number): Child {
+  const all = tasks.map((task) => ({ task, spans: spansOf(task, nowMs) })).filter(({ spans }) => spans.length > 0);
   if (all.length === 0) return h("p", { class: "faint" }, "Nothing has begun.");
   const fromMs = Math.min(...all.flatMap(({ spans }) => spans.map((span) => span.fromMs)));
   const toMs = Math.max(fromMs + 1, ...all.flatMap(({ spans }) => spans.map((span) => span.toMs)));
@@ -399,7 +397,7 @@ export async function actorView({ subject, at }: Place): Promise<Shown> {
             h(
               "div",
               { class: "scroll", tabindex: 0, role: "region", "aria-label": "Chart" },
-              drawChart(chart, { state: actor.state, event: actor.step.event.type, from: actor.step.before }),
+              drawChart(chart, { state: actor.state, taken: actor.step.taken }),
             ),
         ),
         h(
