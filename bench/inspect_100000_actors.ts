@@ -100,7 +100,7 @@ function* history(): Generator<Entry> {
 const dir = await mkdtemp(join(tmpdir(), "scoot-actors-bench-"));
 try {
   const writer = await localStates({ dir: join(dir, "states"), clock: realClock });
-  let batch: Entry[] = [];
+  const batch: Entry[] = [];
   for (const one of history()) {
     batch.push(one);
     if (batch.length === 1_000) await writer.commit(batch.splice(0));

@@ -173,7 +173,7 @@ export const charts: Readonly<Record<string, Chart>> = Object.fromEntries(
 );
 
 /** An arrow of a chart, without where it is drawn. */
-export type Taken = Pick<ChartArrow, "from" | "to" | "event" | "guard">;
+export type Taken = Pick<ChartArrow, "event" | "guard" | "to" | "from">;
 
 /**
  * The arrows that a machine took upon an event, found by the machine itself: its guards are asked anew.

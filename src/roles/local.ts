@@ -63,7 +63,7 @@ export async function runLocalCluster(config: ClusterConfig, memberModule: URL =
       ]);
       if (isolation !== undefined) {
         publishReady(places, ready, token);
-        announce(config, ready, isolation, realClock.now() - startedAtMs);
+        announce(config, ready, token, isolation, realClock.now() - startedAtMs);
       }
       const why = await stopRequests.first;
       withdrawReady(places, ready);
@@ -214,7 +214,7 @@ async function whenReady(url: string, token: string, workers: number): Promise<s
   }
 }
 
-function announce(config: ClusterConfig, ready: Ready, isolation: string, tookMs: number): void {
+function announce(config: ClusterConfig, ready: Ready, token: string, isolation: string, tookMs: number): void {
   if (config.json) return void process.stdout.write(`${JSON.stringify(ready)}\n`);
   const where = config.strategy === "local.memory"
     ? "in memory only: nothing outlives this process"
@@ -225,6 +225,8 @@ function announce(config: ClusterConfig, ready: Ready, isolation: string, tookMs
   process.stdout.write(
     `Ready in ${(tookMs / 1_000).toFixed(2)} s, ${where}, ${workers}; isolation ${isolation}\n` +
       `At ${ready.http} (HTTP, WebSocket)\n` +
+      // After the #, so that a browser keeps the token to itself.
+      (process.stdout.isTTY ? `See it: ${ready.http}/#token=${encodeURIComponent(token)}\n` : "") +
       `Try: ${ownCommand()} run -- sh -c 'echo hello from $PWD'\n`,
   );
 }

@@ -43,7 +43,8 @@ export function drawChart({ id, width, height, states, arrows }: Chart, lit: Lit
       xmlns: "http://www.w3.org/2000/svg",
     },
     states.filter((state) => state.path !== "" || arrows.some(({ from }) => from === "")).map(box),
-    arrows.map((arrow) => {
+    // What was taken is drawn over the others.
+    [...arrows].sort((a, b) => Number(isTaken(a)) - Number(isTaken(b))).map((arrow) => {
       const { from, to, event, guard, x, y, line } = arrow;
       const [end] = line.slice(-1);
       return svg(
