@@ -128,6 +128,7 @@ try {
   const jobMs = await slowest("job", (at) => ({ at, id: job() }));
   const jobsMs = await slowest("jobs", (at) => ({ at }));
   const actorMs = await slowest("actor", (at) => ({ at, address: `task/${job()}/3` }));
+  const boundsMs = await slowest("bounds", () => ({}));
   const heapBytes = process.memoryUsage().rss;
   inspector.close();
   await states.close();
@@ -142,6 +143,7 @@ try {
     },
     { name: "home at a moment, slowest of 60", value: jobsMs, unit: "ms", target: { atMost: 1_000 } },
     { name: "an actor's page at a moment, slowest of 60", value: actorMs, unit: "ms", target: { atMost: 300 } },
+    { name: "a look whether there is news, slowest of 60", value: boundsMs, unit: "ms", target: { atMost: 50 } },
     { name: "memory of the process", value: heapBytes / 1e6, unit: "MB", target: { atMost: 1_000 } },
   ], process.argv.slice(2));
 } finally {
