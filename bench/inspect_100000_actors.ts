@@ -5,6 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { emptyDigest } from "../src/domain/digest.ts";
 import { type Address, jobAddress, type JobId, newJobId, taskAddress, taskId, workerId } from "../src/domain/ids.ts";
+import type { Overview } from "../src/inspector/overview.ts";
 import { createInspector } from "../src/inspector/server.ts";
 import { defaultSettings } from "../src/machines/scheduler.ts";
 import { realClock } from "../src/runtime/clock.ts";
@@ -123,7 +124,10 @@ try {
     return Math.max(...took);
   };
   const job = (): JobId => jobs[random.integer(jobsTotal)]!;
+  const countBeganMs = performance.now();
   const firstMs = await timed("overview", {});
+  while ((await inspector.answer("overview", new URLSearchParams()) as Overview).isCounted === false);
+  const countedMs = performance.now() - countBeganMs;
   const overviewMs = await slowest("overview", (at) => ({ at }));
   const jobMs = await slowest("job", (at) => ({ at, id: job() }));
   const jobsMs = await slowest("jobs", (at) => ({ at }));
@@ -135,15 +139,11 @@ try {
   report([
     { name: "a job's page at a moment, slowest of 60", value: jobMs, unit: "ms", target: { atMost: 300 } },
     { name: "the overview at a moment, slowest of 60", value: overviewMs, unit: "ms", target: { atMost: 1_000 } },
-    {
-      name: "the very first overview, which counts everything",
-      value: firstMs,
-      unit: "ms",
-      target: { atMost: 5_000 },
-    },
+    { name: "the very first overview", value: firstMs, unit: "ms", target: { atMost: 1_000 } },
+    { name: "until its counts are there", value: countedMs, unit: "ms", target: { atMost: 5_000 } },
     { name: "home at a moment, slowest of 60", value: jobsMs, unit: "ms", target: { atMost: 1_000 } },
     { name: "an actor's page at a moment, slowest of 60", value: actorMs, unit: "ms", target: { atMost: 300 } },
-    { name: "a look whether there is news, slowest of 60", value: boundsMs, unit: "ms", target: { atMost: 50 } },
+    { name: "a look whether there is news, slowest of 60", value: boundsMs, unit: "ms", target: { atMost: 300 } },
     { name: "memory of the process", value: heapBytes / 1e6, unit: "MB", target: { atMost: 1_000 } },
   ], process.argv.slice(2));
 } finally {

@@ -7,7 +7,7 @@ import type { WorkerView } from "../protocol/client_messages.ts";
 import { classifier } from "../scheduling/policy.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { explainActor } from "./sentences.ts";
-import type { Tally } from "./tally.ts";
+import { type Tally, tally } from "./tally.ts";
 
 export interface WorkerLine extends WorkerView {
   readonly why: string;
@@ -26,6 +26,8 @@ export interface ClassLine {
 
 /** The whole cluster at a moment. */
 export interface Overview {
+  /** False while the tasks are counted for the first time, which takes seconds where there are many: ask again. */
+  readonly isCounted: boolean;
   readonly scheduler?: { readonly state: string; readonly epoch: number; readonly why: string };
   readonly workers: readonly WorkerLine[];
   /** Beyond those listed. */
@@ -42,7 +44,9 @@ const workersMax = 1_000;
 const requestorsMax = 20;
 const tasksPerWorkerMax = 100;
 
-export async function overview(states: States, seq: number, counts: Tally): Promise<Overview> {
+/** @param counted undefined: not yet. */
+export async function overview(states: States, seq: number, counted: Tally | undefined): Promise<Overview> {
+  const counts = counted ?? tally();
   const held = new Map<string, Address[]>();
   for (const [task, worker] of counts.onWorker) {
     const those = held.get(worker);
@@ -68,6 +72,7 @@ export async function overview(states: States, seq: number, counts: Tally): Prom
   const scheduler = await states.get("scheduler" as Address, seq);
   const all = [...counts.requestors].map(([name, count]) => ({ name, ...count }));
   return {
+    isCounted: counted !== undefined,
     ...(scheduler === undefined ? {} : {
       scheduler: {
         state: String((scheduler.state as State).value),

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
 import type { Address } from "../domain/ids.ts";
 import { jobId, parse, taskId, workerId } from "../protocol/schema.ts";
-import type { Clock } from "../runtime/clock.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { actorList, actorPage, historyPage, stepsMax } from "./actors.ts";
 import { charts } from "./charts.ts";
@@ -33,6 +33,8 @@ export interface InspectorOptions {
 }
 
 const limitMax = 500;
+/** How long an answer waits for counts that are being made. */
+const countMsMax = 500;
 const moment = v.optional(
   v.pipe(v.string(), v.regex(/^[0-9]{1,15}$/, "must be a whole number"), v.transform(Number)),
 );
@@ -107,6 +109,14 @@ export function createInspector({ states, clock }: InspectorOptions): Inspector 
     return counted.timeline;
   };
 
+  /** What does not come soon goes on, and is there for who asks again. */
+  async function soon<T>(work: Promise<T>): Promise<T | undefined> {
+    const enough = new AbortController();
+    work.then(() => enough.abort(), () => enough.abort());
+    await sleep(clock, countMsMax, enough.signal).catch(() => undefined);
+    return enough.signal.aborted ? await work : undefined;
+  }
+
   return {
     async answer(path, query) {
       const asked = <Schema extends v.GenericSchema>(schema: Schema): v.InferOutput<Schema> =>
@@ -122,7 +132,7 @@ export function createInspector({ states, clock }: InspectorOptions): Inspector 
         case "overview": {
           const { at: seq, atMs } = asked(queries.overview);
           const when = await findMoment(found, { seq, atMs });
-          return { moment: when, ...await overview(found, when.seq, await countsOf(found).at(when.seq)) };
+          return { moment: when, ...await overview(found, when.seq, await soon(countsOf(found).at(when.seq))) };
         }
         case "jobs": {
           const { at: seq, atMs, state, text, before, limit } = asked(queries.jobs);

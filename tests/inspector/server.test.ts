@@ -137,6 +137,30 @@ describe("what is asked under /v1/inspect", () => {
     expect((await ask("overview", "at=1")).workers).toEqual([]);
   });
 
+  test("an overview whose counts are long in coming says so, and has them when it is asked again", async () => {
+    const states = await storeOf(small().history);
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => open = resolve);
+    const slow: States = {
+      ...states,
+      async *cut(...range) {
+        if (range[1] === "job/") await gate;
+        yield* states.cut(...range);
+      },
+    };
+    const clock = manualClock();
+    const inspector = createInspector({ states: () => Promise.resolve(slow), clock });
+    const ask = () => inspector.answer("overview", new URLSearchParams()) as Promise<Answer>;
+    const first = ask();
+    while (clock.waiting() < 2) await new Promise((resolve) => setImmediate(resolve)); // its own wait, and the idle one
+    await clock.advance(1_000);
+    expect(await first).toMatchObject({ isCounted: false, workers: [{ workerId: "w1" }] });
+    open();
+    expect(await ask()).toMatchObject({ isCounted: true, slots: { busy: 1 } });
+    inspector.close();
+    expect(clock.waiting()).toBe(0);
+  });
+
   test.each([
     ["jobs", "limit=501", "at most 500"],
     ["jobs", "limit=0", "at least 1"],

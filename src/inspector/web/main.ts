@@ -118,6 +118,7 @@ async function show(isFresh: boolean): Promise<void> {
     drawTime(shown);
     if (isFresh && !bar.contains(document.activeElement)) main.focus({ preventScroll: true });
     else if (focused) main.querySelector<HTMLElement>(`a[href="${CSS.escape(focused)}"]`)?.focus();
+    if (shown.isPart) setTimeout(() => !signal.aborted && void show(false), lookMs);
     main.dataset["shown"] = location.hash;
   } catch (error) {
     if (signal.aborted) return;

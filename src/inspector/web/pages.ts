@@ -17,6 +17,8 @@ export interface Shown {
   readonly title: string;
   readonly content: readonly Child[];
   readonly moment: Moment;
+  /** More of it comes: it is asked again. */
+  readonly isPart?: boolean;
   /** Entries at which the subject changed, on both sides of the moment. */
   readonly previousSeq?: number | undefined;
   readonly nextSeq?: number | undefined;
@@ -490,7 +492,7 @@ export async function actorsPage({ query, at }: Place): Promise<Shown> {
 
 export async function clusterPage({ at }: Place): Promise<Shown> {
   const [found, all] = await Promise.all([ask<At<Overview>>("/v1/inspect/overview", { at }), charts()]);
-  const { scheduler, workers, slots, classes, requestors, states } = found;
+  const { scheduler, workers, slots, classes, requestors, states, isCounted } = found;
   const countsOf = (kind: string): Map<string, number> =>
     new Map(
       Object.entries(states).filter(([key]) => key.startsWith(`${kind}/`)).map((
@@ -500,10 +502,16 @@ export async function clusterPage({ at }: Place): Promise<Shown> {
   return {
     title: "Cluster",
     moment: found.moment,
+    isPart: !isCounted,
     content: [
       h("h1", {}, "Cluster"),
       scheduler !== undefined &&
-      h("p", { class: "why" }, scheduler.why, ` ${slots.busy} of ${slots.all} slots are taken.`),
+      h(
+        "p",
+        { class: "why" },
+        scheduler.why,
+        isCounted ? ` ${slots.busy} of ${slots.all} slots are taken.` : " Its tasks are being counted.",
+      ),
       h("h2", {}, "Workers and their slots"),
       h(
         "ul",
@@ -516,7 +524,7 @@ export async function clusterPage({ at }: Place): Promise<Shown> {
             " ",
             badge(worker.state),
             h("p", {}, worker.why),
-            h(
+            isCounted && h(
               "ul",
               { class: "slots", "aria-label": `Slots of ${worker.workerId}` },
               Array.from({ length: Math.max(worker.slots, worker.tasks.length) }, (_, place) => {
