@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Gateway } from "../api/gateway.ts";
 import type { Digest } from "../domain/digest.ts";
@@ -10,7 +10,7 @@ import { type Collector, createCollector } from "../snapshots/collect.ts";
 import type { Root } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 
-/** Bytes of the files in a folder, as of at most five seconds ago. */
+/** Bytes of the files in a folder, as of at most five seconds ago; 0 while it is not there. */
 export function folderBytes(dir: string): () => number {
   let bytes = 0;
   let lookedAtMs = -Infinity;
@@ -18,6 +18,7 @@ export function folderBytes(dir: string): () => number {
     if (realClock.now() - lookedAtMs < 5_000) return bytes;
     lookedAtMs = realClock.now();
     bytes = 0;
+    if (!existsSync(dir)) return bytes; // whoever writes it has not started yet
     for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {
       bytes += statSync(join(dir, name), { throwIfNoEntry: false })?.size ?? 0;
     }
