@@ -1,5 +1,14 @@
 import { Fault } from "../domain/fault.ts";
-import { type Address, jobAddress, type JobId, kindOf, nameOf, taskAddress, type TaskId } from "../domain/ids.ts";
+import {
+  type Address,
+  jobAddress,
+  type JobId,
+  kindOf,
+  nameOf,
+  schedulerAddress,
+  taskAddress,
+  type TaskId,
+} from "../domain/ids.ts";
 import { jobView, taskState, taskView } from "../machines/explain.ts";
 import type { State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
@@ -29,7 +38,7 @@ export async function whyJob(states: States, jobId: JobId, present: Present, atM
   const { firstSeq, lastSeq } = await states.bounds();
   const seq = atMs === undefined ? lastSeq : await states.seqAt(atMs);
   if (seq < firstSeq) {
-    const first = (await states.history("scheduler/", { limit: 1 })[Symbol.asyncIterator]().next()).value?.atMs;
+    const first = (await states.history(schedulerAddress, { limit: 1 })[Symbol.asyncIterator]().next()).value?.atMs;
     throw new Fault(
       "REQUEST_INVALID",
       `Cannot say what was at ${new Date(atMs!).toISOString()} as history is kept from entry ${firstSeq} on${
