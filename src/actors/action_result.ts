@@ -1,4 +1,4 @@
-import type { Timestamp } from "../domain/action_result.ts";
+import { timestampOf } from "../domain/action_result.ts";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, sizeOf } from "../domain/digest.ts";
 import type { WorkerId } from "../domain/ids.ts";
@@ -48,14 +48,14 @@ export async function storeActionResult(run: AskedRun): Promise<Digest> {
       ...stream("stderr", run.stderr, stderrRaw),
       execution: {
         worker: run.workerId,
-        workerStartedAt: instant(run.beganAtMs),
-        inputFetchStartedAt: instant(run.beganAtMs),
-        inputFetchCompletedAt: instant(run.fetchedAtMs),
-        executionStartedAt: instant(exit.startedAtMs),
-        executionCompletedAt: instant(exit.endedAtMs),
-        outputUploadStartedAt: instant(captureAtMs),
-        outputUploadCompletedAt: instant(nowMs),
-        workerCompletedAt: instant(nowMs),
+        workerStartedAt: timestampOf(run.beganAtMs),
+        inputFetchStartedAt: timestampOf(run.beganAtMs),
+        inputFetchCompletedAt: timestampOf(run.fetchedAtMs),
+        executionStartedAt: timestampOf(exit.startedAtMs),
+        executionCompletedAt: timestampOf(exit.endedAtMs),
+        outputUploadStartedAt: timestampOf(captureAtMs),
+        outputUploadCompletedAt: timestampOf(nowMs),
+        workerCompletedAt: timestampOf(nowMs),
         auxiliary: [],
       },
     }),
@@ -67,5 +67,3 @@ const rawOf = async ({ digest }: Output, blobs: Blobs): Promise<Uint8Array | und
 
 const stream = <const Name extends "stdout" | "stderr">(name: Name, { digest }: Output, raw: Uint8Array | undefined) =>
   sizeOf(digest) === 0 ? {} : { [name]: digest, ...(raw === undefined ? {} : { [`${name}Raw`]: raw }) };
-
-const instant = (atMs: number): Timestamp => ({ seconds: Math.floor(atMs / 1_000), nanos: (atMs % 1_000) * 1_000_000 });

@@ -20,7 +20,6 @@ import { invariant } from "../domain/invariant.ts";
 import { jobState, jobView, taskState, taskView, workerView } from "../machines/explain.ts";
 import { type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
 import {
-  defaultSettings,
   type SchedulerContext,
   schedulerMachine,
   type SchedulerSettings,
@@ -629,7 +628,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const from = memberAddress(gateway);
     if (request.type === "settings.set") {
       const { policy, limits } = request.settings;
-      const settings = { policy: checkPolicy(policy), limits: { ...defaultSettings.limits, ...limits } };
+      const settings = { policy: checkPolicy(policy), limits };
       host.tell(schedulerAddress, { type: "scheduler.set", settings, atMs }, from, request.reason);
       return;
     }

@@ -1,4 +1,4 @@
-import type { ActionResultData, ExecutionMetadata, Timestamp } from "../domain/action_result.ts";
+import { type ActionResultData, type ExecutionMetadata, type Timestamp, timestampOf } from "../domain/action_result.ts";
 import type { Digest } from "../domain/digest.ts";
 import { asFault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
@@ -93,7 +93,6 @@ function actionOf(task: TaskContext): Digest {
   return digestOf(encodeAction({ command, inputRoot: inputRootOf(task)!, timeoutMs, doNotCache: false, platform }));
 }
 
-const instant = (atMs: number): Timestamp => ({ seconds: Math.floor(atMs / 1_000), nanos: (atMs % 1_000) * 1_000_000 });
 const msOf = ({ seconds, nanos }: Timestamp): number => seconds * 1_000 + Math.floor(nanos / 1_000_000);
 
 /** The outputs of a task are one tree: an output folder at its root. */
@@ -110,8 +109,8 @@ function resultOf(outcome: Extract<Outcome, { kind: "exited" }>, workerId: Worke
     ...(stderr === undefined ? {} : { stderr: stderr.digest }),
     execution: {
       worker: workerId,
-      ...(startedAtMs === undefined ? {} : { executionStartedAt: instant(startedAtMs) }),
-      ...(endedAtMs === undefined ? {} : { executionCompletedAt: instant(endedAtMs) }),
+      ...(startedAtMs === undefined ? {} : { executionStartedAt: timestampOf(startedAtMs) }),
+      ...(endedAtMs === undefined ? {} : { executionCompletedAt: timestampOf(endedAtMs) }),
       auxiliary: [],
     },
   };

@@ -6,6 +6,11 @@ export interface Timestamp {
   readonly nanos: number;
 }
 
+export const timestampOf = (atMs: number): Timestamp => ({
+  seconds: Math.floor(atMs / 1_000),
+  nanos: (atMs % 1_000) * 1_000_000,
+});
+
 export interface OutputFile {
   /** Relative to the working directory. */
   readonly path: string;

@@ -1,4 +1,4 @@
-import type { Timestamp } from "../domain/action_result.ts";
+import { timestampOf } from "../domain/action_result.ts";
 import { type Digest, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault, isFault } from "../domain/fault.ts";
 import type { AskedAction } from "../domain/job.ts";
@@ -33,11 +33,6 @@ const timedOutText = "execution timeout exceeded";
 /** Answers go in one message. */
 const messageMax = 4_000;
 
-export const instant = (atMs: number): Timestamp => ({
-  seconds: Math.floor(atMs / 1_000),
-  nanos: (atMs % 1_000) * 1_000_000,
-});
-
 /** An operation that goes on. Without a task: what was asked for is on its way. */
 export function goingOn(name: string, action: Digest, task: TaskView | undefined): Operation {
   const isRunning = task?.state === "running" || task?.state === "stopping";
@@ -47,8 +42,8 @@ export function goingOn(name: string, action: Digest, task: TaskView | undefined
     actionDigest: toWire(action),
     partialExecutionMetadata: task === undefined ? undefined : {
       worker: isRunning && by !== undefined ? by.workerId : "",
-      queuedTimestamp: task.queuedAtMs === undefined ? undefined : instant(task.queuedAtMs),
-      executionStartTimestamp: isRunning && by?.startedAtMs !== undefined ? instant(by.startedAtMs) : undefined,
+      queuedTimestamp: task.queuedAtMs === undefined ? undefined : timestampOf(task.queuedAtMs),
+      executionStartTimestamp: isRunning && by?.startedAtMs !== undefined ? timestampOf(by.startedAtMs) : undefined,
     },
   });
   return {
@@ -162,7 +157,7 @@ async function resultOf(
   if (bytes === undefined || cached !== undefined || queuedAtMs === undefined) return bytes;
   const result = decodeActionResult(bytes);
   if (result.execution === undefined) return bytes;
-  return encodeActionResult({ ...result, execution: { ...result.execution, queuedAt: instant(queuedAtMs) } });
+  return encodeActionResult({ ...result, execution: { ...result.execution, queuedAt: timestampOf(queuedAtMs) } });
 }
 
 /** Why it is as it is, attempt by attempt: what a client shows of an action that failed. */
