@@ -212,14 +212,11 @@ describe("a sealed file that is not whole", () => {
 
   test("is STORE_CORRUPT or STORE_NEWER whatever bit is flipped, and STORE_CORRUPT when anything follows", async () => {
     const file = await small();
-    const whole = await readAll(chunked(file, 64));
     for (let at = 0; at < file.length; at++) {
       const flipped = Uint8Array.from(file);
       flipped[at]! ^= 1 << (at % 8);
       const result = await readAll(chunked(flipped, 64)).catch((error) => error);
-      // Bits of padding in a DEFLATE stream say nothing.
-      if (!(result instanceof Error)) expect(result, `byte ${at}`).toEqual(whole);
-      else expect(result, `byte ${at}`).toMatchObject({ code: expect.stringMatching(/^STORE_(CORRUPT|NEWER)$/) });
+      expect(result, `byte ${at}`).toMatchObject({ code: expect.stringMatching(/^STORE_(CORRUPT|NEWER)$/) });
     }
     await expect(readAll(chunked(Buffer.concat([file, Buffer.of(0)]), 64))).rejects.toMatchObject({
       code: "STORE_CORRUPT",
