@@ -1,7 +1,7 @@
-import process from "node:process";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { allot, type ClassLoad, rebalanceOf, spreadOf, targetsOf } from "../../src/scheduling/fairness.ts";
+import { casesOf } from "./cases.ts";
 
 type Row = readonly [percent: number, running: number, waiting: number, starts: number];
 const load = (percent: number, running: number, waiting: number, floor = 0, owed = 0): ClassLoad => ({
@@ -131,7 +131,7 @@ describe("what Scoot leaves undefined", () => {
 });
 
 /** 1,000 cases of each, or as many as the environment says. */
-const runs = Number(process.env["FAIRNESS_RUNS"] ?? 1_000);
+const cases = casesOf("FAIRNESS", 1_000);
 
 const anyLoads = fc.array(
   fc.record({
@@ -164,7 +164,7 @@ test("free slots are given out, all of them or all that wait, and to no class mo
         expect(Number.isInteger(start) && start >= 0 && start <= classes[at]!.waiting).toBe(true);
       }
     }),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -177,7 +177,7 @@ test("targets add up to the slots, and without floors each is its percentage, ro
         expect(Math.abs(target - slots * plain[at]!.percent / 100)).toBeLessThan(1);
       }
     }),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -195,6 +195,6 @@ test("nobody is lent a slot while somebody under its target still waits", () => 
         if (starts[at]! > 0) expect(running + starts[at]!).toBeLessThanOrEqual(targets[at]!);
       }
     }),
-    { numRuns: runs },
+    cases,
   );
 });

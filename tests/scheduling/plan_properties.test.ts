@@ -1,12 +1,12 @@
-import process from "node:process";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { jobId, type TaskId, taskId, type WorkerId, workerId } from "../../src/domain/ids.ts";
 import { type PlacingWorker, type QueuedTask, type SchedulingView, schedulingView } from "../../src/scheduling/plan.ts";
 import { checkPolicy, classifier, defaultPolicy, type Policy } from "../../src/scheduling/policy.ts";
+import { casesOf } from "./cases.ts";
 
 /** 200 cases of each, or as many as the environment says. */
-const runs = Number(process.env["SCHEDULING_RUNS"] ?? 200);
+const cases = casesOf("SCHEDULING", 200);
 
 const job = jobId("j0123456789-000000");
 const task = (index: number, changes: Partial<QueuedTask> = {}): QueuedTask => ({
@@ -322,7 +322,7 @@ test("decides as a model does that looks at everything anew", () => {
         if (fits) expect(unmet).toEqual([]);
       }
     }),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -405,7 +405,7 @@ test("nothing that could run is left behind, and nothing is given twice", () => 
       expect(model.queue.filter((one) => fitting.includes(one))).toEqual([]);
       expect(model.queue.every(({ taskId }) => !view.outlook(taskId, nowMs)!.fits)).toBe(true);
     }),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -487,7 +487,7 @@ test("each class has its share within one slot", () => {
         }
       },
     ),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -532,7 +532,7 @@ test("a floor is met within one task's length, whoever had the slots", () => {
           .toBeGreaterThanOrEqual(floors[asks]!);
       },
     ),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -573,7 +573,7 @@ test("nothing starves: a task of high rank is started in a time that is known", 
         expect(nowMs).toBeLessThanOrEqual(endMs);
       },
     ),
-    { numRuns: runs },
+    cases,
   );
 });
 
@@ -624,6 +624,6 @@ test("a big task gets its room from small ones that never run out", () => {
         }
       },
     ),
-    { numRuns: Math.min(runs, 1_000) },
+    cases,
   );
 });
