@@ -1,3 +1,5 @@
+import type { Routes } from "../routes.ts";
+
 /** What the page asks. The token comes once by the address (`#token=…`) or by hand, and stays with this browser. */
 const tokenKey = "scoot-actors.token";
 
@@ -57,3 +59,11 @@ export async function* stream(path: string, signal: AbortSignal): AsyncGenerator
     yield value;
   }
 }
+
+/** Asks one of the inspector's routes: what it may be asked with and what it answers stands in routes.ts. */
+export const inspect = <Name extends keyof Routes>(
+  name: Name,
+  asked: Routes[Name]["asked"],
+  signal?: AbortSignal,
+): Promise<Routes[Name]["answer"]> =>
+  ask<Routes[Name]["answer"]>(`/v1/inspect/${name}`, asked as Readonly<Record<string, string>>, signal);
