@@ -24,7 +24,7 @@ import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Collector } from "../snapshots/collect.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
-import { sameSecret } from "../transport/secret.ts";
+import { sameSecret, tokenIn } from "../transport/secret.ts";
 import { entryOfTask, pageOf, revokedLines, unknownAction, viewOf } from "./action_routes.ts";
 import type { Change } from "./client.ts";
 import { batchBlobsMax, batchBytesMax, batchHeader, batchHeaderBytes, decodeBatch } from "./batch.ts";
@@ -53,6 +53,18 @@ export interface HttpOptions {
     /** Content-Security-Policy of its files. */
     readonly policy: string;
   };
+  /** Bazel's HTTP cache, at `/ac/` and `/cas/`; answers undefined for a path that is not of it. */
+  readonly cache?: (request: {
+    readonly method: string;
+    readonly path: string;
+    /** As the request tells it. */
+    readonly lengthBytes: number | undefined;
+    /** For one use. */
+    readonly body: () => AsyncIterable<Uint8Array>;
+  }) => Promise<
+    | { readonly status: 200 | 204; readonly lengthBytes: number; readonly chunks?: AsyncIterable<Uint8Array> }
+    | undefined
+  >;
   /** Takes a WebSocket handshake at /v1/connect whose Host and Origin are ours; the hello then brings the token. */
   readonly acceptUpgrade: (request: IncomingMessage, socket: Duplex, head: Uint8Array) => void;
 }
@@ -134,7 +146,7 @@ const unknownRoute = (method: string, path: string): Fault =>
   );
 
 function routes(
-  { gateway, blobs, names, collector, actions, token, clock, log, hosts, inspector }: HttpOptions,
+  { gateway, blobs, names, collector, actions, token, clock, log, hosts, inspector, cache }: HttpOptions,
 ): Hono<Env> {
   const app = new Hono<Env>();
 
@@ -172,7 +184,7 @@ function routes(
   app.use(async (c, next) => {
     // A browser's EventSource and links cannot set headers; what changes something must.
     const query = c.req.method === "GET" ? c.req.query("token") : undefined;
-    const given = /^Bearer (.+)$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? query;
+    const given = tokenIn(c.req.header("authorization")) ?? query;
     if (given === undefined || !sameSecret(given, token)) {
       throw new Fault(
         "TOKEN_INVALID",
@@ -532,6 +544,23 @@ function routes(
     }
     return true;
   };
+
+  // ---- Bazel's HTTP cache ------------------------------------------------------------------------------------------
+
+  app.use(async (c, next) => {
+    const length = c.req.header("content-length");
+    const answer = await cache?.({
+      method: c.req.raw.method,
+      path: c.req.path,
+      lengthBytes: length === undefined ? undefined : whole("Content-Length", length),
+      body: () => body(c),
+    });
+    if (answer === undefined) return await next();
+    const { status, lengthBytes, chunks } = answer;
+    const headers = { "Content-Type": "application/octet-stream", "Content-Length": String(lengthBytes), ...sandbox };
+    if (chunks !== undefined) return c.body(streamOf(chunks), 200, headers);
+    return c.body(null, status, status === 204 ? {} : headers);
+  });
 
   // ---- what goes wrong ---------------------------------------------------------------------------------------------
 

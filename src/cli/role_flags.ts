@@ -16,6 +16,13 @@ export const roleFlags = {
 
 /** Of whoever keeps blobs for others. */
 export const storeFlags = {
+  instances: text(
+    "NAMES",
+    "Instance names that Bazel and its cousins may use (SCOOT_INSTANCES), with commas; an empty one is that without a name. Any by default",
+  ),
+  "any-result": toggle(
+    "Let /ac/ of the HTTP cache hold any bytes, for ccache and its like, not only action results (SCOOT_ANY_RESULT)",
+  ),
   "max-size": text("SIZE", "All that is stored takes at most so much (SCOOT_MAX_SIZE); 20G by default"),
 } as const;
 

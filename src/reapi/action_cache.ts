@@ -1,3 +1,4 @@
+import type { Digest } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { message, one, text } from "../protocol/reapi/codec.ts";
 import { methods } from "../protocol/reapi/services.ts";
@@ -12,6 +13,9 @@ export const fromUnknownWorker = message("an ActionResult", {
   executionMetadata: one(9, message("ExecutedActionMetadata", { worker: text(1) })),
 }).encode({ executionMetadata: { worker: "unknown" } });
 
+export const resultUnknown = (action: Digest): Fault =>
+  new Fault("ACTION_UNKNOWN", `There is no result of action ${action} in the cache, or something of it is gone`);
+
 export function serveActionCache(
   served: Served,
   { actions, blobs }: { readonly actions: ActionCache; readonly blobs: Blobs },
@@ -22,12 +26,7 @@ export function serveActionCache(
     const instance = checkScope(instances, request);
     const action = checkDigest(request.actionDigest, "an action");
     const found = await keptResult({ instance, action }, { actions, blobs }, signal);
-    if (found === undefined) {
-      throw new Fault(
-        "ACTION_UNKNOWN",
-        `There is no result of action ${action} in the cache, or something of it is gone`,
-      );
-    }
+    if (found === undefined) throw resultUnknown(action);
     return found.length === 0 ? fromUnknownWorker : found;
   });
 

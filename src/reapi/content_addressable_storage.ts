@@ -17,7 +17,7 @@ import {
   statusOf,
 } from "./calls.ts";
 import { batchBytesMax } from "./capabilities.ts";
-import { readQuickly, recentBlobs } from "./recent_blobs.ts";
+import { readQuickly, recentBlobs, rememberedMsOf } from "./recent_blobs.ts";
 import { decompressSmall, needZstd } from "./zstd.ts";
 
 /** Digests looked up in one turn of the event loop: a few ms. */
@@ -35,9 +35,9 @@ export function serveContentAddressableStorage(
   blobs: Blobs,
   instances: Instances,
   needSpace: (what: string) => void,
-  clock: Clock,
+  { clock, guaranteedAgeMs }: { readonly clock: Clock; readonly guaranteedAgeMs: number },
 ): void {
-  const recent = recentBlobs();
+  const recent = recentBlobs(rememberedMsOf(guaranteedAgeMs));
   serveUnary(served, { ...methods.findMissingBlobs, request: opaque }, async (bytes) => {
     const nowMs = clock.now();
     const quick = readQuickly(bytes, recent, nowMs);

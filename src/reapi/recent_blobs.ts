@@ -3,8 +3,8 @@ import { type Digest, sizeOf } from "../domain/digest.ts";
 /**
  * Blobs that were found present a moment ago, so that a client which asks for thousands again and again is answered
  * without a look at the store. Digests are compared as the bytes that requests have them in: a string for each costs more
- * than all the rest. A store keeps what it reported present for at least its guaranteed age, of hours; what is answered
- * from here stays for {@link rememberedMs} less.
+ * than all the rest. A store keeps what it reported present for at least its guaranteed age; what is answered from here
+ * stays for what it is remembered less: of an age of hours that is nothing, of one of seconds it is at most a quarter.
  */
 export interface RecentBlobs {
   /** @param at where in the bytes the hash is, as 64 hex digits. */
@@ -13,12 +13,19 @@ export interface RecentBlobs {
   note(digest: Digest, nowMs: number): void;
 }
 
-export const rememberedMs = 10_000;
+const rememberedMsMax = 10_000;
+
+/** How long a blob may be taken for present without another look. */
+export const rememberedMsOf = (guaranteedAgeMs: number): number =>
+  Math.min(rememberedMsMax, Math.floor(guaranteedAgeMs / 4));
 
 const hashBytes = 64;
 
-/** @param places how many it remembers at most, a power of two; each has one place, and takes another's: 80 bytes each. */
-export function recentBlobs(places = 2 ** 16): RecentBlobs {
+/**
+ * @param rememberedMs see {@link rememberedMsOf}.
+ * @param places how many it remembers at most, a power of two; each has one place, and takes another's: 80 bytes each.
+ */
+export function recentBlobs(rememberedMs: number, places = 2 ** 16): RecentBlobs {
   const hashes = new Uint8Array(places * hashBytes);
   const sizes = new Float64Array(places);
   const foundAtMs = new Float64Array(places).fill(-Infinity);

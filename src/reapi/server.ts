@@ -4,7 +4,7 @@ import type { Log } from "../observability/log.ts";
 import { serving } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { sameSecret } from "../transport/secret.ts";
+import { sameSecret, tokenIn } from "../transport/secret.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import { Fault } from "../domain/fault.ts";
@@ -31,6 +31,8 @@ export interface ReapiOptions {
   readonly token: string;
   /** @throws {Fault} `NO_SPACE` when there is no room for what is named. */
   readonly needSpace: (what: string) => void;
+  /** What was said to be present stays at least so long; Infinity where nothing is ever taken away. */
+  readonly guaranteedAgeMs: number;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -49,8 +51,6 @@ const messageBytesMax = 16 * 1024 * 1024;
 
 const services = new Set(Object.values(methods).map(({ path }) => path.split("/")[1]!));
 
-const bearer = /^Bearer (.+)$/i;
-
 export function reapiServer(options: ReapiOptions): ReapiServer {
   const { blobs, actions, instances, clock, log, tasks, token } = options;
   const operations = tasks === undefined ? undefined : createOperations({ tasks, blobs, actions, clock, log });
@@ -65,7 +65,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     });
     const served: Served = { server, admit, log };
     serveCapabilities(served, instances, tasks !== undefined);
-    serveContentAddressableStorage(served, blobs, instances, options.needSpace, clock);
+    serveContentAddressableStorage(served, blobs, instances, options.needSpace, options);
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
     serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {
@@ -81,7 +81,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
   const trusted = open(() => {});
   const untrusted = open((metadata) => {
     const [given] = metadata.get("authorization");
-    const found = typeof given === "string" ? bearer.exec(given)?.[1] : undefined;
+    const found = typeof given === "string" ? tokenIn(given) : undefined;
     if (found !== undefined && sameSecret(found, token)) return;
     throw new Fault(
       "TOKEN_INVALID",

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
+import { checkInstanceName } from "../protocol/reapi/resource_name.ts";
 import { isLoopback } from "./ready_file.ts";
 
 /**
@@ -68,6 +69,19 @@ const age = v.pipe(
   v.transform((text) => parseInt(text, 10) * ageUnits[text.at(-1)!]!),
   v.check((ms) => ms >= 1_000, "be at least 1s"),
 );
+const isInstanceName = (name: string): boolean => {
+  try {
+    checkInstanceName(name);
+    return true;
+  } catch {
+    return false;
+  }
+};
+const instances = v.pipe(
+  v.union([v.array(v.string()), v.string()]),
+  v.transform((given): readonly string[] => [...new Set(typeof given === "string" ? given.split(",") : given)]),
+  v.check((names) => names.every(isInstanceName), "be instance names such as main or a/b"),
+);
 const strategy = v.picklist(["local.local", "local.memory"], `be "local.local" or "local.memory"`);
 
 /** Where a role listens or is found. Port 0: one that is free. */
@@ -77,6 +91,12 @@ export interface NetworkAddress {
   readonly port: number;
 }
 
+/** Of the Remote Execution API and its HTTP cache. */
+const reapiSettings = {
+  /** Absent: any instance name is a namespace of its own. */
+  instances: v.exactOptional(instances),
+  anyResult: onOff,
+};
 const clusterSchema = v.strictObject({
   dataDir: path,
   host,
@@ -88,6 +108,7 @@ const clusterSchema = v.strictObject({
   strategy,
   maxSize: size,
   guaranteedAge: age,
+  ...reapiSettings,
   detach: onOff,
   json: onOff,
 });
@@ -98,6 +119,7 @@ const gatewaySchema = v.strictObject({
   allowNetwork: onOff,
   scheduler: address,
   maxSize: size,
+  ...reapiSettings,
   tokenFile: path,
 });
 const workerSchema = v.strictObject({
@@ -139,6 +161,7 @@ const flagOf: Readonly<Record<string, string>> = {
   workerId: "worker-id",
   maxSize: "max-size",
   guaranteedAge: "guaranteed-age",
+  anyResult: "any-result",
 };
 const paths: ReadonlySet<string> = new Set(["dataDir", "readyFile", "tokenFile"]);
 
@@ -169,6 +192,7 @@ export function readClusterConfig(given: Given): ClusterConfig {
     strategy: "local.local",
     maxSize: "20G",
     guaranteedAge: "1h",
+    anyResult: false,
     detach: false,
     json: false,
   });
@@ -196,6 +220,7 @@ export function readGatewayConfig(given: Given): GatewayConfig {
     allowNetwork: false,
     scheduler: "127.0.0.1:9091",
     maxSize: "20G",
+    anyResult: false,
     tokenFile: join(dataDirOf(given), "token"),
   });
   refuseOpenHost(config.listen.host, config.allowNetwork, config.tokenFile);

@@ -10,6 +10,7 @@ import { createInspector } from "../inspector/server.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
+import { httpCache } from "../reapi/http_cache.ts";
 import { reapiServer } from "../reapi/server.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
@@ -41,6 +42,10 @@ export interface GatewayRoleOptions {
   readonly actions: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */
   readonly hosts: readonly string[];
+  /** Instance names of the Remote Execution API; absent: any, each a namespace of its own. */
+  readonly instances?: readonly string[];
+  /** Whether `/ac/` over HTTP takes what is no ActionResult, as ccache and its like need. */
+  readonly takesAnyResult?: boolean;
   readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
   readonly acceptCbor: (socket: Socket, firstBytes: Uint8Array, options: AcceptOptions) => void;
 }
@@ -86,6 +91,13 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   };
   const inspector = createInspector({ states: options.states, clock: realClock });
   const webSockets = webSocketTransport({ clock: realClock });
+  const cached = {
+    blobs,
+    actions: options.actions,
+    instances: options.instances ?? "any",
+    needSpace: gateway.needSpace,
+    clock: realClock,
+  } as const;
   const http = httpServer({
     gateway,
     blobs,
@@ -97,19 +109,17 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     log,
     hosts: options.hosts,
     inspector: { ...inspector, policy: pagePolicy },
+    cache: httpCache({ ...cached, takesAnyResult: options.takesAnyResult === true }),
     acceptUpgrade: (request, socket, head) =>
       webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
   outliveHttp2Farewells();
   const reapi = reapiServer({
-    blobs,
-    actions: options.actions,
+    ...cached,
     tasks: tasksOver(gateway),
     uploadsDir: join(options.dataDir, "uploads"),
-    instances: "any",
     token,
-    needSpace: gateway.needSpace,
-    clock: realClock,
+    guaranteedAgeMs: options.budget?.blobs.held.guaranteedAgeMs ?? Infinity,
     log,
   });
   const stopping = new AbortController();

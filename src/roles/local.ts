@@ -154,6 +154,8 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
         tokenFile: join(dataDir, "token"),
         schedulerAddress,
         hosts: [host],
+        ...(config.instances === undefined ? {} : { instances: config.instances }),
+        takesAnyResult: config.anyResult,
         maxBytes: config.maxSize,
         guaranteedAgeMs,
       },

@@ -53,6 +53,8 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     names: memoryRefs(),
     actions,
     hosts: [config.host],
+    ...(config.instances === undefined ? {} : { instances: config.instances }),
+    takesAnyResult: config.anyResult,
     dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
     acceptCbor: tcp.acceptSocket,
   });

@@ -11,6 +11,9 @@ export type Member =
     readonly tokenFile: string;
     readonly schedulerAddress: string;
     readonly hosts: readonly string[];
+    /** Instance names of the Remote Execution API; any by default. */
+    readonly instances?: readonly string[];
+    readonly takesAnyResult: boolean;
     /** Of the store; 20 GB by default. */
     readonly maxBytes?: number;
     readonly guaranteedAgeMs?: number;

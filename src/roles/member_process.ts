@@ -93,6 +93,8 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         },
         actions: localActions({ dir: at.actions, blobs, clock: realClock }),
         hosts: member.hosts,
+        ...(member.instances === undefined ? {} : { instances: member.instances }),
+        takesAnyResult: member.takesAnyResult,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         acceptCbor: tcp.acceptSocket,
       });

@@ -81,6 +81,8 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     budget: { blobs, statesBytes: () => 0, maxBytes: config.maxSize },
     actions: localActions({ dir: join(config.dataDir, "actions"), blobs, clock: realClock }),
     hosts: [config.listen.host],
+    ...(config.instances === undefined ? {} : { instances: config.instances }),
+    takesAnyResult: config.anyResult,
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
     acceptCbor: tcp.acceptSocket,
   });
@@ -122,6 +124,8 @@ export async function runDoor(config: DoorConfig): Promise<number> {
     schedulerAddress: urlOf("tcp", config.scheduler),
     maxBytes: config.maxSize,
     hosts: [config.listen.host],
+    ...(config.instances === undefined ? {} : { instances: config.instances }),
+    takesAnyResult: config.anyResult,
   };
   supervisor.start({
     name: "gateway",

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { digestOfHash } from "../../src/domain/digest.ts";
 import { findMissingBlobsRequest } from "../../src/protocol/reapi/messages.ts";
-import { readQuickly, recentBlobs, rememberedMs } from "../../src/reapi/recent_blobs.ts";
+import { readQuickly, recentBlobs, rememberedMsOf } from "../../src/reapi/recent_blobs.ts";
 
 const wireDigest = fc.record({
   hash: fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString("hex")),
@@ -18,7 +18,7 @@ const request = fc.record({
 describe("readQuickly()", () => {
   test("reads what the decoder reads, less what is remembered", () => {
     fc.assert(fc.property(request, fc.nat(), (given, seed) => {
-      const recent = recentBlobs(16); // so few places that they are taken from each other
+      const recent = recentBlobs(10_000, 16); // so few places that they are taken from each other
       const noted = given.blobDigests.filter((_, place) => (seed >> (place % 30)) % 2 === 1);
       for (const { hash, sizeBytes } of noted) recent.note(digestOfHash(hash, sizeBytes), 5);
       const { unknown, ...rest } = readQuickly(Buffer.from(findMissingBlobsRequest.encode(given)), recent, 5)!;
@@ -34,7 +34,7 @@ describe("readQuickly()", () => {
         const harmed = Buffer.from(findMissingBlobsRequest.encode(given));
         if (harmed.length > 0) harmed[at % harmed.length] = to;
         for (const bytes of [Buffer.from(any), harmed]) {
-          const quick = readQuickly(bytes, recentBlobs(16), 0);
+          const quick = readQuickly(bytes, recentBlobs(10_000, 16), 0);
           if (quick === undefined) continue;
           let decoded;
           try {
@@ -54,7 +54,8 @@ describe("readQuickly()", () => {
 });
 
 test("a blob is remembered for its time, with its size, and by no other hash of its place", () => {
-  const recent = recentBlobs(1);
+  const rememberedMs = rememberedMsOf(8_000);
+  const recent = recentBlobs(rememberedMs, 1);
   const [one, two] = ["a".repeat(64), "a".repeat(63) + "b"];
   const has = (hash: string, size: number, nowMs: number) => recent.has(Buffer.from(`..${hash}`), 2, size, nowMs);
   recent.note(digestOfHash(one, 7), 1_000);
@@ -66,4 +67,8 @@ test("a blob is remembered for its time, with its size, and by no other hash of 
   recent.note(digestOfHash(two, 7), 1_000);
   expect(has(two, 7, 1_000)).toBe(true);
   expect(has(one, 7, 1_000)).toBe(false);
+});
+
+test("nothing is remembered for longer than a quarter of what is guaranteed, nor for more than ten seconds", () => {
+  expect([0, 3, 1_000, 8_000, 3_600_000, Infinity].map(rememberedMsOf)).toEqual([0, 0, 250, 2_000, 10_000, 10_000]);
 });

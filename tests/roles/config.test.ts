@@ -26,6 +26,7 @@ describe("readClusterConfig()", () => {
       strategy: "local.local",
       maxSize: 20e9,
       guaranteedAge: 3_600_000,
+      anyResult: false,
       detach: false,
       json: false,
     });
@@ -54,6 +55,7 @@ describe("readClusterConfig()", () => {
       strategy: "local.memory",
       maxSize: 20e9,
       guaranteedAge: 3_600_000,
+      anyResult: false,
       detach: true,
       json: false,
     });
@@ -181,4 +183,15 @@ describe("roles alone", () => {
       "--worker-id must be 1 to 64 of A-Z a-z 0-9 . _ -",
     );
   });
+});
+
+test("instance names come with commas or each by itself; one that no client could use is refused", () => {
+  expect(readClusterConfig(given({ instances: ",main,a/b,main" })).instances).toEqual(["", "main", "a/b"]);
+  expect(readGatewayConfig(given({}, { SCOOT_INSTANCES: "main" })).instances).toEqual(["main"]);
+  expect(readClusterConfig(given())).not.toHaveProperty("instances");
+  for (const instances of ["a//b", "a/blobs"]) {
+    expect(() => readClusterConfig(given({ instances }))).toThrow(
+      `Cannot start as --instances must be instance names such as main or a/b`,
+    );
+  }
 });

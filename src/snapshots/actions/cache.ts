@@ -296,9 +296,10 @@ export function cacheOver(
     },
 
     async *list({ instance, prefix = "", after: last, limit = Number.POSITIVE_INFINITY } = {}) {
-      const [first, end] = instance === undefined
-        ? everything
-        : [instancePrefix(instance), after(instancePrefix(instance))];
+      const start = instance === undefined
+        ? undefined
+        : Buffer.concat([instancePrefix(instance), Buffer.from(prefix.slice(0, prefix.length & ~1), "hex")]);
+      const [first, end] = start === undefined ? everything : [start, after(start)];
       const from = last === undefined ? first : Buffer.concat([keyBytes(last), Buffer.of(0)]);
       let left = limit;
       if (left <= 0) return;

@@ -45,6 +45,8 @@ export interface BlobIndexOptions {
 export interface BlobIndex {
   /** @param isFresh sure to see what any process has committed by now: within a turn, LMDB shows one moment. */
   facts(digest: Digest, isFresh?: boolean): Facts | undefined;
+  /** How large the blob of that hash is, as of now. */
+  sizeOfHash(hash: string): number | undefined;
   /** A small blob as it is stored; a view that the next read overwrites. */
   small(digest: Digest): { readonly encoding: Encoding; readonly body: Buffer } | undefined;
   /** Whether the use of that blob should be noted. */
@@ -235,6 +237,11 @@ export function blobIndex(
     facts(digest, isFresh = false) {
       if (isFresh) refresh();
       return factsNow(digest);
+    },
+    sizeOfHash(hash) {
+      refresh();
+      const row = factsRows.getBinaryFast(Buffer.from(hash, "hex"));
+      return row === undefined ? undefined : readFacts(row).size;
     },
     small(digest) {
       assertOpen();

@@ -37,6 +37,8 @@ export interface Blobs {
    * Undefined says nothing: the blob may be large, far or absent; ask {@link get} then. The bytes are the caller's own.
    */
   peek?(digest: Digest): Uint8Array | undefined;
+  /** The blob of that hash (64 lower-case hex digits), for who names blobs by that alone. Undefined says nothing, as with {@link peek}. */
+  find?(hash: string): Digest | undefined;
   close(): Promise<void>;
 }
 

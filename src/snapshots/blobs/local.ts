@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { mkdir, open as openFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type Digest, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
+import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
 import { asFault, Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { randomHex } from "../../runtime/random.ts";
@@ -31,6 +31,7 @@ export interface LocalBlobsOptions {
 export interface LocalBlobs extends CollectableBlobs {
   readonly held: HeldBlobs;
   peek(digest: Digest): Uint8Array | undefined;
+  find(hash: string): Digest | undefined;
   /**
    * Stores a file's bytes as they were while they were read, once, and says how they are named.
    *
@@ -225,6 +226,12 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     peek(digest) {
       if (digest === emptyDigest) return new Uint8Array(0);
       return sizeOf(digest) > inlineBytesMax ? undefined : small(digest);
+    },
+
+    find(hash) {
+      if (hash === hashOf(emptyDigest)) return emptyDigest;
+      const size = index.sizeOfHash(hash);
+      return size === undefined ? undefined : digestOfHash(hash, size);
     },
 
     async putFile(path, options = {}) {

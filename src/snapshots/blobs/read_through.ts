@@ -86,6 +86,7 @@ export function readThrough({ near, far }: { readonly near: Blobs; readonly far:
       return new Set([...nearAbsent].filter((digest) => farAbsent.has(digest)));
     },
     peek: (digest) => near.peek?.(digest) ?? far.peek?.(digest),
+    find: (hash) => near.find?.(hash) ?? far.find?.(hash),
     async close() {
       for (const fetch of fetches.values()) fetch.stop.abort();
       await Promise.allSettled([...fetches.values()].map((fetch) => fetch.done));

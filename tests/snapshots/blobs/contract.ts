@@ -34,6 +34,18 @@ export function blobsContract(name: string, make: () => Blobs): void {
       return blobs;
     };
 
+    test("finds a blob by its hash alone, where it can", async () => {
+      const blobs = opened();
+      if (blobs.find === undefined) return;
+      expect(blobs.find(hashOf(emptyDigest))).toBe(emptyDigest);
+      for (const size of [1, 200_000]) {
+        const digest = digestOf(text(size));
+        expect(blobs.find(hashOf(digest))).toBeUndefined();
+        await writeBlob(blobs, text(size));
+        expect(blobs.find(hashOf(digest))).toBe(digest);
+      }
+    });
+
     for (const size of sizes) {
       for (const [kind, bytes] of [["compressible", text(size)], ["random", randomBytes(size)]] as const) {
         test(`gives back ${size} ${kind} bytes that were put whole, and any part of them`, async () => {
