@@ -37,7 +37,7 @@ function sourceText(random: Random, length: number): string {
   return text.slice(0, length);
 }
 
-function makeTree(dir: string): void {
+export function makeTree(dir: string): void {
   const random = seededRandom(20_000);
   for (let folder = 0; folder < folders; folder++) {
     const path = join(dir, `package${folder % 20}`, `module${folder}`);

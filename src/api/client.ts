@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import type { Digest } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import type { JobId, TaskId, WorkerId } from "../domain/ids.ts";
 import type {
@@ -108,6 +109,11 @@ export interface Client {
   readonly store: Store;
   /** Named snapshots. */
   readonly names: Refs;
+  /**
+   * Whether the cluster has all of a snapshot, every folder and file, which then stays for the guaranteed age. One
+   * question, cheap where it was asked of much the same not long ago. What is no tree it has not.
+   */
+  holds(snapshot: Digest, options?: { readonly signal?: AbortSignal }): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -307,6 +313,8 @@ export function connectClient(options: ClientOptions): Client {
     blobs,
     actions: httpActions(calls),
     names: httpNames(calls),
+    holds: async (snapshot, { signal } = {}) =>
+      parse(held, "an answer", await calls.json({ method: "GET", path: `/v1/held/${snapshot}`, signal })).held,
     store: httpStore(calls),
     async close() {
       stopping.abort();
@@ -318,6 +326,7 @@ export function connectClient(options: ClientOptions): Client {
   };
 }
 
+const held = v.object({ held: v.boolean() });
 const imported = v.object({ jobId: jobIdSchema, existing: v.boolean() });
 
 // Only what is used is loaded: either takes as long as a small run.

@@ -17,15 +17,20 @@ import {
 import { encodeAction, encodeCommand, segmentFlaw } from "../protocol/reapi/canonical.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
+import { checkOutputs } from "../snapshots/trees/outputs.ts";
 import type { Connection } from "../transport/transport.ts";
 import type { Change } from "./client.ts";
 import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
+import { needTree } from "./trees.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
 
 export interface GatewayOptions {
   readonly blobs: Blobs;
+  /** Of the same store: the inputs of what is accepted are whole, and stay. */
+  readonly trees: TreeKeeper;
   readonly sealed: SealedJobs;
   readonly clock: Clock;
   readonly log: Log;
@@ -115,7 +120,7 @@ const followsPerClientMax = 200;
 const unsentBytesMax = 1024 * 1024;
 
 export function createGateway(options: GatewayOptions): Gateway {
-  const { blobs, clock, log } = options;
+  const { blobs, trees, clock, log } = options;
   const scheduler = createLink<SchedulerRequest>({
     clock,
     parse: parseToPassOn,
@@ -157,15 +162,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       }
       return { ...task, command };
     });
-    const missing = await blobs.missing(new Set([...made.keys(), ...inputs.keys()]));
     for (const [snapshot, task] of inputs) {
-      if (missing.has(snapshot) && !made.has(snapshot)) {
-        throw new Fault(
-          "SNAPSHOT_UNKNOWN",
-          `Cannot accept the job as the input of task "${task}" must be in the cluster's store: ${snapshot} is not. Capture it first`,
-        );
-      }
+      await needTree(trees, snapshot, `accept the job as the input of task "${task}"`);
     }
+    const missing = await blobs.missing(new Set(made.keys()));
     await Promise.all([...made].map(([digest, bytes]) => missing.has(digest) ? blobs.put(digest, bytes) : undefined));
     return { ...job, tasks };
   };
@@ -364,7 +364,7 @@ const requestId = (input: unknown): number | undefined => {
 /** A fault's message as the protocol bounds it. */
 const bounded = (fault: Fault): FaultData => ({ ...faultData(fault), message: fault.message.slice(0, 10_000) });
 
-/** @throws {Fault} `PATH_INVALID` for a path that does not lead to something inside of the task's folder. */
+/** @throws {Fault} `PATH_INVALID` for a path or glob that cannot lead to something inside of the task's folder. */
 function checkOutput(task: string, path: string): void {
   const refuse = (must: string): never => {
     throw new Fault(
@@ -377,6 +377,11 @@ function checkOutput(task: string, path: string): void {
     if (segment === "" || segment === ".") continue;
     const flaw = segmentFlaw(segment);
     if (flaw !== undefined) refuse(segment === ".." ? "stay inside of its folder" : `be a path whose names ${flaw}`);
+  }
+  try {
+    checkOutputs([path]);
+  } catch {
+    refuse("match something"); // what else it could be is told above
   }
 }
 

@@ -5,7 +5,7 @@ import { getRequestListener } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import * as v from "valibot";
-import { type Digest, parseDigest, sizeOf } from "../domain/digest.ts";
+import { type Digest, isDigest, parseDigest, sizeOf } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import { jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
@@ -22,12 +22,14 @@ import type { Clock } from "../runtime/clock.ts";
 import { blobMissing, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Collector } from "../snapshots/collect.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
 import { sameSecret, tokenIn } from "../transport/secret.ts";
 import { entryOfTask, pageOf, revokedLines, unknownAction, viewOf } from "./action_routes.ts";
 import type { Change } from "./client.ts";
 import { batchBlobsMax, batchBytesMax, batchHeader, batchHeaderBytes, decodeBatch } from "./batch.ts";
+import { needTree } from "./trees.ts";
 import { storeRoutes } from "./http_store.ts";
 import { type Gateway, type Question, unexpected } from "./gateway.ts";
 import { checkOrigin } from "./own_origin.ts";
@@ -35,6 +37,8 @@ import { checkOrigin } from "./own_origin.ts";
 export interface HttpOptions {
   readonly gateway: Gateway;
   readonly blobs: Blobs;
+  /** Of the same store. */
+  readonly trees: TreeKeeper;
   /** Named snapshots. Whoever has the token may move every one of them. */
   readonly names: Refs;
   /** Absent where blobs are in memory. */
@@ -146,7 +150,7 @@ const unknownRoute = (method: string, path: string): Fault =>
   );
 
 function routes(
-  { gateway, blobs, names, collector, actions, token, clock, log, hosts, inspector, cache }: HttpOptions,
+  { gateway, blobs, trees, names, collector, actions, token, clock, log, hosts, inspector, cache }: HttpOptions,
 ): Hono<Env> {
   const app = new Hono<Env>();
 
@@ -516,13 +520,19 @@ function routes(
   });
   app.put("/v1/names/*", async (c) => {
     const { expected, value } = parse(nameMove, "the move of a name", await jsonBody(c));
+    const name = rest(c, "/v1/names/");
     if (value !== null) gateway.needSpace("a name");
-    await names.compareAndSet(rest(c, "/v1/names/"), expected ?? undefined, value ?? undefined);
+    if (value !== null && isDigest(value)) await needTree(trees, value, `give the name "${name}" as its snapshot`);
+    await names.compareAndSet(name, expected ?? undefined, value ?? undefined);
     return c.body(null, 204);
   });
 
   // ---- snapshots ---------------------------------------------------------------------------------------------------
 
+  app.get("/v1/held/:hash/:size", async (c) => {
+    const missing = await trees.keep(pathDigest(c));
+    return c.json(missing.length === 0 ? { held: true } : { held: false, missing });
+  });
   const snapshot = async (c: Ctx): Promise<Response> => {
     const root = pathDigest(c);
     const path = rest(c, `/v1/snapshots/${root}`).replace(/^\//, "");

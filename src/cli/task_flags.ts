@@ -172,7 +172,12 @@ export async function captureFolder(
   let report;
   try {
     const trees = await world.trees();
-    report = await trees.capture({ ...options, blobs: client.blobs, onProgress: (now) => progress.update(now) });
+    report = await trees.capture({
+      ...options,
+      blobs: client.blobs,
+      holdsTree: (snapshot) => client.holds(snapshot, options),
+      onProgress: (now) => progress.update(now),
+    });
   } finally {
     await progress.clear();
   }

@@ -18,7 +18,7 @@ const indexesMax = 50;
 /** Folders of this machine. */
 export function localTrees({ env, clock }: { readonly env: World["env"]; readonly clock: Clock }): Trees {
   return {
-    async capture({ dir, blobs, include, onProgress, signal }) {
+    async capture({ dir, blobs, include, holdsTree, onProgress, signal }) {
       let pool: Pool | undefined;
       const startPool = async (): Promise<Pool> => {
         const { threadPool } = await import("../snapshots/pool/pool.ts");
@@ -30,6 +30,7 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
           dir,
           blobs,
           include,
+          holdsTree,
           clock,
           environment: env,
           hashFile: async (path) => await (await startPool()).hashFile(path),

@@ -88,7 +88,12 @@ interface TreeOptions {
 export interface Trees {
   /** @param options.include paths that are taken although ignore rules, or their kind, would leave them out. */
   capture(
-    options: TreeOptions & { readonly include: readonly string[]; readonly signal?: AbortSignal },
+    options: TreeOptions & {
+      readonly include: readonly string[];
+      /** Whether the store has all of a snapshot: asked once, instead of after each file that is as it was. */
+      readonly holdsTree: (snapshot: Digest) => Promise<boolean>;
+      readonly signal?: AbortSignal;
+    },
   ): Promise<CaptureReport>;
   checkout(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
   /** Puts what a snapshot has into a folder that has other things too. */

@@ -14,6 +14,7 @@ import { httpCache } from "../reapi/http_cache.ts";
 import { reapiServer } from "../reapi/server.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { treeKeeper } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { keepDialing } from "../transport/redial.ts";
@@ -64,8 +65,12 @@ export interface GatewayRole {
 export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const { token, log, blobs, names } = options;
   const hasDisk = diskSpace(options.dataDir);
+  // In memory nothing is collected, so that what was whole is.
+  const rememberMs = options.budget?.blobs.held.noteEveryMs ?? Infinity;
+  const trees = treeKeeper({ blobs, clock: realClock, rememberMs });
   const gateway: Gateway = createGateway({
     blobs,
+    trees,
     sealed: options.sealed,
     clock: realClock,
     log,
@@ -101,6 +106,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const http = httpServer({
     gateway,
     blobs,
+    trees,
     names,
     ...(collector === undefined ? {} : { collector }),
     actions: options.actions,

@@ -4,7 +4,6 @@ import { isFault } from "../domain/fault.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { keySet } from "./collect_key_set.ts";
 import type { Blobs } from "./blobs/blobs.ts";
-import type { CollectableBlobs } from "./blobs/held.ts";
 import { keyOf } from "./blobs/index_rows.ts";
 import { readDirectory } from "./trees/read_tree.ts";
 
@@ -107,12 +106,19 @@ export const absentMax = 100;
 const rememberedMax = 100_000;
 const foldersPerAsk = 500;
 
-export function treeKeeper({ blobs, clock }: { readonly blobs: CollectableBlobs; readonly clock: Clock }): TreeKeeper {
+export interface TreeKeeperOptions {
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+  /** For so long what was found whole is not looked at again: at most how late a store may note a use. */
+  readonly rememberMs: number;
+}
+
+export function treeKeeper({ blobs, clock, rememberMs }: TreeKeeperOptions): TreeKeeper {
   /** Folders that were found whole, with all below them, and when: oldest first. */
   const whole = new Map<Digest, number>();
   const isWhole = (digest: Digest): boolean => {
     const atMs = whole.get(digest);
-    return atMs !== undefined && clock.now() - atMs < blobs.held.noteEveryMs;
+    return atMs !== undefined && clock.now() - atMs < rememberMs;
   };
 
   return {

@@ -295,104 +295,161 @@ test("a snapshot's directories are lists, its files are shown without being run"
   expect((await ask("GET", `/v1/snapshots/abc/1`)).json).toMatchObject({ code: "DIGEST_INVALID" });
 });
 
+test("a snapshot that has lost a part is not held, and neither a job nor a name may depend on it", async () => {
+  const file = await writeBlob(rig.blobs, Buffer.from("here"));
+  const lost = digestOf(Buffer.from("never put"));
+  const inner = await writeBlob(
+    rig.blobs,
+    encodeDirectory([
+      { kind: "file", name: "a", digest: file, executable: false },
+      { kind: "file", name: "b", digest: lost, executable: false },
+    ]),
+  );
+  const root = await writeBlob(rig.blobs, encodeDirectory([{ kind: "directory", name: "in", digest: inner }]));
+  expect((await ask("GET", `/v1/held/${root}`)).json).toEqual({ held: false, missing: [lost] });
+  expect((await ask("GET", `/v1/held/${file}`)).json).toEqual({ held: false, missing: [file] }); // no tree
+  const submit = (key: string) =>
+    ask("POST", "/v1/jobs", {
+      body: JSON.stringify({
+        key,
+        tasks: [{ name: "t", argv: ["exit", "0"], input: { kind: "snapshot", snapshot: root } }],
+      }),
+    });
+  const name = () => ask("PUT", "/v1/names/broken", { body: JSON.stringify({ expected: null, value: root }) });
+  const why = `must be in the cluster's store: it lacks 1 of the blobs of ${root}, such as ${lost}. Capture it first`;
+  const refused = await submit("part-lost");
+  expect({ status: refused.status, ...refused.json }).toEqual({
+    status: 404,
+    code: "SNAPSHOT_UNKNOWN",
+    message: `Cannot accept the job as the input of task "t" ${why}`,
+  });
+  expect((await name()).json).toEqual({
+    code: "SNAPSHOT_UNKNOWN",
+    message: `Cannot give the name "broken" as its snapshot ${why}`,
+  });
+  await rig.blobs.put(lost, Buffer.from("never put"));
+  expect((await ask("GET", `/v1/held/${root}`)).json).toEqual({ held: true });
+  expect((await submit("part-found")).status).toBe(201);
+  expect((await name()).status).toBe(204);
+  expect(await rig.client.holds(root)).toBe(true);
+});
+
 const absent = `${"ab".repeat(32)}/7`;
-const refused: readonly [what: string, method: string, path: string, ask: Ask, status: number, code: string][] = [
-  ["no token", "GET", "/v1/jobs", { token: undefined }, 401, "TOKEN_INVALID"],
-  ["a wrong token", "GET", "/v1/jobs", { token: "guess" }, 401, "TOKEN_INVALID"],
-  [
-    "a token in the URL of what changes something",
-    "POST",
-    `/v1/jobs?token=${token}`,
-    { token: undefined, body: "{}" },
-    401,
-    "TOKEN_INVALID",
-  ],
-  ["a foreign Origin", "GET", "/v1/jobs", { headers: { Origin: "http://evil.example" } }, 403, "ORIGIN_REFUSED"],
-  [
-    "an Origin of this machine on another port",
-    "GET",
-    "/v1/jobs",
-    { headers: { Origin: "http://127.0.0.1:1" } },
-    403,
-    "ORIGIN_REFUSED",
-  ],
-  ["an Origin null", "GET", "/healthz", { headers: { Origin: "null" } }, 403, "ORIGIN_REFUSED"],
-  [
-    "a foreign Origin on a POST",
-    "POST",
-    "/v1/jobs",
-    { body: "{}", headers: { Origin: "http://evil.example" } },
-    403,
-    "ORIGIN_REFUSED",
-  ],
-  [
-    "a foreign Origin's preflight",
-    "OPTIONS",
-    "/v1/jobs",
-    { headers: { Origin: "http://evil.example" } },
-    403,
-    "ORIGIN_REFUSED",
-  ],
-  ["a foreign Host", "GET", "/v1/jobs", { headers: { Host: "evil.example" } }, 403, "ORIGIN_REFUSED"],
-  [
-    "a Host that only begins like ours",
-    "GET",
-    "/healthz",
-    { headers: { Host: "127.0.0.1.evil.example" } },
-    403,
-    "ORIGIN_REFUSED",
-  ],
-  [
-    "another media type",
-    "POST",
-    "/v1/jobs",
-    { body: "{}", headers: { "Content-Type": "text/plain" } },
-    415,
-    "MEDIA_TYPE_REFUSED",
-  ],
-  ["no JSON", "POST", "/v1/jobs", { body: "{" }, 400, "REQUEST_INVALID"],
-  ["JSON nested too deep", "POST", "/v1/jobs", { body: "[".repeat(1_000_000) }, 400, "REQUEST_INVALID"],
-  [
-    "bytes that are not UTF-8",
-    "POST",
-    "/v1/jobs",
-    { body: Buffer.from([0x22, 0xff, 0x22]), headers: { "Content-Type": "application/json" } },
-    400,
-    "REQUEST_INVALID",
-  ],
-  ["too much JSON", "POST", "/v1/jobs", { body: " ".repeat(8 * 1024 * 1024 + 1) }, 413, "FRAME_TOO_LONG"],
-  [
-    "an unknown field",
-    "POST",
-    "/v1/jobs",
-    { body: `{"key":"k","tasks":[{"name":"a","argv":["x"]}],"colour":1}` },
-    400,
-    "REQUEST_INVALID",
-  ],
-  [
-    "a cycle",
-    "POST",
-    "/v1/jobs",
-    { body: `{"key":"k","tasks":[{"name":"a","argv":["x"],"input":{"kind":"task","task":"a"}}]}` },
-    400,
-    "JOB_INVALID",
-  ],
-  [
-    "an unknown snapshot",
-    "POST",
-    "/v1/jobs",
-    { body: `{"key":"k","tasks":[{"name":"a","argv":["x"],"input":{"kind":"snapshot","snapshot":"${absent}"}}]}` },
-    404,
-    "SNAPSHOT_UNKNOWN",
-  ],
-  ["an unknown route", "GET", "/v2/jobs", {}, 404, "ROUTE_UNKNOWN"],
-  ["another method", "PATCH", "/v1/jobs", {}, 404, "ROUTE_UNKNOWN"],
-  ["a job id that is none", "GET", "/v1/jobs/17", {}, 400, "REQUEST_INVALID"],
-  ["a job that is unknown", "GET", "/v1/jobs/j0000000000-000000", {}, 404, "JOB_UNKNOWN"],
-  ["a limit that is none", "GET", "/v1/jobs?limit=-1", {}, 400, "REQUEST_INVALID"],
-  ["a blob that is absent", "GET", `/v1/blobs/${absent}`, {}, 404, "BLOB_MISSING"],
-  ["an offset that is none", "GET", "/v1/jobs/j0000000000-000000/tasks/0/stdout?offset=x", {}, 400, "REQUEST_INVALID"],
-];
+const refused:
+  readonly (readonly [what: string, method: string, path: string, ask: Ask, status: number, code: string])[] = [
+    ["no token", "GET", "/v1/jobs", { token: undefined }, 401, "TOKEN_INVALID"],
+    ["a wrong token", "GET", "/v1/jobs", { token: "guess" }, 401, "TOKEN_INVALID"],
+    [
+      "a token in the URL of what changes something",
+      "POST",
+      `/v1/jobs?token=${token}`,
+      { token: undefined, body: "{}" },
+      401,
+      "TOKEN_INVALID",
+    ],
+    ["a foreign Origin", "GET", "/v1/jobs", { headers: { Origin: "http://evil.example" } }, 403, "ORIGIN_REFUSED"],
+    [
+      "an Origin of this machine on another port",
+      "GET",
+      "/v1/jobs",
+      { headers: { Origin: "http://127.0.0.1:1" } },
+      403,
+      "ORIGIN_REFUSED",
+    ],
+    ["an Origin null", "GET", "/healthz", { headers: { Origin: "null" } }, 403, "ORIGIN_REFUSED"],
+    [
+      "a foreign Origin on a POST",
+      "POST",
+      "/v1/jobs",
+      { body: "{}", headers: { Origin: "http://evil.example" } },
+      403,
+      "ORIGIN_REFUSED",
+    ],
+    [
+      "a foreign Origin's preflight",
+      "OPTIONS",
+      "/v1/jobs",
+      { headers: { Origin: "http://evil.example" } },
+      403,
+      "ORIGIN_REFUSED",
+    ],
+    ["a foreign Host", "GET", "/v1/jobs", { headers: { Host: "evil.example" } }, 403, "ORIGIN_REFUSED"],
+    [
+      "a Host that only begins like ours",
+      "GET",
+      "/healthz",
+      { headers: { Host: "127.0.0.1.evil.example" } },
+      403,
+      "ORIGIN_REFUSED",
+    ],
+    [
+      "another media type",
+      "POST",
+      "/v1/jobs",
+      { body: "{}", headers: { "Content-Type": "text/plain" } },
+      415,
+      "MEDIA_TYPE_REFUSED",
+    ],
+    ["no JSON", "POST", "/v1/jobs", { body: "{" }, 400, "REQUEST_INVALID"],
+    ["JSON nested too deep", "POST", "/v1/jobs", { body: "[".repeat(1_000_000) }, 400, "REQUEST_INVALID"],
+    [
+      "bytes that are not UTF-8",
+      "POST",
+      "/v1/jobs",
+      { body: Buffer.from([0x22, 0xff, 0x22]), headers: { "Content-Type": "application/json" } },
+      400,
+      "REQUEST_INVALID",
+    ],
+    ["too much JSON", "POST", "/v1/jobs", { body: " ".repeat(8 * 1024 * 1024 + 1) }, 413, "FRAME_TOO_LONG"],
+    [
+      "an unknown field",
+      "POST",
+      "/v1/jobs",
+      { body: `{"key":"k","tasks":[{"name":"a","argv":["x"]}],"colour":1}` },
+      400,
+      "REQUEST_INVALID",
+    ],
+    [
+      "a cycle",
+      "POST",
+      "/v1/jobs",
+      { body: `{"key":"k","tasks":[{"name":"a","argv":["x"],"input":{"kind":"task","task":"a"}}]}` },
+      400,
+      "JOB_INVALID",
+    ],
+    [
+      "an unknown snapshot",
+      "POST",
+      "/v1/jobs",
+      { body: `{"key":"k","tasks":[{"name":"a","argv":["x"],"input":{"kind":"snapshot","snapshot":"${absent}"}}]}` },
+      404,
+      "SNAPSHOT_UNKNOWN",
+    ],
+    ...["../x", "/etc", "a/../../b", "[a"].map((path) =>
+      [
+        `a declared output ${path}`,
+        "POST",
+        "/v1/jobs",
+        { body: JSON.stringify({ key: "k", tasks: [{ name: "a", argv: ["x"], outputs: [path] }] }) },
+        400,
+        "PATH_INVALID",
+      ] as const
+    ),
+    ["an unknown route", "GET", "/v2/jobs", {}, 404, "ROUTE_UNKNOWN"],
+    ["another method", "PATCH", "/v1/jobs", {}, 404, "ROUTE_UNKNOWN"],
+    ["a job id that is none", "GET", "/v1/jobs/17", {}, 400, "REQUEST_INVALID"],
+    ["a job that is unknown", "GET", "/v1/jobs/j0000000000-000000", {}, 404, "JOB_UNKNOWN"],
+    ["a limit that is none", "GET", "/v1/jobs?limit=-1", {}, 400, "REQUEST_INVALID"],
+    ["a blob that is absent", "GET", `/v1/blobs/${absent}`, {}, 404, "BLOB_MISSING"],
+    [
+      "an offset that is none",
+      "GET",
+      "/v1/jobs/j0000000000-000000/tasks/0/stdout?offset=x",
+      {},
+      400,
+      "REQUEST_INVALID",
+    ],
+  ];
 for (const [what, method, path, given, status, code] of refused) {
   test(`${what} is refused as ${code}`, async () => {
     const answer = await ask(method, path, given);

@@ -17,6 +17,7 @@ import { realClock } from "../../src/runtime/clock.ts";
 import { realRandom } from "../../src/runtime/random.ts";
 import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { treeKeeper } from "../../src/snapshots/lease.ts";
 import type { Refs } from "../../src/snapshots/refs/refs.ts";
 import { sealedJobs } from "../../src/roles/sealed_jobs.ts";
 import type { ActionCache } from "../../src/snapshots/actions/actions.ts";
@@ -230,6 +231,7 @@ export async function startRig(
     list: (prefix, options) => namesNow.list(prefix, options),
     close: () => Promise.resolve(),
   };
+  const trees = treeKeeper({ blobs, clock, rememberMs: 0 }); // what a test takes away is seen to be gone
   const sealed = sealedJobs({
     blobs,
     clock,
@@ -283,7 +285,7 @@ export async function startRig(
   const startGateway = async (): Promise<void> => {
     const stopping = new AbortController();
     const connections: Connection[] = [];
-    const here = createGateway({ blobs, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
+    const here = createGateway({ blobs, trees, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
     gateway = here;
     const take = (connection: Connection): void => {
       connections.push(connection);
@@ -308,6 +310,7 @@ export async function startRig(
     const server: Server = httpServer({
       gateway: here,
       blobs,
+      trees,
       names,
       actions,
       token,

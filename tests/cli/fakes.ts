@@ -13,6 +13,7 @@ import { OutputClosed, type Sink, type Target, type World } from "../../src/cli/
 import type { ClusterView, JobSpecInput, JobView, TaskView, WorkerView } from "../../src/protocol/client_messages.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { treeKeeper } from "../../src/snapshots/lease.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { manualClock } from "../transport/manual_clock.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
@@ -219,6 +220,10 @@ export function fakeCluster(): FakeCluster {
     client: {
       blobs,
       names,
+      holds: async (snapshot) => {
+        calls.push("holds");
+        return (await treeKeeper({ blobs, clock: realClock, rememberMs: 0 }).keep(snapshot)).length === 0;
+      },
       store: {
         usage: () => Promise.resolve(fakeUsage),
         collect: ({ dryRun = false } = {}) => {

@@ -388,6 +388,7 @@ test("a folder that is captured again reads only what changed", async () => {
   expect(existsSync(join(world.env["XDG_CACHE_HOME"]!, "scoot-actors", "captures"))).toBe(true);
   await type(world, "snapshot", "capture");
   expect(world.stderr.text()).toContain("captured 1 file (1 B), nothing of it new");
+  expect(cluster.calls.filter((call) => call === "holds")).toHaveLength(1); // the first time nothing was known
   const [first, second] = world.stdout.text().trim().split("\n");
   expect(first).toBe(second);
 });
