@@ -36,6 +36,7 @@ const ours = reapiServer({
   instances: "any",
   token: "",
   needSpace() {},
+  pageOf: (jobId) => `http://here/#/job/${jobId}`,
   guaranteedAgeMs: 3_600_000,
   clock: realClock,
   log: silentLog,

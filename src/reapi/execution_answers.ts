@@ -32,6 +32,8 @@ const codes = { cancelled: 1, deadlineExceeded: 4, failedPrecondition: 9, unavai
 const timedOutText = "execution timeout exceeded";
 /** Answers go in one message. */
 const messageMax = 4_000;
+/** A wait for a worker that is worth a word. */
+const longWaitMs = 10_000;
 
 /** An operation that goes on. Without a task: what was asked for is on its way. */
 export function goingOn(name: string, action: Digest, task: TaskView | undefined): Operation {
@@ -99,15 +101,31 @@ const againResponse = (why: string, message: string): ExecuteResponse => ({
   message,
 });
 
-/** What came of a task that has settled. */
+/**
+ * What people are told of a task: why it failed, if it did; what it waited for, if that was long; where more is shown.
+ * Clients print it for actions that failed.
+ */
+function messageOf({ outcome, why, queuedAtMs, attempts }: TaskView, page: string): string {
+  const isFine = outcome?.kind === "exited" && outcome.exitCode === 0;
+  const [first] = attempts;
+  const waitedMs = queuedAtMs === undefined || first?.startedAtMs === undefined ? 0 : first.startedAtMs - queuedAtMs;
+  return [
+    isFine ? "" : why,
+    waitedMs < longWaitMs ? "" : `It was queued for ${Math.round(waitedMs / 1_000)} s: ${first!.why}`,
+    page,
+  ].filter((part) => part !== "").join(" ").slice(0, messageMax);
+}
+
+/** What came of a task that has settled. @param page the address at which people see it. */
 export async function responseOf(
   task: TaskView,
   asked: AskedAction,
+  page: string,
   { blobs, actions }: { readonly blobs: Blobs; readonly actions: ActionCache },
   signal: AbortSignal,
 ): Promise<ExecuteResponse> {
-  const { outcome, why } = task;
-  const message = `${why} (${task.taskId})`.slice(0, messageMax);
+  const { outcome } = task;
+  const message = messageOf(task, page);
   switch (outcome?.kind) {
     case "exited": {
       const result = await resultOf(task, asked, { blobs, actions }, signal);
@@ -115,7 +133,8 @@ export async function responseOf(
       return {
         result,
         cachedResult: task.cached !== undefined,
-        ...(outcome.exitCode === 0 ? {} : { message, serverLogs: await logsOf(task, blobs) }),
+        message,
+        ...(outcome.exitCode === 0 ? {} : { serverLogs: await logsOf(task, blobs) }),
       };
     }
     case "timedOut": {

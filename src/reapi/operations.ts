@@ -37,6 +37,8 @@ export interface OperationsOptions {
   readonly tasks: Tasks;
   readonly blobs: Blobs;
   readonly actions: ActionCache;
+  /** The address at which people see that job. */
+  readonly pageOf: (jobId: JobId) => string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -73,7 +75,7 @@ const nameOf = (instance: string, jobId: JobId, share: string): string =>
 export const operationUnknown = (name: string): Fault =>
   new Fault("JOB_UNKNOWN", `There is no operation "${name.slice(0, 300)}": execute its action again`);
 
-export function createOperations({ tasks, blobs, actions, clock, log }: OperationsOptions): Operations {
+export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: OperationsOptions): Operations {
   const lives = new Map<JobId, Live>();
   /** Jobs whose action others may join, and those that are being handed over. */
   const joinable = new Map<string, Promise<Live>>();
@@ -111,7 +113,7 @@ export function createOperations({ tasks, blobs, actions, clock, log }: Operatio
         live.task = task;
         if (task.state === "settled" && live.action !== undefined) {
           live.leave();
-          live.response = responseOf(task, live.action, { blobs, actions }, live.stop.signal);
+          live.response = responseOf(task, live.action, pageOf(live.jobId), { blobs, actions }, live.stop.signal);
           live.response.catch(() => {}); // who follows hears it
         }
         wake(live);

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { JobId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
 import { serving } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
@@ -31,6 +32,8 @@ export interface ReapiOptions {
   readonly token: string;
   /** @throws {Fault} `NO_SPACE` when there is no room for what is named. */
   readonly needSpace: (what: string) => void;
+  /** The address at which people see that job. */
+  readonly pageOf: (jobId: JobId) => string;
   /** What was said to be present stays at least so long; Infinity where nothing is ever taken away. */
   readonly guaranteedAgeMs: number;
   readonly clock: Clock;
@@ -53,7 +56,9 @@ const services = new Set(Object.values(methods).map(({ path }) => path.split("/"
 
 export function reapiServer(options: ReapiOptions): ReapiServer {
   const { blobs, actions, instances, clock, log, tasks, token } = options;
-  const operations = tasks === undefined ? undefined : createOperations({ tasks, blobs, actions, clock, log });
+  const operations = tasks === undefined
+    ? undefined
+    : createOperations({ tasks, blobs, actions, clock, log, pageOf: options.pageOf });
   const uploads = fileUploads(options.uploadsDir, clock);
 
   /** All services, for those whom `admit` lets in. */

@@ -7,6 +7,7 @@ import { httpServer } from "../api/http.ts";
 import { Fault } from "../domain/fault.ts";
 import { pagePolicy } from "../inspector/files.ts";
 import { createInspector } from "../inspector/server.ts";
+import { linkTo } from "../inspector/web/place.ts";
 import type { Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { realRandom } from "../runtime/random.ts";
@@ -43,6 +44,8 @@ export interface GatewayRoleOptions {
   readonly actions: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */
   readonly hosts: readonly string[];
+  /** Where people find the page in the browser: "http://127.0.0.1:9090". */
+  readonly origin: () => string;
   /** Instance names of the Remote Execution API; absent: any, each a namespace of its own. */
   readonly instances?: readonly string[];
   /** Whether `/ac/` over HTTP takes what is no ActionResult, as ccache and its like need. */
@@ -123,6 +126,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const reapi = reapiServer({
     ...cached,
     tasks: tasksOver(gateway),
+    pageOf: (jobId) => `${options.origin()}/${linkTo("job", jobId)}`,
     uploadsDir: join(options.dataDir, "uploads"),
     token,
     guaranteedAgeMs: options.budget?.blobs.held.guaranteedAgeMs ?? Infinity,

@@ -12,7 +12,7 @@ import { lockStore } from "../snapshots/states/lock.ts";
 import type { ClusterConfig } from "./config.ts";
 import { type Door, openDoor } from "./door.ts";
 import { onLauncherLost } from "./launcher.ts";
-import { readOrMakeToken, stderrLog } from "./machine.ts";
+import { originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { ownCommand } from "./own_command.ts";
@@ -154,6 +154,7 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
         tokenFile: join(dataDir, "token"),
         schedulerAddress,
         hosts: [host],
+        origin: originOf({ host, port: front.port }),
         ...(config.instances === undefined ? {} : { instances: config.instances }),
         takesAnyResult: config.anyResult,
         maxBytes: config.maxSize,

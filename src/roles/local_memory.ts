@@ -15,7 +15,7 @@ import type { ClusterConfig } from "./config.ts";
 import { listenFault } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import type { RunningCluster } from "./local.ts";
-import { stderrLog } from "./machine.ts";
+import { originOf, stderrLog } from "./machine.ts";
 import { startScheduler } from "./scheduler.ts";
 import { sealedJobs } from "./sealed_jobs.ts";
 import { sniffSocket } from "./sniff.ts";
@@ -53,6 +53,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     names: memoryRefs(),
     actions,
     hosts: [config.host],
+    origin: () => originOf({ host: config.host, port: (server.address() as AddressInfo).port }),
     ...(config.instances === undefined ? {} : { instances: config.instances }),
     takesAnyResult: config.anyResult,
     dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
@@ -64,6 +65,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     server.once("error", (cause: NodeJS.ErrnoException) => reject(listenFault(config.host, config.port, cause)));
     server.listen({ host: config.host, port: config.port }, resolve);
   });
+  const caches = memoryRefs();
   const workers = await Promise.all(Array.from({ length: config.workers }, (_, index) => {
     const id = workerId(`w${index + 1}`);
     const dir = join(dataDir, "workers", id);
@@ -77,6 +79,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
       log: stderrLog(id),
       blobs,
       runner: processRunner({ dir: join(dir, "running"), clock: realClock }),
+      caches,
       dialScheduler: (hello, signal) => memory.dial("memory:scheduler", { hello, signal }),
       dialGateway: (hello, signal) => memory.dial("memory:gateway", { hello, signal }),
       states: memoryStates(),

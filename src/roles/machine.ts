@@ -1,4 +1,5 @@
 import { linkSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import v8 from "node:v8";
@@ -9,6 +10,7 @@ import { randomHex } from "../runtime/random.ts";
 import { protocolVersion } from "../protocol/version.ts";
 import type { States } from "../snapshots/states/states.ts";
 import type { Hello } from "../transport/transport.ts";
+import type { NetworkAddress } from "./config.ts";
 
 /** What every role takes from the machine that it runs on. */
 
@@ -30,6 +32,12 @@ export function diskSpace(dir: string): () => boolean {
     }
     return hasSpace;
   };
+}
+
+/** The address of a port for a browser; of one that all of a machine's addresses have, by the machine's name. */
+export function originOf({ host, port }: NetworkAddress): string {
+  const shown = ["0.0.0.0", "::"].includes(host) ? hostname() : host;
+  return `http://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
 }
 
 /**

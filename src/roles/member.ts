@@ -11,6 +11,8 @@ export type Member =
     readonly tokenFile: string;
     readonly schedulerAddress: string;
     readonly hosts: readonly string[];
+    /** Where people find the page in the browser. */
+    readonly origin: string;
     /** Instance names of the Remote Execution API; any by default. */
     readonly instances?: readonly string[];
     readonly takesAnyResult: boolean;

@@ -95,6 +95,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         hosts: member.hosts,
         ...(member.instances === undefined ? {} : { instances: member.instances }),
         takesAnyResult: member.takesAnyResult,
+        origin: () => member.origin,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         acceptCbor: tcp.acceptSocket,
       });

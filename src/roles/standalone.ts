@@ -18,7 +18,7 @@ import { tcpTransport } from "../transport/tcp.ts";
 import type { DoorConfig, GatewayConfig, NetworkAddress, SchedulerConfig, WorkerConfig } from "./config.ts";
 import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
-import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
+import { keepHeapSmall, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
@@ -81,6 +81,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
     budget: { blobs, statesBytes: () => 0, maxBytes: config.maxSize },
     actions: localActions({ dir: join(config.dataDir, "actions"), blobs, clock: realClock }),
     hosts: [config.listen.host],
+    origin: () => originOf({ ...config.listen, port: (server.address() as AddressInfo).port }),
     ...(config.instances === undefined ? {} : { instances: config.instances }),
     takesAnyResult: config.anyResult,
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
@@ -124,6 +125,7 @@ export async function runDoor(config: DoorConfig): Promise<number> {
     schedulerAddress: urlOf("tcp", config.scheduler),
     maxBytes: config.maxSize,
     hosts: [config.listen.host],
+    origin: originOf({ ...config.listen, port: door.port }),
     ...(config.instances === undefined ? {} : { instances: config.instances }),
     takesAnyResult: config.anyResult,
   };

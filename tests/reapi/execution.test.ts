@@ -345,6 +345,27 @@ describe("the end of an action", () => {
     expect(decodeActionResult(response.result).exitCode).toBe(3);
     expect(response.message).toContain("It ended so.");
     expect(response.serverLogs).toMatchObject([{ value: { humanReadable: true } }]);
+    expect(response.message).toContain("http://here/#/job/j0000000000-000001");
+  });
+  test("E-12: the address of its page alone, where nothing is to be said; what it waited for, if that was long", async () => {
+    const fine = { kind: "exited", exitCode: 0, result: await result() } as const;
+    expect((await ended(fine)).message).toBe("http://here/#/job/j0000000000-000001");
+    const stream = execute(await action({ timeoutMs: 1_000 }));
+    await next(stream);
+    tasks.change(2, {
+      attempts: [{
+        attempt: 1,
+        workerId: workerId("w1"),
+        reason: "first",
+        placedAtMs: 65_000,
+        startedAtMs: 65_000,
+        why: "It was the first in its class.",
+      }],
+    });
+    tasks.settle(2, fine);
+    expect(responseOf(await last(stream)).message).toBe(
+      "It was queued for 60 s: It was the first in its class. http://here/#/job/j0000000000-000002",
+    );
   });
   test("TO-1 TO-2: a time-out is DEADLINE_EXCEEDED with what there is", async () => {
     const response = await ended({ kind: "timedOut", timeoutMs: 1, result: await result(124) });

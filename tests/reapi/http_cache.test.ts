@@ -36,6 +36,7 @@ async function startPort(options: Partial<GatewayRoleOptions> = {}) {
     names: memoryRefs(),
     actions,
     hosts: [],
+    origin: () => "http://here",
     dialScheduler: (_hello, signal) =>
       new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
     acceptCbor: (socket) => socket.destroy(),

@@ -68,6 +68,7 @@ export async function startRig(options: {
       token: rigToken,
       needSpace: options.needSpace ?? (() => {}),
       ...(options.tasks === undefined ? {} : { tasks: options.tasks(blobs, actions) }),
+      pageOf: (jobId) => `http://here/#/job/${jobId}`,
       guaranteedAgeMs: Infinity,
       clock: options.clock ?? realClock,
       log: silentLog,
