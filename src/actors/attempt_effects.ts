@@ -1,11 +1,11 @@
 import { mkdirSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
-import { type Digest, emptyDigest, parseDigest } from "../domain/digest.ts";
-import { asFault, Fault, type FaultData, faultData } from "../domain/fault.ts";
+import { type Digest, emptyDigest } from "../domain/digest.ts";
+import { asFault, Fault, type FaultData, faultData, isFault } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId, type WorkerId } from "../domain/ids.ts";
 import { isSuccess, type Leavings, type Outcome, type Output } from "../domain/job.ts";
-import type { AttemptInput } from "../machines/attempt.ts";
+import type { AttemptInput, KeptFolderSpec } from "../machines/attempt.ts";
 import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
 import type { Exit, Runner, Running } from "../runner/runner.ts";
@@ -13,17 +13,9 @@ import type { Clock } from "../runtime/clock.ts";
 import { removeBeside, removeLeft } from "../runtime/remove_left.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import { fileBytes, hashFile } from "../snapshots/blobs/object_file.ts";
-import type { Refs } from "../snapshots/refs/refs.ts";
 import { checkout, checkoutMtimeSeconds } from "../snapshots/trees/checkout.ts";
-import {
-  type KeptFolder,
-  keptFolderPlace,
-  keptTimes,
-  makeFolders,
-  readKeptFolder,
-  takeKeptFolder,
-  writeKeptFolder,
-} from "../snapshots/trees/kept_folder.ts";
+import { keptFolderPlace, keptTimes, makeFolders, takeKeptFolder } from "../snapshots/trees/kept_folder.ts";
+import type { FoundFolder, KeptFolders } from "../snapshots/trees/kept_folders.ts";
 import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
 import { segmentsOf } from "../snapshots/trees/read_tree.ts";
 import { storeActionResult } from "./action_result.ts";
@@ -45,18 +37,9 @@ export interface AttemptEffectsOptions {
   readonly outputBytesMax: number;
   readonly graceMs: number;
   readonly report: ReportEffect;
-  /** Where names of kept folders point to: snapshots as `writeKeptFolder` makes them. Without, nothing is kept. */
-  readonly keptFolders?: Refs;
+  /** What tasks leave to those after them. */
+  readonly keptFolders: KeptFolders;
 }
-
-/** A folder that is kept from run to run: at a path of the inputs, under a name. */
-export interface KeptFolderSpec {
-  readonly path: string;
-  readonly name: string;
-}
-
-/** An attempt with the folders that its task wants kept. */
-export type AttemptWithKeptFolders = AttemptInput & { readonly keptFolders?: readonly KeptFolderSpec[] };
 
 /** Where an attempt keeps its things. */
 export interface AttemptPlaces {
@@ -80,6 +63,8 @@ export function placesOf(dir: string, taskId: TaskId, attempt: number): AttemptP
 }
 
 const commandBytesMax = 64 * 1024 * 1024;
+/** A kept folder of which the store lacks something, or that is none. */
+const lostCodes = ["BLOB_MISSING", "SNAPSHOT_UNKNOWN", "TREE_INVALID"] as const;
 
 /** Checkout, run, capture: what a worker does for an attempt, on this machine. Each is done at most once at a time. */
 export function attemptEffects(options: AttemptEffectsOptions): Effects {
@@ -92,7 +77,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   mkdirSync(options.dir, { recursive: true });
   interface Live {
     readonly abort: AbortController;
-    input?: AttemptWithKeptFolders;
+    input?: AttemptInput;
     running?: Running;
     stopReason?: string;
     exit?: Exit;
@@ -105,7 +90,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const live = new Map<string, Live>();
   const keyOf = (taskId: TaskId, attempt: number): string => `${taskId}#${attempt}`;
 
-  const run = async (one: Live, input: AttemptWithKeptFolders): Promise<void> => {
+  const run = async (one: Live, input: AttemptInput): Promise<void> => {
     const { taskId, attempt } = input;
     const places = placesOf(options.dir, taskId, attempt);
     mkdirSync(places.home, { recursive: true });
@@ -141,14 +126,14 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
 
   /** Checks out the inputs and what is kept beside them, with times of change that fit each other. */
   const layInputs = async (
-    { inputRoot, keptFolders = [] }: AttemptWithKeptFolders,
+    { inputRoot, caches = [] }: AttemptInput,
     root: string,
     mtimeMs: number,
     signal: AbortSignal,
   ): Promise<void> => {
-    const found: (KeptFolder & KeptFolderSpec)[] = [];
-    for (const spec of keptFolders) {
-      const kept = await findKept(spec);
+    const found: (FoundFolder & KeptFolderSpec)[] = [];
+    for (const spec of caches) {
+      const kept = await options.keptFolders.find(spec);
       if (kept !== undefined) found.push({ ...spec, ...kept });
     }
     const { inputsMs, keptMs, changedMs } = keptTimes(mtimeMs);
@@ -160,38 +145,30 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       mtimeMs: inputsMs,
       ...(found.length === 0 ? {} : { changed: { since: found.map(({ madeFor }) => madeFor), mtimeMs: changedMs } }),
     });
-    for (const { path } of keptFolders) {
+    for (const { path } of caches) {
       const dir = keptFolderPlace(realpathSync(root), path); // refused in the first run as in those after it
       const kept = found.find((one) => one.path === path);
-      if (kept !== undefined) await checkout({ snapshot: kept.content, dir, blobs, signal, mtimeMs: keptMs });
-    }
-  };
-
-  /** What is lost or damaged costs the work of making it anew, and no more. */
-  const findKept = async ({ name }: KeptFolderSpec): Promise<KeptFolder | undefined> => {
-    const kept = await options.keptFolders?.get(name);
-    if (kept === undefined) return undefined;
-    try {
-      return await readKeptFolder(blobs, parseDigest(kept));
-    } catch (thrown) {
-      log.warn("Cannot read a kept folder; the task starts without it", { name, error: asFault(thrown) });
-      return undefined;
+      if (kept === undefined) continue;
+      try {
+        await checkout({ snapshot: kept.content, dir, blobs, signal, mtimeMs: keptMs });
+      } catch (thrown) {
+        if (!lostCodes.some((code) => isFault(thrown, code))) throw thrown;
+        // What is lost costs the work of making it anew, and no more.
+        log.warn("Cannot lay out a kept folder; the task starts without it", { ...kept, error: asFault(thrown) });
+        remove(dir);
+        await options.keptFolders.forget(kept, kept);
+      }
     }
   };
 
   /** Keeps folders for the next run. The task's result does not depend on that. */
-  const keepFolders = async (root: string, { inputRoot, keptFolders = [] }: AttemptWithKeptFolders): Promise<void> => {
-    const refs = options.keptFolders;
-    if (refs === undefined) return;
-    for (const { path, name } of keptFolders) {
+  const keepFolders = async (root: string, { inputRoot, caches = [] }: AttemptInput): Promise<void> => {
+    for (const spec of caches) {
       try {
-        const content = await takeKeptFolder({ top: root, path, blobs, clock });
-        if (content === undefined) continue;
-        const next = await writeKeptFolder(blobs, { content, madeFor: inputRoot });
-        const before = await refs.get(name);
-        if (before !== next) await refs.compareAndSet(name, before, next);
+        const content = await takeKeptFolder({ top: root, path: spec.path, blobs, clock });
+        if (content !== undefined) await options.keptFolders.keep(spec, { content, madeFor: inputRoot });
       } catch (thrown) {
-        log.warn("Cannot keep a folder for the next run", { name, error: asFault(thrown) });
+        log.warn("Cannot keep a folder for the next run", { ...spec, error: asFault(thrown) });
       }
     }
   };

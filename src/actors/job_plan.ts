@@ -24,6 +24,7 @@ export function planJob(job: EncodedJob): Omit<JobInput, "jobId" | "atMs"> {
     platform: task.platform,
     ...(task.needs === undefined ? {} : { needs: task.needs }),
     cache: task.cache,
+    ...(task.caches === undefined ? {} : { caches: task.caches }),
     ...(task.action === undefined ? {} : { action: task.action }),
   }));
   const { key, requestor, basis, tag, priority, failFast } = job;

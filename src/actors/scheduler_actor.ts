@@ -27,9 +27,9 @@ import {
 } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import {
+  assignmentOf,
   hasExceededMemory,
   inputRootOf,
-  memoryLimitOf,
   type TaskContext,
   taskMachine,
   type TaskMessage,
@@ -294,21 +294,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     for (const taskId of index.onWorker.get(workerId) ?? []) {
       const state = host.state(taskAddress(taskId))!;
       const task = state.context as TaskContext;
-      const { attempt, command, timeoutMs, action, stopReason } = task;
-      const inputRoot = inputRootOf(task);
-      invariant(inputRoot !== undefined, "a task with a worker has its input");
+      const { attempt, stopReason } = task;
+      invariant(inputRootOf(task) !== undefined, "a task with a worker has its input");
       if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
-      else {
-        hold.push({
-          taskId,
-          attempt,
-          command,
-          inputRoot,
-          timeoutMs,
-          ...memoryLimitOf(task),
-          ...(action === undefined ? {} : { action }),
-        });
-      }
+      else hold.push(assignmentOf(task));
     }
     return { type: "worker.full", link, hold, drop };
   };

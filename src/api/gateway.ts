@@ -21,6 +21,7 @@ import type { TreeKeeper } from "../snapshots/lease.ts";
 import { checkOutputs } from "../snapshots/trees/outputs.ts";
 import type { Connection } from "../transport/transport.ts";
 import type { Change } from "./client.ts";
+import { cachesOf } from "./caches.ts";
 import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
@@ -152,6 +153,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       return digest;
     };
     const tasks = job.tasks.map(({ argv, env, outputs, ...task }) => {
+      const caches = cachesOf(task);
       const properties = Object.entries(task.platform).map(([name, value]) => ({ name, value }));
       for (const path of outputs) checkOutput(task.name, path);
       const command = make(encodeCommand({ argv, env, outputs, platform: properties, workingDirectory: "" }));
@@ -160,7 +162,7 @@ export function createGateway(options: GatewayOptions): Gateway {
         if (!inputs.has(inputRoot)) inputs.set(inputRoot, task.name);
         make(encodeAction({ command, inputRoot, timeoutMs: task.timeoutMs, doNotCache: false, platform: properties }));
       }
-      return { ...task, command };
+      return { ...task, ...caches, command };
     });
     for (const [snapshot, task] of inputs) {
       await needTree(trees, snapshot, `accept the job as the input of task "${task}"`);

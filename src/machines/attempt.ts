@@ -14,6 +14,13 @@ import type { AskedAction, Leavings, Outcome } from "../domain/job.ts";
  */
 export const attemptVersion = 1;
 
+/** A folder that a run leaves to the next one: its path in the task's folder, whose it is, and what it is called. */
+export interface KeptFolderSpec {
+  readonly path: string;
+  readonly requestor: string;
+  readonly name: string;
+}
+
 export interface AttemptInput {
   readonly taskId: TaskId;
   readonly attempt: number;
@@ -21,6 +28,7 @@ export interface AttemptInput {
   readonly inputRoot: Digest;
   readonly timeoutMs: number;
   readonly memoryBytesMax?: number;
+  readonly caches?: readonly KeptFolderSpec[];
   readonly action?: AskedAction;
   readonly atMs: number;
 }
@@ -85,7 +93,9 @@ export const attemptMachine = setup({
   },
   guards: { isFirstDrop: ({ context }) => context.dropReason === undefined },
   actions: {
-    doRun: emit(({ context: { taskId, attempt, command, inputRoot, timeoutMs, memoryBytesMax, action, atMs } }) => ({
+    doRun: emit((
+      { context: { taskId, attempt, command, inputRoot, timeoutMs, memoryBytesMax, caches, action, atMs } },
+    ) => ({
       type: "effect.run" as const,
       to: effectsAddress,
       attempt: {
@@ -95,6 +105,7 @@ export const attemptMachine = setup({
         inputRoot,
         timeoutMs,
         ...(memoryBytesMax === undefined ? {} : { memoryBytesMax }),
+        ...(caches === undefined ? {} : { caches }),
         ...(action === undefined ? {} : { action }),
         atMs,
       },

@@ -2,7 +2,7 @@ import { assign, enqueueActions, setup } from "xstate";
 import type { Digest } from "../domain/digest.ts";
 import { type Address, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
 import type { AskedAction } from "../domain/job.ts";
-import type { CacheUse, TaskInput, TaskNeeds } from "./task.ts";
+import type { CacheUse, KeptPath, TaskInput, TaskNeeds } from "./task.ts";
 
 /**
  * A list of tasks that belong together. It counts how they settle, and knows no more of them: what is large (the
@@ -23,6 +23,7 @@ export interface JobTask {
   readonly platform: Readonly<Record<string, string>>;
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
+  readonly caches?: readonly KeptPath[];
   readonly action?: AskedAction;
 }
 

@@ -19,6 +19,7 @@ import {
   isSuccess,
   type Outcome,
 } from "../domain/job.ts";
+import type { KeptFolderSpec } from "./attempt.ts";
 
 /**
  * One command of a job. It guarantees: one result, once (G2); every attempt has a number and a reason; a result that
@@ -49,6 +50,13 @@ export interface TaskNeeds {
   readonly counters?: Readonly<Record<string, number>>;
 }
 
+/** A folder that a task leaves to the next one of its requestor that names it. */
+export interface KeptPath {
+  /** In the task's folder. */
+  readonly path: string;
+  readonly name: string;
+}
+
 /** Whose run an outcome is that this task was not run for. */
 export interface Cached {
   /** Absent when a client ran the action by itself and said what came of it. */
@@ -73,6 +81,7 @@ export interface TaskInput {
   readonly platform: Readonly<Record<string, string>>;
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
+  readonly caches?: readonly KeptPath[];
   readonly action?: AskedAction;
   readonly atMs: number;
 }
@@ -180,6 +189,7 @@ export type TaskMessage =
     readonly inputRoot: Digest;
     readonly timeoutMs: number;
     readonly memoryBytesMax?: number;
+    readonly caches?: readonly KeptFolderSpec[];
     readonly action?: AskedAction;
   }
   | {
@@ -211,10 +221,22 @@ export function inputRootOf({ source, sourceOutput }: TaskContext): Digest | und
   return source.kind === "snapshot" ? source.snapshot : source.kind === "empty" ? emptyDigest : sourceOutput;
 }
 
-/** What its attempt may hold: a need that was declared is a limit. */
-export function memoryLimitOf({ needs }: TaskContext): { readonly memoryBytesMax?: number } {
-  const memoryBytes = needs?.memoryBytes ?? 0;
-  return memoryBytes === 0 ? {} : { memoryBytesMax: memoryBytes };
+/** What its worker is told of the present attempt. Its input is there. */
+export function assignmentOf(
+  context: TaskContext,
+): Omit<Extract<TaskMessage, { type: "attempt.hold" }>, "type" | "to"> {
+  const { taskId, attempt, command, timeoutMs, needs, caches, requestor, action } = context;
+  const memoryBytesMax = needs?.memoryBytes ?? 0; // a need that was declared is a limit
+  return {
+    taskId,
+    attempt,
+    command,
+    inputRoot: inputRootOf(context)!,
+    timeoutMs,
+    ...(memoryBytesMax === 0 ? {} : { memoryBytesMax }),
+    ...(caches === undefined ? {} : { caches: caches.map((cache) => ({ ...cache, requestor })) }),
+    ...(action === undefined ? {} : { action }),
+  };
 }
 
 /** Twice as much as before, and half as much again as it held. */
@@ -341,13 +363,7 @@ export const taskMachine = setup({
     sayHold: emit(({ context }) => ({
       type: "attempt.hold" as const,
       to: memberAddress(workerOf(context)!),
-      taskId: context.taskId,
-      attempt: context.attempt,
-      command: context.command,
-      inputRoot: inputRootOf(context)!,
-      timeoutMs: context.timeoutMs,
-      ...memoryLimitOf(context),
-      ...(context.action === undefined ? {} : { action: context.action }),
+      ...assignmentOf(context),
     })),
     sayDrop: enqueueActions(({ context, enqueue }, params: { readonly reason: string }) => {
       const worker = workerOf(context);

@@ -3,6 +3,7 @@ import type { Address } from "../domain/ids.ts";
 import {
   askedAction,
   bytes,
+  cachesMax,
   cText,
   digest,
   fault,
@@ -29,6 +30,8 @@ const taskInput = v.variant("kind", [
   v.strictObject({ kind: v.literal("task"), task: name(200) }),
 ]);
 
+const namedPath = v.pipe(cText(4_096), v.minLength(1));
+
 const commonTask = {
   name: name(200),
   input: v.optional(taskInput, { kind: "empty" }),
@@ -50,6 +53,13 @@ const commonTask = {
    * `off`: it is run, and what comes of it is not kept.
    */
   cache: v.optional(v.picklist(["use", "refresh", "off"]), "use"),
+  /**
+   * Folders that it leaves to the next task that names them: their paths in its folder, and names among those of its
+   * requestor. What comes of it is known by what it was run of, and these are not part of that.
+   */
+  caches: v.exactOptional(
+    v.pipe(v.array(v.strictObject({ path: namedPath, name: name(200) })), v.maxLength(cachesMax)),
+  ),
 };
 
 export const taskSpec = v.strictObject({
@@ -61,7 +71,7 @@ export const taskSpec = v.strictObject({
     v.check((argv) => argv[0] !== "", "must start with a command"),
   ),
   env: v.optional(textRecord(10_000, 1_000_000), {}),
-  outputs: v.optional(v.pipe(v.array(v.pipe(cText(4_096), v.minLength(1))), v.maxLength(10_000)), []),
+  outputs: v.optional(v.pipe(v.array(namedPath), v.maxLength(10_000)), []),
 });
 
 const commonJob = {
@@ -355,6 +365,7 @@ const passedOnEnvelope = v.strictObject({
   body: v.looseObject({ type: v.string() }),
 });
 
+export type TaskSpec = v.InferOutput<typeof taskSpec>;
 export type TaskSpecInput = v.InferInput<typeof taskSpec>;
 /** A job as one writes it: what has a default may be left out. */
 export type JobSpecInput = v.InferInput<typeof jobSpec>;

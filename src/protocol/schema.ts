@@ -15,6 +15,8 @@ export const label = (max: number) => v.pipe(v.string(), v.maxLength(max), v.reg
 /** Any text without NUL: arguments, environment values, paths, targets. */
 export const cText = (max: number) =>
   v.pipe(v.string(), v.maxLength(max), v.check((text) => !text.includes("\0"), "must hold no NUL"));
+/** Folders that a task keeps from run to run, at most. */
+export const cachesMax = 8;
 export const whole = (min: number, max = Number.MAX_SAFE_INTEGER) =>
   v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max));
 

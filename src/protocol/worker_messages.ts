@@ -2,6 +2,7 @@ import * as v from "valibot";
 import {
   askedAction,
   bytes,
+  cachesMax,
   cText,
   digest,
   label,
@@ -67,6 +68,12 @@ const assignment = v.strictObject({
   timeoutMs: whole(0),
   /** What its processes may hold together: when they hold more, the attempt fails with MEMORY_EXCEEDED. */
   memoryBytesMax: v.exactOptional(whole(1)),
+  /** Folders that its task leaves to the next one of its requestor. */
+  caches: v.exactOptional(v.pipe(
+    v.array(v.strictObject({ path: cText(4_096), requestor: label(200), name: name(200) })),
+    v.maxLength(cachesMax),
+    v.readonly(),
+  )),
   action: v.exactOptional(askedAction),
 });
 

@@ -9,6 +9,7 @@ import type { CollectableBlobs } from "../snapshots/blobs/held.ts";
 import { type Collector, createCollector } from "../snapshots/collect.ts";
 import type { Root } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
+import { keptFolders } from "../snapshots/trees/kept_folders.ts";
 
 /** Bytes of the files in a folder, as of at most five seconds ago; 0 while it is not there. */
 export function folderBytes(dir: string): () => number {
@@ -30,6 +31,8 @@ export interface BudgetOptions {
   readonly blobs: CollectableBlobs;
   readonly actions: ActionCache;
   readonly names: Refs;
+  /** What tasks leave to those after them, where workers have the same store. */
+  readonly caches?: Refs;
   readonly gateway: Pick<Gateway, "leases">;
   /** Bytes of the states of this machine, which are bounded by themselves. */
   readonly statesBytes: () => number;
@@ -37,15 +40,21 @@ export interface BudgetOptions {
   readonly maxBytes?: number;
 }
 
-/** Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. */
+/**
+ * Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. What
+ * tasks leave to those after them stays while there is room for it beside what is new: it can be made anew.
+ */
 export function startBudget(options: BudgetOptions): Collector {
-  const { blobs, actions, names, gateway, statesBytes, log, maxBytes } = options;
+  const { blobs, actions, names, caches, gateway, statesBytes, log, maxBytes } = options;
+  const kept = caches === undefined ? undefined : keptFolders({ refs: caches, blobs, clock: realClock, log });
   async function* roots(): AsyncGenerator<Root> {
     for await (const [, value] of names.list("")) yield { digest: value as Digest, kind: "tree", why: "named" };
     for await (const { state, command, input } of gateway.leases()) {
       yield { digest: command, kind: "blob", why: state };
       if (input !== undefined) yield { digest: input, kind: "tree", why: state };
     }
+    if (kept === undefined || collector.isFull) return;
+    for await (const digest of kept.snapshots()) yield { digest, kind: "tree", why: "kept for the next run" };
   }
   const collector = createCollector({
     blobs,

@@ -39,7 +39,7 @@ export interface GatewayRoleOptions {
   /** The scheduler's states, to be shown; undefined where they cannot be read. */
   readonly states: () => Promise<States | undefined>;
   /** What is kept within a budget; absent where blobs are in memory. */
-  readonly budget?: Pick<BudgetOptions, "blobs" | "statesBytes" | "maxBytes">;
+  readonly budget?: Pick<BudgetOptions, "blobs" | "caches" | "statesBytes" | "maxBytes">;
   /** Results of actions, which Bazel and its cousins share with jobs. */
   readonly actions: ActionCache;
   /** Host names beside the loopback ones that requests may carry. */

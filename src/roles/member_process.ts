@@ -29,6 +29,7 @@ const places = (dataDir: string) => ({
   blobs: join(dataDir, "blobs"),
   actions: join(dataDir, "actions"),
   names: join(dataDir, "names"),
+  caches: join(dataDir, "caches"),
   states: join(dataDir, "states"),
 });
 
@@ -88,6 +89,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         names: lmdbRefs({ dir: at.names }),
         budget: {
           blobs,
+          caches: lmdbRefs({ dir: at.caches }),
           statesBytes: folderBytes(at.states),
           ...(member.maxBytes === undefined ? {} : { maxBytes: member.maxBytes }),
         },
@@ -119,6 +121,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         blobs,
         putFile: (path) => blobs.putFile(path),
         runner: processRunner({ dir: join(dir, "running"), clock: realClock }),
+        caches: lmdbRefs({ dir: at.caches }),
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         dialGateway: (hello, signal) => tcp.dial(member.gatewayAddress, { hello, signal }),
       });

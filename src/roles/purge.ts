@@ -4,7 +4,18 @@ import { Fault } from "../domain/fault.ts";
 import { lockStore } from "../snapshots/states/lock.ts";
 
 /** All that the roles of a cluster keep in its data folder. The lock goes last, so that a purge can be done again. */
-const kept = ["states", "blobs", "actions", "names", "uploads", "workers", "running", "token", "cluster"] as const;
+const kept = [
+  "states",
+  "blobs",
+  "actions",
+  "names",
+  "caches",
+  "uploads",
+  "workers",
+  "running",
+  "token",
+  "cluster",
+] as const;
 
 /**
  * Removes what a cluster keeps in its data folder, and the folder if nothing else is in it.

@@ -167,6 +167,7 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
       far: client.blobs,
     }),
     runner: processRunner({ dir: join(config.dataDir, "running"), clock: realClock }),
+    caches: lmdbRefs({ dir: join(config.dataDir, "caches") }),
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
     dialGateway: (hello, signal) => tcp.dial(urlOf("tcp", config.gateway), { hello, signal }),
   });

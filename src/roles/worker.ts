@@ -12,8 +12,10 @@ import type { Runner } from "../runner/runner.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex, realRandom } from "../runtime/random.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { Refs } from "../snapshots/refs/refs.ts";
 import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
+import { keptFolders } from "../snapshots/trees/kept_folders.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
 import { defer, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
@@ -37,6 +39,8 @@ export interface WorkerRoleOptions {
   readonly blobs: Blobs;
   readonly putFile?: (path: string) => Promise<Digest>;
   readonly runner: Runner;
+  /** What tasks leave to those after them, on this machine: shared by its workers. */
+  readonly caches: Refs;
   readonly dialScheduler: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
   readonly dialGateway: (hello: Hello, signal: AbortSignal) => Promise<Connection>;
   /** Instead of the ones on disk: for a cluster in memory. */
@@ -62,7 +66,7 @@ function machineRoom(): { readonly cpuMillis: number; readonly memoryBytes: numb
 
 /** A worker that dials its scheduler and its gateway until it is stopped. */
 export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRole> {
-  const { dir, workerId, slots, platform, token, log, blobs, putFile, runner } = options;
+  const { dir, workerId, slots, platform, token, log, blobs, putFile, runner, caches } = options;
   mkdirSync(dir, { recursive: true });
   const killed = await runner.killLeftovers();
   if (killed > 0) {
@@ -92,6 +96,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
         blobs,
         ...(putFile === undefined ? {} : { putFile }),
         runner,
+        keptFolders: keptFolders({ refs: caches, blobs, clock: realClock, log }),
         clock: realClock,
         log,
         outputBytesMax,
@@ -142,6 +147,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
       endPruning();
       await worker.stop();
       await runner.close();
+      await caches.close();
       await states.close();
     },
   };

@@ -13,14 +13,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { attemptEffects, type KeptFolderSpec, placesOf } from "../../src/actors/attempt_effects.ts";
+import { attemptEffects, placesOf } from "../../src/actors/attempt_effects.ts";
+import { digestOfHash } from "../../src/domain/digest.ts";
 import type { CommandData } from "../../src/domain/command.ts";
 import type { FaultData } from "../../src/domain/fault.ts";
 import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
 import type { Leavings, Outcome } from "../../src/domain/job.ts";
-import { type AttemptEvent, effectsAddress } from "../../src/machines/attempt.ts";
+import { type AttemptEvent, effectsAddress, type KeptFolderSpec } from "../../src/machines/attempt.ts";
 import { silentLog } from "../../src/observability/log.ts";
-import { encodeCommand } from "../../src/protocol/reapi/canonical.ts";
+import { encodeCommand, encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { outcome as outcomeSchema, parse } from "../../src/protocol/schema.ts";
 import { processRunner } from "../../src/runner/process.ts";
 import type { Runner } from "../../src/runner/runner.ts";
@@ -30,6 +31,8 @@ import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import type { Refs } from "../../src/snapshots/refs/refs.ts";
+import { writeKeptFolder } from "../../src/snapshots/trees/kept_folder.ts";
+import { type KeptFolders, keptFolders } from "../../src/snapshots/trees/kept_folders.ts";
 import { capture } from "../../src/snapshots/trees/capture.ts";
 import { walk } from "../../src/snapshots/trees/read_tree.ts";
 import { asOrdinaryUser } from "../support/machine.ts";
@@ -49,6 +52,7 @@ test("what a task left is removed, also folders that are closed, by clean() and 
           path: "/bin",
           blobs: memoryBlobs(),
           runner: simulatedRunner({ clock: realClock }),
+          keptFolders: keptFolders({ refs: memoryRefs(), blobs: memoryBlobs(), clock: realClock, log: silentLog }),
           clock: realClock,
           log: silentLog,
           outputBytesMax: 1,
@@ -78,11 +82,18 @@ test("what a task left is removed, also folders that are closed, by clean() and 
   }
 });
 
+async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const found: Item[] = [];
+  for await (const item of items) found.push(item);
+  return found;
+}
+
 describe("an attempt's command", () => {
   let top: string;
   let source: string;
   let blobs: Blobs;
   let refs: Refs;
+  let folders: KeptFolders;
   let runner: Runner;
   let warnings: string[];
   beforeEach(() => {
@@ -91,6 +102,12 @@ describe("an attempt's command", () => {
     mkdirSync(source);
     blobs = memoryBlobs();
     refs = memoryRefs();
+    folders = keptFolders({
+      refs,
+      blobs,
+      clock: realClock,
+      log: { ...silentLog, warn: (what) => warnings.push(what) },
+    });
     runner = processRunner({ dir: join(top, "running"), clock: realClock });
     warnings = [];
   });
@@ -109,7 +126,7 @@ describe("an attempt's command", () => {
   /** Captures the source folder, runs a command on it as a worker does, and tells what came of it. */
   async function attempt(
     command: Partial<CommandData> & Pick<CommandData, "argv">,
-    keptFolders: readonly KeptFolderSpec[] = [],
+    caches: readonly KeptFolderSpec[] = [],
     more: { readonly memoryBytesMax?: number } = {},
   ): Promise<Ended> {
     const { snapshot: inputRoot } = await capture({ dir: source, blobs, clock: realClock });
@@ -121,7 +138,7 @@ describe("an attempt's command", () => {
       inputRoot,
       timeoutMs: 60_000,
       atMs: 0,
-      keptFolders,
+      caches,
       ...more,
     };
     const events: AttemptEvent[] = [];
@@ -141,7 +158,7 @@ describe("an attempt's command", () => {
       log: { ...silentLog, warn: (what) => warnings.push(what) },
       outputBytesMax: 1_000_000,
       graceMs: 1_000,
-      keptFolders: refs,
+      keptFolders: folders,
       report(_task, _attempt, event) {
         events.push(event);
         next(event);
@@ -275,7 +292,10 @@ describe("an attempt's command", () => {
   });
 
   describe("with a kept folder", () => {
-    const kept = [{ path: "target", name: "cache/target" }];
+    const kept = [{ path: "target", requestor: "ada", name: "target" }];
+    const found = () => folders.find(kept[0]!);
+    const lost = digestOfHash("0".repeat(64), 5);
+    const rest = { requestor: "ada", name: "target", keptAtMs: 1 };
     const makefile = [
       "target/prog: target/a.o target/b.o",
       "\tcat $^ > $@; echo link",
@@ -315,30 +335,64 @@ describe("an attempt's command", () => {
       expect(await make()).toEqual(["compile a", "compile b", "link"]);
     });
 
-    test("a run that fails keeps nothing; what is lost is made anew", async () => {
+    test("a run that fails keeps nothing; what is lost, whole or in part, is made anew", async () => {
       await make();
-      const before = await refs.get("cache/target");
+      const before = await found();
       await attempt({ argv: ["sh", "-c", "echo bad > target/a.o; exit 1"] }, kept);
-      expect(await refs.get("cache/target")).toBe(before);
+      expect(await found()).toEqual(before);
       expect(await make()).toEqual([""]);
-      await refs.compareAndSet("cache/target", before, `${"0".repeat(64)}/5`);
+      const [[ref, value] = []] = await all(refs.list(""));
+      await refs.compareAndSet(ref!, value, "{}");
       expect(await make()).toEqual(["compile a", "compile b", "link"]);
       expect(warnings).toEqual([expect.stringContaining("Cannot read a kept folder")]);
+      const torn = writeKeptFolder(blobs, {
+        content: await writeBlob(
+          blobs,
+          encodeDirectory([{ kind: "file", name: "a.o", digest: lost, executable: false }]),
+        ),
+        madeFor: before!.madeFor,
+      });
+      await refs.compareAndSet(ref!, await refs.get(ref!), JSON.stringify({ snapshot: await torn, ...rest }));
+      expect(await make()).toEqual(["compile a", "compile b", "link"]);
+      expect(warnings.slice(1)).toEqual([expect.stringContaining("Cannot lay out a kept folder")]);
+      expect(await make()).toEqual([""]);
+    });
+
+    test("of two runs that end at once one is kept whole, and other names and requestors have their own", async () => {
+      const write = (text: string, requestor: string, name: string) =>
+        attempt({ argv: ["sh", "-c", `mkdir -p target && echo ${text} | tee target/1 > target/2`] }, [{
+          path: "target",
+          requestor,
+          name,
+        }]);
+      const read = async (requestor: string, name: string) =>
+        (await attempt({ argv: ["sh", "-c", "cat target/* 2>&1 | sort -u"] }, [{ path: "target", requestor, name }]))
+          .stdout;
+      await Promise.all([
+        write("a", "ada", "x"),
+        write("b", "ada", "x"),
+        write("c", "ada", "y"),
+        write("d", "bob", "x"),
+      ]);
+      expect(["a\n", "b\n"]).toContain(await read("ada", "x"));
+      expect(await read("ada", "y")).toBe("c\n");
+      expect(await read("bob", "x")).toBe("d\n");
+      expect(await read("", "adax")).toContain("No such file");
+      expect(warnings).toEqual([]);
     });
 
     test("keeps nothing that a task has put behind a symlink, and lets it make none at all", async () => {
       await attempt({ argv: ["ln", "-s", "/etc", "target"] }, kept);
       await attempt({ argv: ["true"] }, kept);
-      expect(await refs.get("cache/target")).toBeUndefined();
-      await attempt({ argv: ["sh", "-c", "mkdir -p /dev/null/x 2>&1; ln -s /etc deep"] }, [{
-        path: "deep/apt",
-        name: "x",
-      }]);
-      expect(await refs.get("x")).toBeUndefined();
+      expect(await found()).toBeUndefined();
+      const deep = { path: "deep/apt", requestor: "", name: "x" };
+      await attempt({ argv: ["sh", "-c", "mkdir -p /dev/null/x 2>&1; ln -s /etc deep"] }, [deep]);
+      expect(await folders.find(deep)).toBeUndefined();
     });
 
     test("refuses one that the inputs have, in the first run already, and one outside", async () => {
-      const fault = async (path: string) => (await attempt({ argv: ["true"] }, [{ path, name: "x" }])).fault;
+      const fault = async (path: string) =>
+        (await attempt({ argv: ["true"] }, [{ path, requestor: "", name: "x" }])).fault;
       for (const path of ["src", "src/a.c", "src/a.c/x", "../x", "", "/x"]) {
         expect(await fault(path)).toMatchObject({ code: "PATH_INVALID" });
       }
