@@ -10,6 +10,7 @@ import { createInspector } from "../src/inspector/server.ts";
 import { defaultSettings } from "../src/machines/scheduler.ts";
 import { realClock } from "../src/runtime/clock.ts";
 import { seededRandom } from "../src/runtime/random.ts";
+import { memoryBlobs } from "../src/snapshots/blobs/memory.ts";
 import { localStates } from "../src/snapshots/states/local.ts";
 import type { Entry } from "../src/snapshots/states/states.ts";
 import { report } from "./report.ts";
@@ -110,7 +111,7 @@ try {
   await writer.close();
 
   const states = await localStates({ dir: join(dir, "states"), clock: realClock, readOnly: true });
-  const inspector = createInspector({ states: () => Promise.resolve(states), clock: realClock });
+  const inspector = createInspector({ states: () => Promise.resolve(states), clock: realClock, blobs: memoryBlobs() });
   const timed = async (path: string, query: Record<string, string>): Promise<number> => {
     const began = performance.now();
     JSON.stringify(await inspector.answer(path, new URLSearchParams(query)));

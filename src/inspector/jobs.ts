@@ -1,12 +1,14 @@
 import { Fault } from "../domain/fault.ts";
-import { jobAddress, type JobId, taskAddress, taskId } from "../domain/ids.ts";
-import type { JobState } from "../domain/job.ts";
+import { jobAddress, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
+import type { JobState, TaskState } from "../domain/job.ts";
 import { jobView, taskView } from "../machines/explain.ts";
 import type { State } from "../machines/step.ts";
 import type { TaskContext } from "../machines/task.ts";
 import type { JobView, TaskView } from "../protocol/client_messages.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import { typeOf } from "./actors.ts";
+import type { JobFacts, jobFacts } from "./facts.ts";
+import type { Cost } from "./routes.ts";
 
 /** What led an actor into its state. */
 export interface CauseLine {
@@ -26,6 +28,11 @@ export interface TaskLine extends TaskView {
 export interface JobPage {
   readonly job: JobView;
   readonly cause: CauseLine;
+  /** Why it is as it is, in one sentence: of the task that tells most, if one does. */
+  readonly why: string;
+  /** The task that tells most. */
+  readonly task?: { readonly taskId: TaskId; readonly name: string; readonly state: TaskState };
+  readonly cost: Cost;
   /** In the order of the job. */
   readonly tasks: readonly TaskLine[];
   /** The place of the first task of the next page. */
@@ -44,10 +51,24 @@ const causeOf = ({ seq, atMs, cause, reason }: Entry): CauseLine => ({
   ...(reason === undefined ? {} : { reason }),
 });
 
-/** A job at a moment, with a page of its tasks from the place `from` on. @throws {Fault} `JOB_UNKNOWN` */
-export async function jobPage(states: States, jobId: JobId, seq: number, from: number): Promise<JobPage> {
+/** @throws {Fault} `JOB_UNKNOWN` */
+export async function needJob(states: States, jobId: JobId, seq: number): Promise<Entry> {
   const entry = await states.get(jobAddress(jobId), seq);
-  if (entry === undefined) throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId} at entry ${seq}: it was not here`);
+  if (entry !== undefined) return entry;
+  throw new Fault("JOB_UNKNOWN", `Cannot find job ${jobId} at entry ${seq}: it was not here`);
+}
+
+/** A job at a moment, with a page of its tasks from the place `from` on. @throws {Fault} `JOB_UNKNOWN` */
+export async function jobPage(
+  states: States,
+  facts: ReturnType<typeof jobFacts>,
+  jobId: JobId,
+  seq: number,
+  from: number,
+  nowMs: number,
+): Promise<JobPage> {
+  const entry = await needJob(states, jobId, seq);
+  const { cost, telling } = await facts.of(states, entry.state as State, seq, nowMs);
   const job = jobView(entry.state as State);
   const end = Math.min(job.tasks, from + tasksPerPage);
   const places = Array.from({ length: Math.max(0, end - from) }, (_, place) => from + place);
@@ -60,13 +81,29 @@ export async function jobPage(states: States, jobId: JobId, seq: number, from: n
       ...(settledAtMs === undefined ? {} : { settledAtMs }),
     };
   });
-  return { job, cause: causeOf(entry), tasks, ...(end < job.tasks ? { next: end } : {}) };
+  return {
+    job,
+    cause: causeOf(entry),
+    ...whyOf(job, telling),
+    cost,
+    tasks,
+    ...(end < job.tasks ? { next: end } : {}),
+  };
+}
+
+/** A job's state in one sentence, and the task that it is about. */
+export function whyOf(job: JobView, telling: JobFacts["telling"]): Pick<JobPage, "why" | "task"> {
+  if (telling === undefined) return { why: job.why };
+  const { why, ...task } = telling;
+  return { why: job.tasks === 1 ? why : `Task ${task.name}: ${why}`, task };
 }
 
 export interface JobFilter {
   readonly state?: JobState | undefined;
   /** In the id, the requestor, the basis, the tag or the reason; upper and lower case are the same. */
   readonly text?: string | undefined;
+  /** Exactly. */
+  readonly requestor?: string | undefined;
 }
 
 /**
@@ -76,7 +113,7 @@ export interface JobFilter {
 export async function jobList(
   states: States,
   seq: number,
-  { state, text }: JobFilter,
+  { state, text, requestor }: JobFilter,
   { before, limit }: { readonly before?: JobId | undefined; readonly limit: number },
 ): Promise<{ readonly jobs: readonly JobView[]; readonly next?: JobId }> {
   const jobs: JobView[] = [];
@@ -86,6 +123,7 @@ export async function jobList(
     const job = jobView(entry.state as State);
     const texts = [job.jobId, job.requestor, job.basis ?? "", job.tag, job.why];
     const isWanted = (state === undefined || job.state === state) &&
+      (requestor === undefined || job.requestor === requestor) &&
       (wanted === "" || texts.some((one) => one.toLowerCase().includes(wanted)));
     if (isWanted) jobs.push(job);
     if (jobs.length >= limit || ++scanned >= scannedMax) return { jobs, next: job.jobId };

@@ -47,3 +47,13 @@ export async function findMoment(
   }
   return await momentOf(states, seq);
 }
+
+/** As {@link findMoment}; for one that is not kept, the nearest that is. */
+export async function nearestMoment(
+  states: States,
+  wanted: { readonly seq?: number | undefined; readonly atMs?: number | undefined },
+): Promise<Moment> {
+  const { firstSeq, lastSeq } = await states.bounds();
+  const seq = wanted.seq ?? (wanted.atMs === undefined ? lastSeq : await states.seqAt(wanted.atMs));
+  return await momentOf(states, Math.max(Math.min(firstSeq, lastSeq), Math.min(seq, lastSeq)));
+}

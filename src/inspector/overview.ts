@@ -4,6 +4,7 @@ import type { SchedulerContext } from "../machines/scheduler.ts";
 import type { State } from "../machines/step.ts";
 import type { WorkerContext } from "../machines/worker.ts";
 import type { WorkerView } from "../protocol/client_messages.ts";
+import { targetsOf } from "../scheduling/fairness.ts";
 import { classifier } from "../scheduling/policy.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { explainActor } from "./sentences.ts";
@@ -11,7 +12,7 @@ import { type Tally, tally } from "./tally.ts";
 
 export interface WorkerLine extends WorkerView {
   readonly why: string;
-  /** Of the tasks that it has. */
+  /** Of the tasks that it has, as many as fit: `busy` says how many there are. */
   readonly tasks: readonly string[];
 }
 
@@ -22,6 +23,8 @@ export interface ClassLine {
   readonly queued: number;
   /** Slots that its tasks have. */
   readonly running: number;
+  /** Slots that it should have by its percentage and floor, as it stands now. */
+  readonly owed: number;
 }
 
 /** The whole cluster at a moment. */
@@ -42,6 +45,8 @@ export interface Overview {
 
 const workersMax = 1_000;
 const requestorsMax = 20;
+/** Named in all; of each worker at least one, when it has one. */
+const tasksNamedMax = 4_000;
 const tasksPerWorkerMax = 100;
 
 /** @param counted undefined: not yet. */
@@ -56,6 +61,7 @@ export async function overview(states: States, seq: number, counted: Tally | und
   const workers: WorkerLine[] = [];
   let moreWorkers = 0;
   let slots = 0;
+  const perWorkerMax = Math.max(1, Math.min(tasksPerWorkerMax, Math.floor(tasksNamedMax / Math.max(1, held.size))));
   for await (const { address, state } of states.cut(seq, "worker/")) {
     const { workerId, slots: own } = (state as State).context as WorkerContext & { readonly workerId: WorkerId };
     const tasks = held.get(workerId) ?? [];
@@ -65,7 +71,7 @@ export async function overview(states: States, seq: number, counted: Tally | und
       workers.push({
         ...workerView(state as State, tasks.length),
         why: explainActor(address, state as State),
-        tasks: tasks.slice(0, tasksPerWorkerMax).map(nameOf),
+        tasks: tasks.slice(0, perWorkerMax).map(nameOf),
       });
     }
   }
@@ -83,7 +89,9 @@ export async function overview(states: States, seq: number, counted: Tally | und
     workers,
     moreWorkers,
     slots: { all: slots, busy: counts.onWorker.size },
-    classes: scheduler === undefined ? [] : classesOf((scheduler.state as State).context as SchedulerContext, all),
+    classes: scheduler === undefined
+      ? []
+      : classesOf((scheduler.state as State).context as SchedulerContext, all, slots),
     requestors: all.sort((a, b) => b.queued + b.running - a.queued - a.running).slice(0, requestorsMax),
     states: Object.fromEntries(counts.states),
   };
@@ -92,6 +100,7 @@ export async function overview(states: States, seq: number, counted: Tally | und
 function classesOf(
   { settings: { policy } }: SchedulerContext,
   requestors: readonly { readonly name: string; readonly queued: number; readonly running: number }[],
+  slots: number,
 ): readonly ClassLine[] {
   const classOf = classifier(policy);
   const lines = policy.classes.map(({ name, percent }) => ({ name, percent, queued: 0, running: 0 }));
@@ -100,5 +109,13 @@ function classesOf(
     line.queued += queued;
     line.running += running;
   }
-  return lines;
+  const loads = lines.map(({ percent, queued, running }, at) => ({
+    percent,
+    floor: policy.classes[at]!.floor,
+    running,
+    waiting: queued,
+    owed: 0,
+  }));
+  const targets = targetsOf(slots, loads);
+  return lines.map((line, at) => ({ ...line, owed: targets[at]! }));
 }

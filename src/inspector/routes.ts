@@ -114,6 +114,7 @@ export interface Routes {
     readonly asked: AtMoment & {
       readonly task: string;
       readonly stream: Stream;
+      /** Where it has no capital, a capital letter of ASCII is found by its small one. */
       readonly text: string;
       /** From this line on; 0 by default. */
       readonly line?: number | undefined;
@@ -128,8 +129,8 @@ export interface Routes {
       readonly snapshot: string;
       /** "" is the root. */
       readonly path?: string | undefined;
-      /** Of a directory: the name behind which the page begins. */
-      readonly after?: string | undefined;
+      /** Of a directory: so many entries are passed over. */
+      readonly from?: number | undefined;
       /** 500; at most 2,000. */
       readonly limit?: number | undefined;
     };
@@ -286,10 +287,9 @@ export interface OutputPage {
 export interface OutputHits {
   readonly hits: readonly {
     readonly line: number;
-    /** In the line, in characters. */
-    readonly column: number;
-    /** The line around it, at most 200 characters. */
+    /** The line around it, at most 240 characters, and where in that it begins. */
     readonly text: string;
+    readonly column: number;
   }[];
   /** The line from which to look on. */
   readonly next?: number;
@@ -312,7 +312,7 @@ export interface ActionStory {
   readonly taskId: TaskId;
   readonly name: string;
   readonly command: Digest;
-  /** Absent: the blob is not there any more. */
+  /** Absent: it is not in the store any more, or longer than 1 MiB. */
   readonly program?: {
     readonly argv: readonly string[];
     readonly env: Readonly<Record<string, string>>;
@@ -354,8 +354,8 @@ export type TreePage =
     readonly digest: Digest;
     /** Directories first, then files and symlinks, each by name. */
     readonly entries: readonly TreeNode[];
-    /** The `after` of the next page. */
-    readonly next?: string;
+    /** The `from` of the next page. */
+    readonly next?: number;
   }
   | {
     readonly kind: "file";

@@ -18,6 +18,8 @@ export interface Timeline {
    * @throws {Fault} `REQUEST_INVALID` when seq is not kept any more.
    */
   at(seq: number): Promise<Tally>;
+  /** All steps that are held up to entry `seq`, and how it stood before them; none for a moment before those. */
+  steps(seq: number): Promise<{ readonly start: Tally; readonly steps: Iterable<Step> }>;
   close(): void;
 }
 
@@ -117,16 +119,19 @@ export function timeline(
     return all;
   }
 
+  async function newest(): Promise<Held> {
+    stayAwake();
+    const next = (held ?? begin()).then(follow);
+    held = next;
+    next.catch(() => {
+      if (held === next) held = undefined;
+    });
+    return await next;
+  }
+
   return {
     async at(seq) {
-      stayAwake();
-      const before = held;
-      const next = (before ?? begin()).then(follow);
-      held = next;
-      next.catch(() => {
-        if (held === next) held = undefined;
-      });
-      const all = await next;
+      const all = await newest();
       const chunk = all.chunks.findLast(({ firstSeq }) => firstSeq <= seq + 1);
       if (chunk === undefined && seq !== all.lastSeq) {
         const old = empty();
@@ -137,6 +142,16 @@ export function timeline(
       const found = tally(chunk.start);
       for (const step of chunk.steps.slice(0, seq + 1 - chunk.firstSeq)) found.apply(step);
       return found;
+    },
+    async steps(seq) {
+      const all = await newest();
+      const chunks = all.chunks.filter(({ firstSeq }) => firstSeq <= seq);
+      return {
+        start: chunks[0]?.start ?? tally(all.now),
+        steps: (function* () {
+          for (const { firstSeq, steps } of chunks) yield* steps.slice(0, seq + 1 - firstSeq);
+        })(),
+      };
     },
     close: () => {
       cancelIdle();

@@ -97,7 +97,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
         );}
     },
   };
-  const inspector = createInspector({ states: options.states, clock: realClock });
+  const inspector = createInspector({ states: options.states, clock: realClock, blobs, actions: options.actions });
   const webSockets = webSocketTransport({ clock: realClock });
   const cached = {
     blobs,

@@ -5,6 +5,7 @@ import { newestJobs } from "../../src/inspector/jobs.ts";
 import { createInspector } from "../../src/inspector/server.ts";
 import { knownStates, tally } from "../../src/inspector/tally.ts";
 import { timeline } from "../../src/inspector/timeline.ts";
+import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
 import type { States } from "../../src/snapshots/states/states.ts";
 import { manualClock } from "../transport/manual_clock.ts";
@@ -20,7 +21,11 @@ async function storeOf(history: Record): Promise<States> {
 // deno-lint-ignore no-explicit-any -- what a route answers, as a browser has it
 type Answer = any;
 const inspectorOf = (states: States | undefined) => {
-  const inspector = createInspector({ states: () => Promise.resolve(states), clock: manualClock() });
+  const inspector = createInspector({
+    states: () => Promise.resolve(states),
+    clock: manualClock(),
+    blobs: memoryBlobs(),
+  });
   return {
     ask: async (path: string, query = ""): Promise<Answer> =>
       JSON.parse(JSON.stringify(await inspector.answer(path, new URLSearchParams(query)))),
@@ -130,7 +135,7 @@ describe("what is asked under /v1/inspect", () => {
     const now = await ask("overview");
     expect(now.slots).toEqual({ all: 2, busy: 1 });
     expect(now.workers[0]).toMatchObject({ workerId: "w1", busy: 1, tasks: [`${job}/1`] });
-    expect(now.classes).toEqual([{ name: "default", percent: 100, queued: 1, running: 1 }]);
+    expect(now.classes).toEqual([{ name: "default", percent: 100, queued: 1, running: 1, owed: 2 }]);
     expect(now.requestors).toContainEqual({ name: "eve", queued: 1, running: 0 });
     expect(now.states).toMatchObject({ "job/running.open": 2, "task/queued": 1, "task/active.running": 1 });
     expect((await ask("overview", `at=${runningSeq}`)).workers[0].tasks).toEqual([`${job}/0`]);
@@ -149,7 +154,7 @@ describe("what is asked under /v1/inspect", () => {
       },
     };
     const clock = manualClock();
-    const inspector = createInspector({ states: () => Promise.resolve(slow), clock });
+    const inspector = createInspector({ states: () => Promise.resolve(slow), clock, blobs: memoryBlobs() });
     const ask = () => inspector.answer("overview", new URLSearchParams()) as Promise<Answer>;
     const first = ask();
     while (clock.waiting() < 2) await new Promise((resolve) => setImmediate(resolve)); // its own wait, and the idle one

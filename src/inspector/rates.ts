@@ -1,0 +1,76 @@
+import type { Address } from "../domain/ids.ts";
+import type { Latency, Rate, Rates } from "./routes.ts";
+import type { Known, Step, Tally } from "./tally.ts";
+
+const isQueued = (known: Known | undefined): boolean => known?.kind === "task" && known.state === "queued";
+const isPlaced = (known: Known | undefined): boolean => known?.kind === "task" && known.workerId !== "";
+
+/** Of so many each the spread is told; of more, the newest. */
+const samplesMax = 50_000;
+
+/**
+ * What happened to tasks in the time up to a moment, in equal stretches.
+ *
+ * @param start how it stood before the first step. @param steps up to the moment, oldest first.
+ */
+export function ratesOf(
+  start: Tally,
+  steps: Iterable<Step>,
+  { toMs, spanMs, points }: { readonly toMs: number; readonly spanMs: number; readonly points: number },
+): Omit<Rates, "isCounted"> {
+  const stepMs = Math.max(1, Math.ceil(spanMs / points));
+  const fromMs = toMs - stepMs * points;
+  const placed = new Array<number>(points).fill(0);
+  const settled = new Array<number>(points).fill(0);
+  const stands: ({ readonly queued: number; readonly running: number } | undefined)[] = new Array(points).fill(
+    undefined,
+  );
+  const queuedAt = new Map<Address, number>();
+  const placedAt = new Map<Address, number>();
+  const waits: number[] = [];
+  const runs: number[] = [];
+  let queued = start.states.get("task/queued") ?? 0;
+  let running = start.onWorker.size;
+  /** The stretch before which all are told. */
+  let open = 0;
+  let isFirst = true;
+  const tellUpTo = (end: number): void => {
+    for (; open < end; open++) stands[open] = isFirst ? undefined : { queued, running };
+  };
+  for (const { atMs, address, before, after } of steps) {
+    const at = Math.floor((atMs - fromMs - 1) / stepMs);
+    if (isFirst && at > open) open = Math.min(points, Math.max(0, at)); // of before it nothing is known
+    else tellUpTo(Math.min(points, at));
+    isFirst = false;
+    queued += Number(isQueued(after)) - Number(isQueued(before));
+    running += Number(isPlaced(after)) - Number(isPlaced(before));
+    const isInside = at >= 0 && at < points;
+    if (isQueued(after) && !isQueued(before)) queuedAt.set(address, atMs);
+    if (isPlaced(after) && !isPlaced(before)) {
+      if (isInside) placed[at]!++;
+      const since = queuedAt.get(address);
+      if (isInside && since !== undefined) waits.push(atMs - since);
+      placedAt.set(address, atMs);
+    }
+    if (!isQueued(after)) queuedAt.delete(address);
+    if (isPlaced(before) && after === undefined) {
+      if (isInside) settled[at]!++;
+      const since = placedAt.get(address);
+      if (isInside && since !== undefined) runs.push(atMs - since);
+    }
+    if (!isPlaced(after)) placedAt.delete(address);
+  }
+  tellUpTo(points);
+  const told: Rate[] = [];
+  for (const [at, stand] of stands.entries()) {
+    if (stand === undefined) continue;
+    told.push({ toMs: fromMs + (at + 1) * stepMs, placed: placed[at]!, settled: settled[at]!, ...stand });
+  }
+  return { stepMs, points: told, wait: latencyOf(waits), run: latencyOf(runs) };
+}
+
+function latencyOf(samples: readonly number[]): Latency {
+  const sorted = samples.slice(-samplesMax).sort((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+  return { count: samples.length, p50Ms: at(0.5), p95Ms: at(0.95) };
+}
