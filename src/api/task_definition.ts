@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
-import { cText, digest, name, parse, textRecord, whole } from "../protocol/schema.ts";
+import { cachesMax, cText, digest, name, parse, textRecord, whole } from "../protocol/schema.ts";
 
 const path = v.pipe(cText(4_096), v.minLength(1));
 const mountSchema = v.union([
@@ -18,6 +18,8 @@ const definition = v.strictObject({
   run: v.union([v.pipe(cText(100_000), v.minLength(1)), v.pipe(v.array(cText(100_000)), v.minLength(1))]),
   /** Files, folders or globs that it makes and that are kept. */
   out: v.exactOptional(v.array(path)),
+  /** Folders that it leaves to the next run of this file's tasks that name them, such as "target". */
+  caches: v.exactOptional(v.pipe(v.array(path), v.maxLength(cachesMax))),
   /** All of its environment: nothing is inherited. */
   env: v.exactOptional(textRecord(1_000, 100_000)),
   /** What a worker must have. */

@@ -1,4 +1,4 @@
-import { isAbsolute, posix, relative, resolve, sep } from "node:path";
+import { basename, isAbsolute, posix, relative, resolve, sep } from "node:path";
 import type { Client } from "../api/client.ts";
 import type { Digest } from "../domain/digest.ts";
 import type { JobSpecInput, TaskSpecInput } from "../protocol/client_messages.ts";
@@ -41,6 +41,10 @@ export const taskFlags = {
     "PATH",
     "A file or folder that the command makes and that is to be kept, or a glob of such; relative to the folder",
   ),
+  cache: list(
+    "PATH[=NAME]",
+    "A folder that the command leaves to the next run, such as target or node_modules/.cache; two of one NAME are one",
+  ),
   retries: textOf("N", "Run it again up to N times when it exits other than 0", whole(0, 20)),
   "no-cache": toggle("Run it even if the same succeeded before, and do not keep what comes of it for others"),
   refresh: toggle("Run it even if the same succeeded before; what comes of it replaces what is known"),
@@ -65,6 +69,7 @@ export function jobOf(
   outputs: readonly string[],
   env: Readonly<Record<string, string>>,
   key: string,
+  dir: string,
 ): JobSpecInput {
   const task: TaskSpecInput = {
     name: flags.name ?? nameOf(argv),
@@ -76,6 +81,7 @@ export function jobOf(
     ...(flags.retries === undefined ? {} : { retries: flags.retries }),
     ...(flags.platform.length === 0 ? {} : { platform: pairs(flags.platform, "--platform") }),
     ...needsOf(flags),
+    ...cachesOf(flags.cache, dir),
     ...(flags["no-cache"] ? { cache: "off" as const } : flags.refresh ? { cache: "refresh" as const } : {}),
   };
   return {
@@ -107,6 +113,18 @@ function needsOf({ cpu, memory, counter }: TaskFlags): Pick<TaskSpecInput, "need
       ...(memory === undefined ? {} : { memoryBytes: memory }),
       ...(counters.length === 0 ? {} : { counters: Object.fromEntries(counters) }),
     },
+  };
+}
+
+/** What of a folder is left to the next run: by its path and that folder's name, if no other name is given. */
+export function cachesOf(given: readonly string[], dir: string): Pick<TaskSpecInput, "caches"> {
+  if (given.length === 0) return {};
+  return {
+    caches: given.map((each) => {
+      const equals = each.indexOf("=");
+      const path = equals < 0 ? each : each.slice(0, equals);
+      return { path, name: equals < 0 ? `${basename(dir)}/${path}`.slice(-nameCharactersMax) : each.slice(equals + 1) };
+    }),
   };
 }
 

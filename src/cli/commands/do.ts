@@ -88,6 +88,7 @@ async function once(
     world,
     client,
     plan,
+    dir: file.dir,
     snapshot,
     selection: selectionOf(client.blobs, snapshot),
     cache: flags["no-cache"] ? "off" : flags.refresh ? "refresh" : "use",

@@ -50,7 +50,7 @@ async function jobOfCommand(call: Call<typeof flags>, argv: readonly string[]): 
   const env = environmentOf(flags, world.env);
   const isEmpty = flags.dir === undefined && flags.snapshot === undefined;
   const snapshot = isEmpty ? undefined : await inputOf(call, await call.connect(), flags, dir);
-  const job = jobOf(flags, argv, snapshot, outputs, env, flags.key ?? world.randomHex(keyBytes));
+  const job = jobOf(flags, argv, snapshot, outputs, env, flags.key ?? world.randomHex(keyBytes), dir);
   return flags["fail-fast"] ? { ...job, failFast: true } : job;
 }
 

@@ -33,6 +33,7 @@ export const run = command({
       "another folder; one variable set, one taken from yours",
     ],
     ["run --out dist --timeout 10m -- sh -c 'npm ci && npm run build'", "brings dist back into the folder"],
+    ["run --cache target -- cargo test", "target stays for the next run, which builds what has changed since"],
     ["run --no-cache -- make test", "runs it even if it succeeded on the very same files before"],
     ["run --snapshot release -- ls -l", "in a snapshot that was given a name"],
   ],
@@ -64,7 +65,7 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
     const snapshot = await inputOf(call, client, flags, dir, interrupts.first);
     if (interrupts.first.aborted) return interrupts.exitCode();
     submittedAtMs = world.clock.now();
-    ({ jobId } = await client.submit(jobOf(flags, argv, snapshot, outputs, env, world.randomHex(keyBytes))));
+    ({ jobId } = await client.submit(jobOf(flags, argv, snapshot, outputs, env, world.randomHex(keyBytes), dir)));
   } catch (thrown) {
     if (interrupts.first.aborted && !(thrown instanceof OutputClosed)) return interrupts.exitCode();
     throw thrown;

@@ -20,6 +20,7 @@ export interface PlannedTask {
   readonly mounts: readonly PlannedMount[];
   readonly argv: readonly string[];
   readonly outputs: readonly string[];
+  readonly caches: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly platform: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
@@ -60,7 +61,8 @@ export function planOf(tasks: ReadonlyMap<string, TaskDefinition>, names: readon
 }
 
 function plannedTask(name: string, definition: TaskDefinition): PlannedTask {
-  const { inputs, mount = {}, run, out = [], env = {}, platform = {}, timeout, retries, shards = 1 } = definition;
+  const { inputs, mount = {}, run, out = [], caches = [], env = {}, platform = {}, timeout, retries, shards = 1 } =
+    definition;
   try {
     for (const glob of inputs ?? []) compileGlob(glob);
     checkOutputs(out);
@@ -77,6 +79,7 @@ function plannedTask(name: string, definition: TaskDefinition): PlannedTask {
       mounts,
       argv: typeof run === "string" ? ["sh", "-c", run] : run,
       outputs: out,
+      caches: caches.map((path) => segmentsOf(path).join("/")),
       env,
       platform,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),

@@ -7,6 +7,7 @@ import type { JobSpecInput, TaskView } from "../../protocol/client_messages.ts";
 import { type FailureReport, failureReport } from "../failure.ts";
 import { resolveSnapshot } from "../ids.ts";
 import { outcomeText } from "../render.ts";
+import { cachesOf } from "../task_flags.ts";
 import type { World } from "../world.ts";
 import type { PlannedTask } from "./plan.ts";
 import type { TreeSelection } from "./select_tree.ts";
@@ -45,7 +46,9 @@ export interface RunPlanOptions {
   readonly client: Client;
   /** Each after what it needs. */
   readonly plan: readonly PlannedTask[];
-  /** Of the captured folder. */
+  /** The captured folder. */
+  readonly dir: string;
+  /** Of it. */
   readonly snapshot: Digest;
   readonly selection: TreeSelection;
   readonly cache: "use" | "refresh" | "off";
@@ -147,7 +150,7 @@ async function inputOf(
 }
 
 function jobOf(
-  { world, cache, requestor, priority }: RunPlanOptions,
+  { world, dir, cache, requestor, priority }: RunPlanOptions,
   task: PlannedTask,
   snapshot: Digest,
 ): JobSpecInput {
@@ -165,6 +168,7 @@ function jobOf(
       input: { kind: "snapshot" as const, snapshot },
       platform: { ...platform },
       cache,
+      ...cachesOf(task.caches, dir),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(retries === undefined ? {} : { retries }),
     })),
