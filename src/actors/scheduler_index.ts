@@ -140,6 +140,7 @@ export function schedulerIndex(): SchedulerIndex {
       needs,
       again: task.attempt > 0,
       queuedAtMs: task.queuedAtMs,
+      told: task.unmet !== undefined,
     });
   };
   const observeTask = (taskId: TaskId, before: State | undefined, after: State | undefined): void => {

@@ -65,6 +65,7 @@ export const faults = {
   COMMAND_NOT_STARTED: { retry: "never", grpc: "INVALID_ARGUMENT", http: 422 },
   CHECKOUT_FAILED: { retry: "later", grpc: "INTERNAL", http: 500 },
   CAPTURE_FAILED: { retry: "later", grpc: "INTERNAL", http: 500 },
+  TASK_UNPLACEABLE: { retry: "later", grpc: "FAILED_PRECONDITION", http: 422 },
   MEMORY_EXCEEDED: { retry: "later", grpc: "RESOURCE_EXHAUSTED", http: 422 },
   WORKER_LOST: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
   INTERNAL: { retry: "never", grpc: "INTERNAL", http: 500 },

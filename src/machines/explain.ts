@@ -2,7 +2,7 @@ import type { TaskId } from "../domain/ids.ts";
 import type { Estimate, JobState, Outcome, TaskState } from "../domain/job.ts";
 import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.ts";
 import type { JobContext } from "./job.ts";
-import type { Outlook, WaitsFor } from "../scheduling/plan.ts";
+import type { Outlook, Unmet, WaitsFor } from "../scheduling/plan.ts";
 import { pathOf, type State } from "./step.ts";
 import { type Cached, describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
 import type { WorkerContext } from "./worker.ts";
@@ -66,8 +66,8 @@ export function explainTask(
       if (follows !== undefined) {
         return `Queued: task ${follows} runs the same action, and its result is for both.${again}`;
       }
-      if (outlook === undefined) return `Queued.${again}`;
-      return `Queued: ${explainOutlook(outlook)}.${again}`;
+      if (outlook !== undefined) return `Queued: ${explainOutlook(outlook, task.requestor)}.${again}`;
+      return task.unmet === undefined ? `Queued.${again}` : `Queued: ${explainUnmet(task.unmet)}.${again}`;
     }
     case "placed":
       return `Given to ${last?.workerId} as attempt ${last?.attempt}: ${last?.why}. It has not started.`;
@@ -103,7 +103,7 @@ function explainUsage({ outcome, estimate }: TaskContext): string {
   return estimate === undefined ? ` ${used}.` : ` ${used}; tasks like it had taken ${explainEstimate(estimate)}.`;
 }
 
-const obstacles: Readonly<Record<WaitsFor, string>> = {
+const obstacles: Readonly<Record<Exclude<WaitsFor, "throttle">, string>> = {
   slot: "every slot that it could use is busy",
   memory: "no worker that it could use has enough memory free",
   cpu: "no worker that it could use has enough processors free",
@@ -111,18 +111,25 @@ const obstacles: Readonly<Record<WaitsFor, string>> = {
   share: "the slots that are free are coming to other classes",
 };
 
-function explainOutlook(outlook: Outlook): string {
-  if (!outlook.fits) {
-    return outlook.unmet.length > 0
-      ? `no worker has ${outlook.unmet.join(", ")}`
-      : "no worker is connected that could run it";
-  }
-  const { used, target, ahead, aheadOf, waitsFor } = outlook;
-  const who = aheadOf.map(({ requestor, tasks }) => `${requestor === "" ? "nobody by name" : requestor}: ${tasks}`);
+const named = (requestor: string): string => requestor === "" ? "nobody by name" : requestor;
+
+/** What keeps a task from every worker, as the end of the sentence "Queued: …". */
+export function explainUnmet({ lacks, nearest }: Unmet): string {
+  const what = lacks.length > 0
+    ? `no worker that takes tasks has ${lacks.join(", ")}`
+    : "no worker that takes tasks could run it";
+  return nearest === undefined ? what : `${what}; ${nearest.workerId} comes nearest, with ${nearest.has.join(", ")}`;
+}
+
+function explainOutlook(outlook: Outlook, requestor: string): string {
+  if (outlook.unmet !== undefined) return explainUnmet(outlook.unmet);
+  const { used, target, ahead, aheadOf, waitsFor, runningMax } = outlook;
+  const who = aheadOf.map(({ requestor, tasks }) => `${named(requestor)}: ${tasks}`);
   const first = ahead > 0 && who.length > 0 ? ` (${who.join(", ")})` : "";
-  return `${
-    obstacles[waitsFor]
-  }; ${ahead} go ahead of it${first}. Its class ${outlook.class} has ${used} of the ${target} slots that are its share`;
+  const obstacle = waitsFor === "throttle"
+    ? `waits as ${named(requestor)} may run ${runningMax} at once`
+    : obstacles[waitsFor];
+  return `${obstacle}; ${ahead} go ahead of it${first}. Its class ${outlook.class} has ${used} of the ${target} slots that are its share`;
 }
 
 function explainCached({ taskId, workerId, madeAtMs, savedMs }: Cached, outcome: Outcome): string {
@@ -151,9 +158,16 @@ export function jobView(state: State): JobView {
   };
 }
 
+/** What it was told, or would be now, of what it lacks; nothing once a worker is there that could run it. */
+const unmetNow = ({ unmet }: TaskContext, outlook: Outlook | undefined): TaskView["unmet"] =>
+  unmet === undefined || (outlook !== undefined && outlook.unmet === undefined)
+    ? undefined
+    : { ...outlook?.unmet ?? unmet, toldAtMs: unmet.toldAtMs } as TaskView["unmet"];
+
 export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1], follows?: TaskId): TaskView {
   const task = state.context as TaskContext;
   const inputRoot = inputRootOf(task);
+  const unmet = taskState(state) === "queued" ? unmetNow(task, outlook) : undefined;
   return {
     taskId: task.taskId,
     name: task.name,
@@ -167,6 +181,7 @@ export function taskView(state: State, outlook?: Parameters<typeof explainTask>[
     ...(task.outcome === undefined ? {} : { outcome: task.outcome }),
     ...(task.cached === undefined ? {} : { cached: task.cached }),
     ...(task.estimate === undefined ? {} : { estimate: task.estimate }),
+    ...(unmet === undefined ? {} : { unmet }),
     why: explainTask(state, outlook, follows),
   };
 }

@@ -50,6 +50,15 @@ export interface TaskNeeds {
   readonly counters?: Readonly<Record<string, number>>;
 }
 
+/** Why no worker that was there could ever run a task, when it was told so. */
+export interface UnmetNeed {
+  /** What none of them has, as `name=value`; empty: it is there, but not together. */
+  readonly lacks: readonly string[];
+  /** The one that comes nearest, and what it has instead. */
+  readonly nearest?: { readonly workerId: WorkerId; readonly has: readonly string[] };
+  readonly toldAtMs: number;
+}
+
 /** A folder that a task leaves to the next one of its requestor that names it. */
 export interface KeptPath {
   /** In the task's folder. */
@@ -119,6 +128,8 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly cached?: Cached;
   /** While stopping: why. */
   readonly stopReason?: string;
+  /** While queued: it was told that no worker that takes tasks could run it, and what they lack. */
+  readonly unmet?: UnmetNeed | undefined;
   readonly settledAtMs?: number;
   /** The host wakes the actor then. */
   readonly wakeAtMs?: number | undefined;
@@ -153,6 +164,8 @@ export type TaskEvent =
     readonly workerId: WorkerId;
     readonly attempt: number;
     readonly outcome: Outcome;
+    /** What the largest worker has that could run it, when it held too much. Absent: nobody knows. */
+    readonly memoryBytesMost?: number;
     readonly atMs: number;
   }
   /** The worker holds that attempt, though we had given it up: it goes on there. */
@@ -174,6 +187,10 @@ export type TaskEvent =
     readonly atMs: number;
   }
   | { readonly type: "task.kill"; readonly reason: string; readonly atMs: number }
+  /** No worker that takes tasks could ever run it. `fails`: and it is not to wait for one that can. */
+  | { readonly type: "task.unplaceable"; readonly unmet: UnmetNeed; readonly why: string; readonly fails: boolean }
+  /** It was told so, and now there is a worker that could. */
+  | { readonly type: "task.placeable" }
   /** Its scheduler has started anew, and heard nothing while it was away: the worker has its whole time again. */
   | { readonly type: "task.awaited"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
@@ -239,9 +256,25 @@ export function assignmentOf(
   };
 }
 
-/** Twice as much as before, and half as much again as it held. */
-function raised(memoryBytes: number, heldBytes: number): number {
-  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(2 * memoryBytes, Math.ceil(1.5 * heldBytes)));
+/** Twice as much as before, and half as much again as it held; no more than the largest worker has that could run it. */
+function raised({ needs }: TaskContext, { outcome, memoryBytesMost = Infinity }: Of<"task.ended">): number {
+  const heldBytes = outcome.kind === "failed" ? outcome.usage?.peakMemoryBytes ?? 0 : 0;
+  const wanted = Math.max(2 * (needs?.memoryBytes ?? 0), Math.ceil(1.5 * heldBytes));
+  return Math.min(Number.MAX_SAFE_INTEGER, memoryBytesMost, wanted);
+}
+
+const mayHaveMoreMemory = (context: TaskContext, ended: Of<"task.ended">): boolean =>
+  (context.memoryRaises ?? 0) < memoryRaisesMax && raised(context, ended) > (context.needs?.memoryBytes ?? 0);
+
+/** Of a task that held too much and can be given no more: with what it was given, and what there is. */
+function outcomeOf(context: TaskContext, ended: Of<"task.ended">): Outcome {
+  const { outcome, memoryBytesMost } = ended;
+  if (outcome.kind !== "failed" || !hasExceededMemory(outcome)) return outcome;
+  const given = context.needs?.memoryBytes ?? 0;
+  const why = memoryBytesMost !== undefined && raised(context, ended) <= given
+    ? `it had ${given} bytes, and the largest worker that could run it has ${memoryBytesMost}`
+    : `it was given more ${context.memoryRaises ?? 0} times, and had ${given} bytes at last`;
+  return { ...outcome, fault: { ...outcome.fault, message: `${outcome.fault.message}; ${why}` } };
 }
 
 const now = (attempts: readonly Attempt[], change: Partial<Attempt>): readonly Attempt[] => {
@@ -318,8 +351,8 @@ export const taskMachine = setup({
     },
     /** It held more memory than it was given, and may have more. */
     needsMoreMemory: ({ context, event }) => {
-      const { attempt, outcome } = as(event, "task.ended");
-      return attempt === context.attempt && hasExceededMemory(outcome) && (context.memoryRaises ?? 0) < memoryRaisesMax;
+      const ended = as(event, "task.ended");
+      return ended.attempt === context.attempt && hasExceededMemory(ended.outcome) && mayHaveMoreMemory(context, ended);
     },
     /** Its worker failed at its part, which another worker, or the same one later, may do. */
     wasFailedByItsWorker: ({ context, event }) => {
@@ -341,6 +374,7 @@ export const taskMachine = setup({
       const ended = as(event, "task.ended");
       return isLateResult(context, ended) && hasFailed(ended.outcome) && context.failures < context.retries;
     },
+    isNotToWait: ({ event }) => as(event, "task.unplaceable").fails,
     isDue: ({ context, event }) =>
       context.wakeAtMs !== undefined && as(event, "clock.reached").atMs >= context.wakeAtMs,
   },
@@ -357,6 +391,7 @@ export const taskMachine = setup({
           why: placed.why,
         }],
         wakeAtMs: placed.atMs + context.timeoutMs + overtimeMs,
+        ...(context.unmet === undefined ? {} : { unmet: undefined }),
         ...(placed.estimate === undefined ? {} : { estimate: placed.estimate }),
       };
     }),
@@ -390,7 +425,9 @@ export const taskMachine = setup({
       };
     }),
     takeOutcome: assign(({ context, event }) => {
-      const { attempt, outcome, atMs } = as(event, "task.ended");
+      const ended = as(event, "task.ended");
+      const { attempt, atMs } = ended;
+      const outcome = outcomeOf(context, ended);
       const startedAtMs = outcome.kind === "skipped" ? undefined : outcome.startedAtMs;
       // The attempt without `ended` is the one whose result this is, even when it had been given up.
       const attempts = context.attempts.map((one): Attempt => {
@@ -463,11 +500,11 @@ export const taskMachine = setup({
       };
     }),
     noteMemory: assign(({ context, event }) => {
-      const { outcome, atMs } = as(event, "task.ended");
-      const heldBytes = outcome.kind === "failed" ? outcome.usage?.peakMemoryBytes ?? 0 : 0;
+      const ended = as(event, "task.ended");
+      const { outcome, atMs } = ended;
       return {
         attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }),
-        needs: { ...context.needs, memoryBytes: raised(context.needs?.memoryBytes ?? 0, heldBytes) },
+        needs: { ...context.needs, memoryBytes: raised(context, ended) },
         memoryRaises: (context.memoryRaises ?? 0) + 1,
         nextReason: "memory" as const,
         queuedAtMs: atMs,
@@ -517,6 +554,24 @@ export const taskMachine = setup({
       settledAtMs: as(event, "clock.reached").atMs,
       wakeAtMs: undefined,
     })),
+    noteUnmet: assign(({ event }) => ({ unmet: as(event, "task.unplaceable").unmet })),
+    noteMet: assign({ unmet: undefined }),
+    failAsUnplaceable: assign(({ context, event }) => {
+      const { unmet, why } = as(event, "task.unplaceable");
+      return {
+        unmet,
+        outcome: {
+          kind: "failed" as const,
+          fault: {
+            code: "TASK_UNPLACEABLE" as const,
+            message:
+              `Cannot run ${context.name} as ${why}: ask for less, start such a worker, or let tasks wait for one ` +
+              "(policy.failUnmetAfterMs)",
+          },
+        },
+        settledAtMs: unmet.toldAtMs,
+      };
+    }),
     takeCached: assign(({ event }) => {
       const { outcome, cached, atMs } = as(event, "task.cached");
       return { outcome, cached, settledAtMs: atMs };
@@ -598,6 +653,11 @@ export const taskMachine = setup({
         "task.cached": { target: "settled", actions: ["takeCached", "saySettled"] },
         "task.placed": { target: "active", actions: ["place", "sayHold"] },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
+        "task.unplaceable": [
+          { target: "settled", guard: "isNotToWait", actions: ["failAsUnplaceable", "saySettled"] },
+          { actions: "noteUnmet" },
+        ],
+        "task.placeable": { actions: "noteMet" },
         "task.held": [
           { target: "active.placed", guard: "wasLostBeforeItStarted", actions: "takeBack" },
           { target: "active.running", guard: "wasLostOnItsWorker", actions: "takeBack" },

@@ -248,6 +248,15 @@ export const taskView = v.strictObject({
   cached: v.exactOptional(cached),
   /** What its newest attempt was expected to take, by what tasks of the same name and platform took. */
   estimate: v.exactOptional(v.strictObject({ durationMs: whole(0), peakMemoryBytes: v.exactOptional(whole(0)) })),
+  /**
+   * Queued, and told that no worker that takes tasks could ever run it: what none of them has, as `name=value` (none: it is
+   * there, but not together), and the one that comes nearest with what it has instead. Gone once one could.
+   */
+  unmet: v.exactOptional(v.strictObject({
+    lacks: v.array(v.string()),
+    nearest: v.exactOptional(v.strictObject({ workerId, has: v.array(v.string()) })),
+    toldAtMs: whole(0),
+  })),
   /** Why it is as it is, as a sentence. */
   why: sentence,
 });

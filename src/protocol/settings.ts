@@ -18,6 +18,15 @@ const policy = v.strictObject({
   ageingMs: v.optional(whole(0), 900_000),
   reserveAfterMs: v.optional(whole(0), 60_000),
   counters: v.optional(v.record(name(100), whole(0)), {}),
+  throttles: v.optional(
+    v.pipe(
+      v.array(v.strictObject({ pattern: v.pipe(v.string(), v.maxLength(200)), running: whole(0) })),
+      v.maxLength(200),
+    ),
+    [],
+  ),
+  unmetAfterMs: v.optional(whole(0), 60_000),
+  failUnmetAfterMs: v.exactOptional(whole(0)),
   rebalance: v.exactOptional(v.strictObject({ minimumMs: whole(0), threshold: v.pipe(v.number(), v.minValue(0)) })),
 });
 

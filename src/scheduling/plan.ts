@@ -1,17 +1,21 @@
 import type { TaskId, WorkerId } from "../domain/ids.ts";
 import { allot, type ClassLoad, rebalanceOf, sharesOf, spreadOf, targetsOf } from "./fairness.ts";
 import { basisKey, createFleet, type Found, type Needs, type PlacingWorker, type Worker } from "./fleet.ts";
+import { createFitting } from "./fitting.ts";
 import { defaultPolicy, type Policy } from "./policy.ts";
 import {
   type Class,
   countBefore,
   createQueue,
+  type Group,
   isWishBefore,
   type QueuedTask,
   type Requestor,
+  type Unmet,
   type Waiting,
   type Wish,
 } from "./queue.ts";
+import { createStranded, type Tidings } from "./stranded.ts";
 
 /**
  * Whose turn it is, and where: the decision of the scheduler, without IO, clock or chance (architecture, idea 5).
@@ -22,7 +26,7 @@ import {
  * (fairness.ts); of its tasks the first by the order of queue.ts; and it goes where fleet.ts says. What finds no room
  * holds up nobody, until it has waited so long that room is kept for it.
  */
-export type { PlacingWorker, QueuedTask };
+export type { PlacingWorker, QueuedTask, Tidings, Unmet };
 
 /** What is known of a task when it comes to be on a worker. */
 export type PlacedTask = Pick<QueuedTask, "taskId" | "requestor" | "rank" | "input" | "basis" | "needs">;
@@ -34,7 +38,7 @@ export interface Assignment {
   readonly why: string;
 }
 
-export type WaitsFor = "slot" | "memory" | "cpu" | "counter" | "share";
+export type WaitsFor = "slot" | "memory" | "cpu" | "counter" | "share" | "throttle";
 
 /** What is told of a queued task. */
 export interface Outlook {
@@ -49,9 +53,11 @@ export interface Outlook {
   readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
   /** Whether a worker that is here could run it, were it empty. */
   readonly fits: boolean;
-  /** If not: properties, resources and counters that nobody has, as `name=value`. Empty: they are there, but not together. */
-  readonly unmet: readonly string[];
+  /** If not: what keeps it from all of them. */
+  readonly unmet?: Unmet;
   readonly waitsFor: WaitsFor;
+  /** How many tasks its requestor may run at once, when that is what it waits for. */
+  readonly runningMax?: number;
 }
 
 /** The pure view that decisions are made from. Times are of one clock, in ms, and do not run backwards. */
@@ -76,6 +82,8 @@ export interface SchedulingView {
    * none unless the policy says `rebalance`. To be asked about as often as `rebalance.minimumMs`, or oftener.
    */
   preemptions(nowMs: number): readonly Assignment[];
+  /** What queued tasks are to be told of whether a worker could ever run them: see {@link Stranded}. */
+  news(nowMs: number): readonly Tidings[];
   /** Undefined when it is not queued. */
   outlook(taskId: TaskId, nowMs: number): Outlook | undefined;
   readonly queued: number;
@@ -188,16 +196,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     queue.block(wish, where, nowMs);
     noteReady(wish.class, before);
   };
-  const couldRun = (wish: Wish): boolean => {
-    if (wish.fitsVersion === fleet.version) return wish.fits;
-    wish.fitsVersion = fleet.version;
-    wish.unmet = undefined;
-    const { counters: wants = noCounters } = wish.needs ?? {};
-    wish.fits = Object.keys(wants).every((name) => wants[name]! <= counterOf(name).capacity);
-    if (!wish.fits) return false;
-    for (const worker of fleet.meeting(wish.ask)) if (fleet.couldRun(worker, wish.needs)) return true;
-    return wish.fits = false;
-  };
+  const { couldRun, unmetBy } = createFitting(fleet, (name) => settings.counters[name] ?? 0);
+  const stranded = createStranded(fleet, queue, { couldRun, unmetBy }, () => settings);
 
   // ---- room that is kept -------------------------------------------------------------------------------------------
 
@@ -224,14 +224,14 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       (load.busy >= slots ? 1 : 0);
   };
   const keepRoom = (): void => {
-    // The workers that it could have run on have gone: nobody is to wait for it.
-    if (kept !== undefined && !couldRun(kept.entry.group.wish)) release();
+    // The workers that it could have run on have gone, or its requestor runs as many as it may: nobody is to wait for it.
+    if (kept !== undefined && (kept.entry.group.isHeld || !couldRun(kept.entry.group.wish))) release();
     const { reserveAfterMs } = settings;
     if (reserveAfterMs === 0 || kept !== undefined || queue.big.size === 0 || nowMs < reserveCheckAtMs) return;
     reserveCheckAtMs = nowMs + reserveAfterMs / reserveChecks;
     let oldest: Wish | undefined;
     for (const wish of queue.big) {
-      if (wish.noRoomSinceMs! > nowMs - reserveAfterMs || !couldRun(wish)) continue;
+      if (wish.open === 0 || wish.noRoomSinceMs! > nowMs - reserveAfterMs || !couldRun(wish)) continue;
       const longer = oldest === undefined ? 1 : oldest.noRoomSinceMs! - wish.noRoomSinceMs!;
       if (longer > 0 || (longer === 0 && isWishBefore(wish, oldest!))) oldest = wish;
     }
@@ -348,19 +348,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
 
   // ---- what is told ------------------------------------------------------------------------------------------------
 
-  const unmetBy = ({ ask, needs }: Wish): readonly string[] => {
-    const workers = [...fleet.workers.values()];
-    const unmet = Object.entries(ask.platform)
-      .filter(([name, value]) => !workers.some(({ platform }) => platform[name] === value))
-      .map(([name, value]) => `${name}=${value}`);
-    const { cpuMillis = 0, memoryBytes = 0, counters: wants = noCounters } = needs ?? {};
-    if (!workers.some((worker) => worker.cpuMillis >= cpuMillis)) unmet.push(`cpuMillis=${cpuMillis}`);
-    if (!workers.some((worker) => worker.memoryBytes >= memoryBytes)) unmet.push(`memoryBytes=${memoryBytes}`);
-    for (const name in wants) if (counterOf(name).capacity < wants[name]!) unmet.push(`${name}=${wants[name]}`);
-    return workers.length === 0 ? unmet.filter((one) => !/^(cpuMillis|memoryBytes)=/.test(one)) : unmet;
-  };
-  const waitsFor = (wish: Wish, target: number): WaitsFor => {
+  const waitsFor = ({ wish, isHeld }: Group, target: number): WaitsFor => {
     const { needs, ask } = wish;
+    if (isHeld) return "throttle";
     if (lacking(needs, false) !== undefined) return "counter";
     let lacksMemory = false;
     let lacksCpu = false;
@@ -431,6 +421,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
         on.class.credit--;
         promised = undefined;
       } else isStale = true;
+      if (on.running >= on.runningMax) isStale = true; // its others wait: its class may have less to start
     },
     vacate(taskId) {
       const was = running.get(taskId);
@@ -488,11 +479,11 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     preemptions(atMs) {
       const { rebalance } = settings;
       if (rebalance === undefined) return [];
-      const loads = queue.classes.map(({ percent, floor, running, waiting, owed }) => ({
+      const loads = queue.classes.map(({ percent, floor, running, waiting, held, owed }) => ({
         percent,
         floor,
         running,
-        waiting,
+        waiting: waiting - held,
         owed,
       }));
       const spread = spreadOf(fleet.slots, loads);
@@ -513,12 +504,13 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       }
       return those;
     },
+    news: stranded.news,
     outlook(taskId, atMs) {
       const entry = queue.waiting.get(taskId);
       if (entry === undefined) return undefined;
       nowMs = Math.max(nowMs, atMs);
       accrue();
-      const { again, againHead, first, firstHead, rank, wish } = entry.group;
+      const { again, againHead, first, firstHead, rank, wish, isHeld, requestor } = entry.group;
       let ahead = entry.again
         ? countBefore(again, againHead, entry.order)
         : again.length - againHead + countBefore(first, firstHead, entry.order);
@@ -534,8 +526,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
         ahead,
         aheadOf: requestorsAhead(entry),
         fits,
-        unmet: fits ? [] : wish.unmet ??= unmetBy(wish),
-        waitsFor: waitsFor(wish, target),
+        ...(fits ? {} : { unmet: unmetBy(wish) }),
+        waitsFor: waitsFor(entry.group, target),
+        ...(isHeld ? { runningMax: requestor.runningMax } : {}),
       };
     },
     get queued() {

@@ -24,6 +24,15 @@ export interface Policy {
   readonly reserveAfterMs: number;
   /** Licences and devices of the cluster: how many there are of each. */
   readonly counters: Readonly<Record<string, number>>;
+  /**
+   * The first pattern that matches the whole name says how many tasks of a requestor may run at once, each requestor by
+   * itself; none: as many as there is room for.
+   */
+  readonly throttles: readonly { readonly pattern: string; readonly running: number }[];
+  /** A task that no worker that is here could run, were it empty, is told so after this time, in ms. */
+  readonly unmetAfterMs: number;
+  /** And fails after this time, in ms. Absent: never, as such a worker may come. */
+  readonly failUnmetAfterMs?: number;
   /** Put running tasks back when classes are too far from their shares. Absent: never. */
   readonly rebalance?: Rebalance;
 }
@@ -52,6 +61,8 @@ export const defaultPolicy: Policy = {
   ageingMs: 900_000,
   reserveAfterMs: 60_000,
   counters: {},
+  throttles: [],
+  unmetAfterMs: 60_000,
 };
 
 export const classesMax = 64;
@@ -82,7 +93,7 @@ export function checkPolicy(policy: Policy): Policy {
     if (value.length === 0 || value.length > nameMax) refuse(`the length of ${what}`, `1 to ${nameMax}`, value.length);
   };
 
-  const { classes, requestors, counters, rebalance } = policy;
+  const { classes, requestors, counters, throttles, rebalance } = policy;
   if (classes.length < 1 || classes.length > classesMax) {
     refuse("the number of classes", `1 to ${classesMax}`, classes.length);
   }
@@ -106,6 +117,13 @@ export function checkPolicy(policy: Policy): Policy {
       refuse(`the class of pattern ${JSON.stringify(pattern)}`, `one of ${[...names].join(", ")}`, name);
     }
   }
+  if (throttles.length > patternsMax) refuse("the number of throttles", `at most ${patternsMax}`, throttles.length);
+  for (const { pattern, running } of throttles) {
+    compilePattern(pattern);
+    whole(`what requestors of pattern ${JSON.stringify(pattern)} may run at once`, running);
+  }
+  within("unmetAfterMs", policy.unmetAfterMs, numberMax);
+  if (policy.failUnmetAfterMs !== undefined) within("failUnmetAfterMs", policy.failUnmetAfterMs, numberMax);
   within("ageingMs", policy.ageingMs, numberMax);
   within("reserveAfterMs", policy.reserveAfterMs, numberMax);
   const counterNames = Object.keys(counters);
@@ -124,18 +142,27 @@ export function checkPolicy(policy: Policy): Policy {
 }
 
 /** Which class a requestor is of, as its place in the policy's `classes`. Patterns are compiled once, names looked up once. */
-export function classifier(policy: Policy): (requestor: string) => number {
-  const rules = policy.requestors.map((rule) => ({
-    pattern: compilePattern(rule.pattern),
-    at: policy.classes.findIndex(({ name }) => name === rule.class),
-  }));
-  const otherwise = policy.classes.length - 1;
+export const classifier = ({ classes, requestors }: Policy): (requestor: string) => number =>
+  firstMatch(
+    requestors.map((rule) => [rule.pattern, classes.findIndex(({ name }) => name === rule.class)]),
+    classes.length - 1,
+  );
+
+/** How many tasks a requestor may run at once; Infinity: as many as there is room for. */
+export const throttler = ({ throttles }: Policy): (requestor: string) => number =>
+  firstMatch(throttles.map(({ pattern, running }) => [pattern, running]), Infinity);
+
+function firstMatch(
+  rules: readonly (readonly [pattern: string, value: number])[],
+  otherwise: number,
+): (requestor: string) => number {
   if (rules.length === 0) return () => otherwise;
+  const compiled = rules.map(([pattern, value]) => ({ pattern: compilePattern(pattern), value }));
   const known = new Map<string, number>();
   return (requestor) => {
     const before = known.get(requestor);
     if (before !== undefined) return before;
-    const found = rules.find(({ pattern }) => pattern.matches(requestor))?.at ?? otherwise;
+    const found = compiled.find(({ pattern }) => pattern.matches(requestor))?.value ?? otherwise;
     if (known.size >= 100_000) known.clear();
     known.set(requestor, found);
     return found;

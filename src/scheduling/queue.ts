@@ -1,7 +1,7 @@
-import type { TaskId } from "../domain/ids.ts";
+import type { TaskId, WorkerId } from "../domain/ids.ts";
 import { type Ask, type Fleet, type Needs } from "./fleet.ts";
 import { type HeapMember, IndexedHeap } from "./indexed_heap.ts";
-import { classifier, type Policy } from "./policy.ts";
+import { classifier, type Policy, throttler } from "./policy.ts";
 
 /**
  * Who is next of a class. Tasks that differ in nothing that a decision looks at but their age and input are a group;
@@ -27,6 +27,8 @@ export interface QueuedTask {
   /** Queued before and given back: goes ahead of its requestor's others. */
   readonly again: boolean;
   readonly queuedAtMs: number;
+  /** It was told before that no worker could run it. */
+  readonly told?: boolean;
 }
 
 /** Flat and small: there may be a million. What tasks share stands in their group. */
@@ -40,6 +42,8 @@ export interface Waiting {
   readonly order: number;
   readonly group: Group;
   gone: boolean;
+  /** Which statement of its wish it was told last (stranded.ts); 0: none, -1: one of an earlier life of this scheduler. */
+  told: number;
 }
 
 export interface Group extends HeapMember {
@@ -47,6 +51,8 @@ export interface Group extends HeapMember {
   readonly rank: number;
   readonly requestor: Requestor;
   wish: Wish;
+  /** Its requestor may start no more now: it is in no heap. */
+  isHeld: boolean;
   again: Waiting[];
   first: Waiting[];
   againHead: number;
@@ -71,14 +77,31 @@ export interface Wish extends HeapMember {
   readonly groups: IndexedHeap<Group>;
   readonly byKey: Map<string, Group>;
   size: number;
-  /** It has found no room, and waits in here; otherwise it is among the ready ones of its class. */
+  /** Of those, in groups whose requestor may start one. */
+  open: number;
+  /** It has found no room, and waits in here; otherwise, if any of it is open, it is among the ready ones of its class. */
   blockedIn: Set<Wish> | undefined;
   /** When it first found no room, since one of its tasks was last given some. */
   noRoomSinceMs: number | undefined;
   /** Whether a worker could run it, as of that version of the fleet, and what is nowhere to be had if somebody asked. */
   fits: boolean;
-  unmet: readonly string[] | undefined;
+  unmet: Unmet | undefined;
   fitsVersion: number;
+  /** Since when it has been seen that no worker could run it; undefined: one could. */
+  strandedSinceMs: number | undefined;
+  /** What its tasks are to be told, as a text and a number from 1; and how many were told anything, and this. */
+  statement: string;
+  statementNumber: number;
+  told: number;
+  toldThis: number;
+}
+
+/** What keeps a wish from every worker that is here. */
+export interface Unmet {
+  /** Properties, resources and counters that nobody has, as `name=value`. Empty: they are there, but not together. */
+  readonly lacks: readonly string[];
+  /** The worker that comes nearest, and what it has instead: `gpu=b`, `no gpu`, `memoryBytes=16000000000`. */
+  readonly nearest?: { readonly workerId: WorkerId; readonly has: readonly string[] };
 }
 
 export interface Class {
@@ -90,7 +113,9 @@ export interface Class {
   readonly waitingByRank: Map<number, number>;
   running: number;
   waiting: number;
-  /** Of those, in wishes that may find room. */
+  /** Of those, of requestors that may start no more now. */
+  held: number;
+  /** Of the others, in wishes that may find room. */
   readyTasks: number;
   /** See `ClassLoad.owed`; in slot-seconds. */
   owed: number;
@@ -103,6 +128,8 @@ export interface Requestor {
   readonly name: string;
   class: Class;
   running: number;
+  /** So many may run at once. */
+  runningMax: number;
   readonly groups: Set<Group>;
   /** By rank: when it was last given a slot. */
   readonly servedAtMs: Map<number, number>;
@@ -111,6 +138,7 @@ export interface Requestor {
 export interface Queue {
   readonly classes: readonly Class[];
   readonly waiting: ReadonlyMap<TaskId, Waiting>;
+  readonly wishes: ReadonlyMap<string, Wish>;
   /** Wishes for which there was no room at least once since they were last served, and that want more than a slot. */
   readonly big: ReadonlySet<Wish>;
   /** Does nothing when it is queued already. @returns its class, if its wish is not blocked. */
@@ -173,6 +201,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
   const big = new Set<Wish>();
   let classes: readonly Class[] = [];
   let classOf: (requestor: string) => number = () => 0;
+  let runningMaxOf: (requestor: string) => number = () => Infinity;
   let ageingMs = 0;
   let order = 0;
   /** Of the task that came last. */
@@ -181,7 +210,14 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
   const requestorOf = (name: string): Requestor => {
     let requestor = requestors.get(name);
     if (requestor === undefined) {
-      requestor = { name, class: classes[classOf(name)]!, running: 0, groups: new Set(), servedAtMs: new Map() };
+      requestor = {
+        name,
+        class: classes[classOf(name)]!,
+        running: 0,
+        runningMax: runningMaxOf(name),
+        groups: new Set(),
+        servedAtMs: new Map(),
+      };
       requestors.set(name, requestor);
     }
     return requestor;
@@ -209,6 +245,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
   /** Puts a group where it belongs, and its wish as well: what its requestor has may have changed, its heads have not. */
   const reorder = (group: Group): void => {
     const { wish, requestor, rank } = group;
+    if (group.isHeld) return;
     if (ageingMs === 0) group.level = rank;
     else {
       const sinceMs = Math.max(group.queuedAtMs, requestor.servedAtMs.get(rank) ?? -Infinity);
@@ -231,9 +268,34 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     group.order = head.order;
     reorder(group);
   };
+  const hold = (group: Group): void => {
+    const { wish, size } = group;
+    const isLeader = wish.groups.peek() === group;
+    group.isHeld = true;
+    wish.groups.remove(group);
+    wish.open -= size;
+    wish.class.held += size;
+    if (wish.blockedIn !== undefined) return;
+    wish.class.readyTasks -= size;
+    if (wish.groups.size === 0) wish.class.ready.remove(wish);
+    else if (isLeader) wish.class.ready.put(wish);
+  };
+  const letGo = (group: Group): void => {
+    const { wish, size } = group;
+    group.isHeld = false;
+    wish.open += size;
+    wish.class.held -= size;
+    if (wish.blockedIn === undefined) wish.class.readyTasks += size;
+    reorder(group);
+  };
   /** Of a requestor that has more or fewer running tasks. There may be many, so the tasks themselves are not looked at. */
-  const reorderAll = ({ groups }: Requestor): void => {
-    for (const group of groups) reorder(group);
+  const reorderAll = ({ groups, running, runningMax }: Requestor): void => {
+    const isHeld = running >= runningMax;
+    for (const group of groups) {
+      if (isHeld === group.isHeld) reorder(group);
+      else if (isHeld) hold(group);
+      else letGo(group);
+    }
   };
   const count = (one: Class, rank: number, change: number): void => {
     one.waiting += change;
@@ -259,11 +321,17 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       groups: new IndexedHeap<Group>(isGroupBefore),
       byKey: new Map(),
       size: 0,
+      open: 0,
       blockedIn: undefined,
       noRoomSinceMs: undefined,
       fits: false,
       unmet: undefined,
       fitsVersion: -1,
+      strandedSinceMs: undefined,
+      statement: "",
+      statementNumber: 0,
+      told: 0,
+      toldThis: 0,
     };
     wishes.set(key, wish);
     return wish;
@@ -294,6 +362,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
         rank,
         requestor,
         wish,
+        isHeld: requestor.running >= requestor.runningMax,
         again: [],
         first: [],
         againHead: 0,
@@ -316,12 +385,26 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     if (wish.blockedIn === undefined) return;
     wish.blockedIn.delete(wish);
     wish.blockedIn = undefined;
-    wish.class.readyTasks += wish.size;
-    wish.class.ready.put(wish);
+    wish.class.readyTasks += wish.open;
+    if (wish.open > 0) wish.class.ready.put(wish);
+  };
+  /** What its tasks were told was by another wish. @returns how many were told anything. */
+  const retold = ({ again, againHead, first, firstHead }: Group): number => {
+    let told = 0;
+    for (const [entries, head] of [[again, againHead], [first, firstHead]] as const) {
+      for (let at = head; at < entries.length; at++) {
+        const entry = entries[at]!;
+        if (entry.gone || entry.told === 0) continue;
+        entry.told = -1;
+        told++;
+      }
+    }
+    return told;
   };
   const sort = (policy: Policy): void => {
     const owed = new Map(classes.map((one) => [one.name, one.owed]));
     classOf = classifier(policy);
+    runningMaxOf = throttler(policy);
     ageingMs = policy.ageingMs;
     classes = policy.classes.map(({ name, percent, floor }, at) => ({
       at,
@@ -332,6 +415,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       waitingByRank: new Map(),
       running: 0,
       waiting: 0,
+      held: 0,
       readyTasks: 0,
       owed: owed.get(name) ?? 0,
       share: 0,
@@ -344,6 +428,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     for (const requestor of requestors.values()) {
       requestor.class = classes[classOf(requestor.name)]!;
       requestor.class.running += requestor.running;
+      requestor.runningMax = runningMaxOf(requestor.name);
     }
     for (const wish of old) {
       wish.blockedIn?.delete(wish);
@@ -351,9 +436,15 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
         const now = wishFor(group.requestor.class, wish.ask.platform, wish.needs);
         group.wish = now;
         group.heapAt = -1;
+        group.isHeld = group.requestor.running >= group.requestor.runningMax;
         now.byKey.set(group.key, group);
         now.size += group.size;
-        now.class.readyTasks += group.size;
+        if (group.isHeld) now.class.held += group.size;
+        else {
+          now.open += group.size;
+          now.class.readyTasks += group.size;
+        }
+        now.told += retold(group);
         count(now.class, group.rank, group.size);
         place(group);
       }
@@ -367,6 +458,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       return classes;
     },
     waiting,
+    wishes,
     big,
     enqueue(task) {
       if (waiting.has(task.taskId)) return undefined;
@@ -383,16 +475,21 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
         order: order++,
         group,
         gone: false,
+        told: task.told === true ? -1 : 0,
       };
       (task.again ? group.again : group.first).push(entry);
       group.size++;
       const { wish } = group;
       wish.size++;
       count(wish.class, group.rank, 1);
-      if (wish.blockedIn === undefined) wish.class.readyTasks++;
+      if (entry.told !== 0) wish.told++;
+      const isReady = wish.blockedIn === undefined && !group.isHeld;
+      if (group.isHeld) wish.class.held++;
+      else wish.open++;
+      if (isReady) wish.class.readyTasks++;
       waiting.set(task.taskId, entry);
       if ((task.again ? againOf(group) : firstOf(group)) === entry) place(group);
-      return wish.blockedIn === undefined ? wish.class : undefined;
+      return isReady ? wish.class : undefined;
     },
     dequeue(taskId) {
       const entry = waiting.get(taskId);
@@ -403,7 +500,13 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       const { wish, requestor } = group;
       count(wish.class, group.rank, -1);
       wish.size--;
-      if (wish.blockedIn === undefined) wish.class.readyTasks--;
+      if (group.isHeld) wish.class.held--;
+      else {
+        wish.open--;
+        if (wish.blockedIn === undefined) wish.class.readyTasks--;
+      }
+      if (entry.told !== 0) wish.told--;
+      if (entry.told === wish.statementNumber && entry.told !== 0) wish.toldThis--;
       if (--group.size > 0) {
         if (group.order === entry.order || group.isAgain) place(group);
         return entry;
@@ -414,6 +517,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       if (requestor.groups.size === 0) requestor.servedAtMs.clear();
       forgetIdle(requestor);
       if (wish.size === 0) dropWish(wish);
+      else if (wish.open === 0) wish.class.ready.remove(wish);
       else if (wish.blockedIn === undefined) wish.class.ready.put(wish);
       return entry;
     },
@@ -436,7 +540,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
     headOf: (group) => (againOf(group) ?? firstOf(group))!,
     block(wish, where, atMs) {
       wish.class.ready.remove(wish);
-      wish.class.readyTasks -= wish.size;
+      wish.class.readyTasks -= wish.open;
       wish.blockedIn = where;
       where.add(wish);
       wish.noRoomSinceMs ??= atMs;

@@ -115,12 +115,19 @@ describe("a task's state as a sentence", () => {
       ahead: 0,
       aheadOf: [],
       fits: true,
-      unmet: [],
       waitsFor: "slot",
     };
     const said = (changes: Partial<Outlook>) => explainTask(state, { ...outlook, ...changes });
-    expect(said({ fits: false, unmet: ["gpu=a100"] })).toBe("Queued: no worker has gpu=a100.");
-    expect(said({ fits: false })).toBe("Queued: no worker is connected that could run it.");
+    expect(said({ fits: false, unmet: { lacks: ["gpu=a100"] } })).toBe(
+      "Queued: no worker that takes tasks has gpu=a100.",
+    );
+    const nearest = { workerId: workerId("w2"), has: ["gpu=b", "memoryBytes=5"] };
+    expect(said({ fits: false, unmet: { lacks: [], nearest } })).toBe(
+      "Queued: no worker that takes tasks could run it; w2 comes nearest, with gpu=b, memoryBytes=5.",
+    );
+    expect(said({ waitsFor: "throttle", runningMax: 2 })).toContain(
+      "Queued: waits as ada may run 2 at once; 0 go ahead",
+    );
     expect(said({})).toBe(
       "Queued: every slot that it could use is busy; 0 go ahead of it. Its class ci has 3 of the 5 slots that are its share.",
     );
@@ -128,6 +135,21 @@ describe("a task's state as a sentence", () => {
     expect(said({ ahead: 7, aheadOf, waitsFor: "share" })).toContain(
       "coming to other classes; 7 go ahead of it (bob: 5, nobody by name: 2). Its class",
     );
+    const told = newTask().hear({
+      type: "task.unplaceable",
+      unmet: { lacks: ["gpu=a100"], nearest, toldAtMs: 30 },
+      why: "no worker that takes tasks has gpu=a100",
+      fails: false,
+    }).state;
+    expect(explainTask(told)).toBe(
+      "Queued: no worker that takes tasks has gpu=a100; w2 comes nearest, with gpu=b, memoryBytes=5.",
+    );
+    expect(parse(taskSchema, "a task", taskView(told)).unmet).toEqual({ lacks: ["gpu=a100"], nearest, toldAtMs: 30 });
+    expect(taskView(told, { ...outlook, fits: false, unmet: { lacks: ["os=x"] } }).unmet, "what is lacking now")
+      .toEqual(
+        { lacks: ["os=x"], toldAtMs: 30 },
+      );
+    expect(taskView(told, outlook), "one that could run it is there, and busy").not.toHaveProperty("unmet");
     expect(explainTask(state, outlook, "j0123456789-000000/3" as TaskId)).toContain(
       "task j0123456789-000000/3 runs the same",
     );

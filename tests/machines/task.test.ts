@@ -112,12 +112,72 @@ describe("a task that needs more memory than it was given", () => {
     expect(task.context.needs).toEqual({ memoryBytes: 100 * 2 ** memoryRaisesMax });
     task.hear(placed(), ended(exceeded(1), memoryRaisesMax + 1));
     expect(task.path).toBe("settled");
-    expect(task.context.outcome).toEqual(exceeded(1));
+    expect(task.context.outcome).toMatchObject({
+      fault: {
+        code: "MEMORY_EXCEEDED",
+        message: "Cannot finish it: it held too much; it was given more 3 times, and had 800 bytes at last",
+      },
+      usage: { peakMemoryBytes: 1 },
+    });
+  });
+
+  test("is given no more than the largest worker has, and has failed when it held that", () => {
+    const endedThere = (attempt: number, memoryBytesMost: number): TaskEvent => ({
+      ...ended(exceeded(400), attempt),
+      memoryBytesMost,
+    } as TaskEvent);
+    const task = newTask({ needs: { memoryBytes: 300 } }).hear(placed(), started(), endedThere(1, 500));
+    expect(task.path).toBe("queued");
+    expect(task.context.needs).toEqual({ memoryBytes: 500 });
+    task.hear(placed(), endedThere(2, 500));
+    expect(task.path).toBe("settled");
+    expect(task.context.outcome).toMatchObject({
+      fault: {
+        code: "MEMORY_EXCEEDED",
+        message:
+          "Cannot finish it: it held too much; it had 500 bytes, and the largest worker that could run it has 500",
+      },
+    });
   });
 
   test("has no limit when it declared none", () => {
     const task = newTask({ needs: { memoryBytes: 0 } }).hear(placed());
     expect(task.said[0]).not.toHaveProperty("memoryBytesMax");
+  });
+});
+
+describe("a task that no worker could run", () => {
+  const nearest = { workerId: w1, has: ["no gpu"] };
+  const told = (fails: boolean): TaskEvent => ({
+    type: "task.unplaceable",
+    unmet: { lacks: ["gpu=a"], nearest, toldAtMs: 70 },
+    why: "no worker that takes tasks has gpu=a",
+    fails,
+  });
+
+  test("stays queued with what it was told, until one could, or does", () => {
+    const task = newTask().hear(told(false));
+    expect(task.path).toBe("queued");
+    expect(task.context.unmet).toEqual({ lacks: ["gpu=a"], nearest, toldAtMs: 70 });
+    expect(task.hear({ type: "task.placeable" }).context.unmet).toBeUndefined();
+    expect(task.hear(told(false), placed()).context.unmet).toBeUndefined();
+    expect(task.hear(told(false), { type: "task.placeable" }).path, "what comes late changes nothing").toBe(
+      "active.placed",
+    );
+  });
+
+  test("has failed, and tells its job so, when it is not to wait for one", () => {
+    const task = newTask().hear(told(true));
+    expect(task.path).toBe("settled");
+    expect(task.context.outcome).toMatchObject({
+      kind: "failed",
+      fault: {
+        code: "TASK_UNPLACEABLE",
+        message: expect.stringMatching(/^Cannot run .* as no worker that takes tasks has gpu=a: /),
+      },
+    });
+    expect(task.context.settledAtMs).toBe(70);
+    expect(typesOf(task.said)).toContain("job.taskSettled");
   });
 });
 

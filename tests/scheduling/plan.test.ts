@@ -205,8 +205,14 @@ describe("what is told of a queued task", () => {
   test("which of its wishes nobody meets", () => {
     const s = scheduling(worker("w1", 1, { os: "linux" }), worker("w2", 1, { gpu: "a100" }));
     s.enqueue(task(0, { platform: { os: "linux", cpu: "arm" } }), task(1, { platform: { os: "linux", gpu: "a100" } }));
-    expect(s.view.outlook(taskId(job, 0), 0)).toMatchObject({ fits: false, unmet: ["cpu=arm"] });
-    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: false, unmet: [] });
+    expect(s.view.outlook(taskId(job, 0), 0)).toMatchObject({
+      fits: false,
+      unmet: { lacks: ["cpu=arm"], nearest: { workerId: "w1", has: ["no cpu"] } },
+    });
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({
+      fits: false,
+      unmet: { lacks: [], nearest: { workerId: "w1", has: ["no gpu"] } },
+    });
   });
 });
 
@@ -297,6 +303,76 @@ describe("classes", () => {
   });
 });
 
+describe("a requestor that may run so many at once", () => {
+  const throttles = [{ pattern: "bots-a", running: 1 }, { pattern: "bots-.*", running: 2 }];
+  const tasksOf = (requestor: string, from: number, count: number): readonly QueuedTask[] =>
+    Array.from({ length: count }, (_, at) => task(from + at, { requestor }));
+
+  test("runs no more, holds up nobody, is told so, and goes on as its tasks end", () => {
+    const s = schedulingWith({ throttles }, worker("w1", 9));
+    s.enqueue(...tasksOf("bots-a", 0, 3), ...tasksOf("bots-b", 10, 3), ...tasksOf("ada", 20, 2));
+    expect(order(s.placeAll()).sort((a, b) => a - b)).toEqual([0, 10, 11, 20, 21]);
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "throttle", runningMax: 1 });
+    s.enqueue(task(3, { requestor: "bots-a", again: true }), task(4, { requestor: "bots-a", platform: { os: "x" } }));
+    expect(s.placeAll()).toEqual([]);
+    s.finish(10);
+    expect(order(s.placeAll())).toEqual([12]);
+    s.finish(0);
+    expect(order(s.placeAll())).toEqual([3]);
+  });
+
+  test("may run others when settings say so, at once, and fewer as its tasks end", () => {
+    const s = schedulingWith({ throttles }, worker("w1", 9));
+    s.enqueue(...tasksOf("bots-b", 0, 6));
+    expect(order(s.placeAll())).toEqual([0, 1]);
+    s.view.setPolicy({ ...defaultPolicy, throttles: [{ pattern: ".*", running: 3 }] });
+    expect(order(s.placeAll())).toEqual([2]);
+    s.view.setPolicy({ ...defaultPolicy, throttles: [{ pattern: ".*", running: 1 }] });
+    s.finish(0);
+    s.finish(1);
+    expect(s.placeAll()).toEqual([]);
+    s.view.setPolicy(defaultPolicy);
+    expect(order(s.placeAll())).toEqual([3, 4, 5]);
+  });
+
+  test("lends its class's slots to others meanwhile, and takes none of theirs back", () => {
+    const s = schedulingWith(
+      {
+        classes: [{ name: "bots", percent: 75, floor: 0 }, { name: "rest", percent: 25, floor: 0 }],
+        requestors: [{ pattern: "bots.*", class: "bots" }],
+        throttles,
+        rebalance: { minimumMs: 0, threshold: 10 },
+      },
+      worker("w1", 8),
+    );
+    s.enqueue(...tasksOf("bots-a", 0, 8), ...tasksOf("ada", 20, 8));
+    expect(s.placeAll()).toHaveLength(8);
+    expect(s.view.outlook(taskId(job, 27), 0)).toMatchObject({ used: 7 });
+    expect(s.view.preemptions(1_000)).toEqual([]);
+  });
+
+  test("has no room kept for it", () => {
+    const s = schedulingWith(
+      { throttles: [{ pattern: "ada", running: 1 }], reserveAfterMs: 100 },
+      worker("w1", 4, {}, { memoryBytes: 2 }),
+    );
+    const big = { needs: { memoryBytes: 2 } };
+    s.enqueue(task(0, { requestor: "bob", needs: { memoryBytes: 1 } }), task(1, big), task(2));
+    expect(order(s.placeAll())).toEqual([0, 2]);
+    s.pass(200);
+    s.enqueue(task(3, { requestor: "bob", needs: { memoryBytes: 1 } }));
+    expect(order(s.placeAll()), "ada runs one, so nothing is kept for her other").toEqual([3]);
+    s.finish(2);
+    s.pass(200);
+    expect(s.placeAll()).toEqual([]);
+    s.enqueue(task(4, { requestor: "bob", needs: { memoryBytes: 1 } }));
+    s.finish(0);
+    expect(s.placeAll(), "now it is kept").toEqual([]);
+    s.finish(3);
+    expect(order(s.placeAll())).toEqual([1]);
+  });
+});
+
 describe("ageing", () => {
   test("a task of a higher rank goes ahead of those that became heads long after it", () => {
     const s = schedulingWith({ ageingMs: 100 }, worker("w1", 1));
@@ -379,8 +455,17 @@ describe("what a task needs", () => {
     );
     expect(order(s.placeAll())).toEqual([0, 2]);
     expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "counter" });
-    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({ fits: false, unmet: ["licence=4", "scanner=1"] });
-    expect(s.view.outlook(taskId(job, 4), 0)).toMatchObject({ fits: false, unmet: ["os=plan9", "memoryBytes=11"] });
+    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({
+      fits: false,
+      unmet: { lacks: ["licence=4", "scanner=1"] },
+    });
+    expect(s.view.outlook(taskId(job, 4), 0)).toMatchObject({
+      fits: false,
+      unmet: {
+        lacks: ["os=plan9", "memoryBytes=11"],
+        nearest: { workerId: "w1", has: ["os=linux", "memoryBytes=10"] },
+      },
+    });
     s.finish(2);
     expect(s.placeAll()).toEqual([]);
     s.finish(0);
@@ -490,7 +575,6 @@ test("of a task that waits it is told who goes ahead, and for what it waits", ()
     ahead: 1,
     aheadOf: [{ requestor: "bob", tasks: 2, running: 0 }],
     fits: true,
-    unmet: [],
     waitsFor: "slot",
   });
 });

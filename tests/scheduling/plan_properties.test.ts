@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { jobId, type TaskId, taskId, type WorkerId, workerId } from "../../src/domain/ids.ts";
 import { type PlacingWorker, type QueuedTask, type SchedulingView, schedulingView } from "../../src/scheduling/plan.ts";
-import { checkPolicy, classifier, defaultPolicy, type Policy } from "../../src/scheduling/policy.ts";
+import { checkPolicy, classifier, defaultPolicy, type Policy, throttler } from "../../src/scheduling/policy.ts";
 import { casesOf } from "./cases.ts";
 
 /** 200 cases of each, or as many as the environment says. */
@@ -57,9 +57,11 @@ const hasRoom = (worker: PlacingWorker, { needs }: Queued, taken: readonly Queue
     Math.max(0, (worker.cpuMillis ?? Infinity) - sum(taken, (one) => one.needs?.cpuMillis ?? 0)) &&
   (needs?.memoryBytes ?? 0) <=
     Math.max(0, (worker.memoryBytes ?? Infinity) - sum(taken, (one) => one.needs?.memoryBytes ?? 0));
+const isThrottled = (model: Model, { requestor }: Queued): boolean =>
+  running(model, (other) => other.requestor === requestor) >= throttler(model.policy)(requestor);
 /** Workers that could take it now. */
 const able = (model: Model, one: Queued): readonly PlacingWorker[] =>
-  hasCounters(model, one)
+  hasCounters(model, one) && !isThrottled(model, one)
     ? [...model.workers.values()].filter((worker) =>
       isMet(worker, one) && hasRoom(worker, one, onWorker(model, worker.workerId))
     )
@@ -154,12 +156,14 @@ const policies = [
     ageingMs: 250,
     reserveAfterMs: 0,
     counters: { licence: 1 },
+    throttles: [{ pattern: "ada", running: 1 }, { pattern: "a.*|b.*", running: 2 }],
   }),
   policyOf({
     classes: [{ name: "b", percent: 50, floor: 0 }, { name: "c", percent: 50, floor: 0 }],
     requestors: [{ pattern: "b.*|e.*", class: "b" }],
     ageingMs: 0,
     reserveAfterMs: 0,
+    throttles: [{ pattern: ".*", running: 1 }],
   }),
 ];
 const ids = ["w1", "w2", "w3", "w4"].map(workerId);
@@ -303,7 +307,7 @@ test("decides as a model does that looks at everything anew", () => {
         for (const id of ids) expect(view.busyOn(id)).toBe(onWorker(model, id).length);
       }
       for (const each of model.queue) {
-        const { ahead, fits, class: name, used, waitingInClass, unmet } = view.outlook(each.taskId, nowMs)!;
+        const { ahead, fits, class: name, used, waitingInClass, unmet, waitsFor } = view.outlook(each.taskId, nowMs)!;
         const isOfClass = ({ requestor }: Queued): boolean =>
           classOf(model, requestor) === classOf(model, each.requestor);
         const before = model.queue.filter((other) =>
@@ -319,7 +323,8 @@ test("decides as a model does that looks at everything anew", () => {
           .every(([counter, amount]) => amount <= (model.policy.counters[counter] ?? 0)) &&
           [...model.workers.values()].some((worker) => isMet(worker, each) && hasRoom(worker, each, []));
         expect(fits).toBe(isPossible);
-        if (fits) expect(unmet).toEqual([]);
+        expect(unmet === undefined).toBe(fits);
+        expect(waitsFor === "throttle").toBe(isThrottled(model, each));
       }
     }),
     cases,

@@ -36,6 +36,19 @@ describe("checkPolicy()", () => {
     ["an unknown class", { requestors: [{ pattern: "x", class: "nobody" }] }, /one of ci, people: .* nobody/],
     ["a bad pattern", { requestors: [{ pattern: "(x", class: "ci" }] }, /"\(x" as the group at 0 is not closed/],
     ["a bad counter", { counters: { gpu: -1 } }, /capacity of counter gpu .* is -1/],
+    [
+      "a bad throttle",
+      { throttles: [{ pattern: "bots-.*", running: -1 }] },
+      /requestors of pattern "bots-\.\*" may run at once must be a whole number, and not negative: current value is -1/,
+    ],
+    ["a throttle's bad pattern", { throttles: [{ pattern: "(x", running: 1 }] }, /"\(x" as the group at 0 is not/],
+    [
+      "too many throttles",
+      { throttles: Array.from({ length: 201 }, () => ({ pattern: "x", running: 1 })) },
+      /number of throttles must be at most 200: current value is 201/,
+    ],
+    ["a bad grace", { unmetAfterMs: -1 }, /unmetAfterMs must be a number from 0 to .* is -1/],
+    ["a bad end of patience", { failUnmetAfterMs: NaN }, /failUnmetAfterMs .* is NaN/],
     ["a bad ageing", { ageingMs: Infinity }, /ageingMs .* is Infinity/],
     ["a bad threshold", { rebalance: { minimumMs: 0, threshold: 201 } }, /rebalance.threshold .* is 201/],
   ])("refuses %s", (_, changes, message) => {
