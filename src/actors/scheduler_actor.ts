@@ -1,68 +1,40 @@
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import {
   type Address,
-  attemptAddress,
   jobAddress,
-  type JobId,
-  jobOfTask,
   kindOf,
   memberAddress,
   nameOf,
-  newJobId,
   schedulerAddress,
   taskAddress,
-  type TaskId,
   taskId,
   workerAddress,
   type WorkerId,
 } from "../domain/ids.ts";
-import { invariant } from "../domain/invariant.ts";
-import { jobState, jobView, taskState, taskView, workerView } from "../machines/explain.ts";
-import { type JobInput, jobMachine, jobVersion } from "../machines/job.ts";
-import {
-  type SchedulerContext,
-  schedulerMachine,
-  type SchedulerSettings,
-  schedulerVersion,
-} from "../machines/scheduler.ts";
-import { pathOf, type State } from "../machines/step.ts";
-import {
-  assignmentOf,
-  hasExceededMemory,
-  inputRootOf,
-  type TaskContext,
-  taskMachine,
-  type TaskMessage,
-  taskVersion,
-} from "../machines/task.ts";
-import { isSetAside, type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
-import { isSuccess } from "../domain/job.ts";
+import { jobState, taskState } from "../machines/explain.ts";
+import { jobMachine, jobVersion } from "../machines/job.ts";
+import { schedulerMachine, schedulerVersion } from "../machines/scheduler.ts";
+import { type State } from "../machines/step.ts";
+import { type TaskContext, taskMachine, taskVersion } from "../machines/task.ts";
+import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import type { Log } from "../observability/log.ts";
-import {
-  type Answer,
-  type ClusterView,
-  type EncodedJob,
-  parseFromGateway,
-  type Push,
-  type SchedulerRequest,
-} from "../protocol/client_messages.ts";
-import type { Settings } from "../protocol/settings.ts";
-import { productVersion } from "../protocol/version.ts";
-import { type FromWorker, type HeldAttempt, type ToWorker } from "../protocol/worker_messages.ts";
+import { type Answer, parseFromGateway, type Push, type SchedulerRequest } from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
-import { checkPolicy } from "../scheduling/policy.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
+import { createAdmission } from "./admission.ts";
 import { createHost, type Host, type HostOptions } from "./host.ts";
 import { jobImports } from "./job_import.ts";
-import { planJob } from "./job_plan.ts";
+import { createPlacement } from "./placement.ts";
+import { createSchedulerAnswers } from "./scheduler_answers.ts";
 import { schedulerIndex } from "./scheduler_index.ts";
+import { createSettlement } from "./settlement.ts";
 import { createSharing } from "./sharing.ts";
 import type { TaskResults } from "./task_results.ts";
+import type { ToMember } from "./to_member.ts";
 import { createWatches } from "./watches.ts";
-import { whyJob } from "./why.ts";
-import { createWorkerLinks, type WorkerLink } from "./worker_links.ts";
+import { createWorkerLinks } from "./worker_links.ts";
 
 export interface SchedulerOptions {
   readonly states: States;
@@ -105,15 +77,11 @@ export interface Scheduler {
 
 /** Messages waiting to be handled at which connections are no longer read. */
 const backlogMax = 5_000;
-/** Assignments, and forgotten jobs and tasks, of one turn. */
-const placedPerTurn = 500;
+/** Forgotten jobs and tasks of one turn. */
 const forgottenPerTurn = 250;
 const retentionMs = 1_000;
 /** A worker that was given up is listed for so long. */
 const keepLostWorkersMs = 3_600_000;
-/** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
-const tasksPerPage = 500;
-const leasesPerPage = 2_000;
 
 /** Requests that change something: they are decided in a turn, with what else is decided in it. */
 const decidedInATurn = ["job.accept", "job.kill", "worker.offline", "worker.reinstate", "settings.set"] as const;
@@ -123,26 +91,11 @@ const isDecidedInATurn = (
 ): request is Extract<SchedulerRequest, { type: DecidedInATurn }> =>
   (decidedInATurn as readonly string[]).includes(request.type);
 
-type ToMember =
-  | Extract<TaskMessage, { type: `attempt.${string}` }>
-  | {
-    readonly type: "worker.full";
-    readonly link: WorkerLink;
-    readonly hold: ToWorker["hold"];
-    readonly drop: ToWorker["drop"];
-  }
-  | { readonly type: "gateway"; readonly re?: number; readonly body: Answer | Push }
-  /** Work that must wait until all that was decided before is durable. Never saved. */
-  | { readonly type: "then"; readonly work: () => void };
-
 export function createScheduler(options: SchedulerOptions): Scheduler {
   const { states, clock, random, log } = options;
   const index = schedulerIndex();
-  const { view } = index;
 
   const gateways = new Map<string, Connection>();
-  /** Syncs to answer. */
-  const wantFull = new Map<WorkerId, WorkerLink>();
   let gatewayCount = 0;
   let isStarted = false;
   let stopped = false;
@@ -190,397 +143,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   // ---- decisions that follow from the whole ------------------------------------------------------------------------
 
-  const isOpen = (): boolean => pathOf(host.state(schedulerAddress)!.value) === "open";
   const decide = (): void => {
     if (!isStarted) return; // what is unsent is heard first, and nobody is here yet
     const atMs = clock.now();
-    for (const workerId of index.givenUp) {
-      for (const taskId of index.onWorker.get(workerId) ?? []) {
-        loseAttempt(workerId, taskId, `its worker ${workerId} was lost`, atMs);
-      }
-    }
+    settlement.giveUp(atMs);
     for (const task of index.settled()) {
       sharing.settled(task);
-      judgeWorkers(task, atMs);
+      settlement.judge(task, atMs);
     }
     for (const taskId of index.arrived()) sharing.arrived(taskId);
     for (const taskId of index.misfits()) {
       index.dequeue(taskId);
       index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext);
     }
-    if (view.queued > 0 && host.has(schedulerAddress) && isOpen()) {
-      for (const { taskId, why } of view.preemptions(atMs)) {
-        const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
-        host.tell(
-          taskAddress(taskId),
-          { type: "task.putBack", attempt, why, preempted: true, atMs },
-          schedulerAddress,
-          why,
-        );
-      }
-      let placed = 0;
-      for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
-        if (index.takeRestored(next.taskId) && !sharing.mayPlace(next.taskId)) continue;
-        const estimate = index.estimateOf(host.state(taskAddress(next.taskId))!.context as TaskContext);
-        host.tell(
-          taskAddress(next.taskId),
-          {
-            type: "task.placed",
-            workerId: next.workerId,
-            why: next.why,
-            ...(estimate === undefined ? {} : { estimate }),
-            atMs,
-          },
-          schedulerAddress,
-          next.why,
-        );
-        if (++placed === placedPerTurn) {
-          host.enqueue(() => {});
-          break;
-        }
-      }
-    }
-    for (const [workerId, link] of wantFull) host.say(memberAddress(workerId), fullFor(workerId, link));
-    wantFull.clear();
-  };
-  /** What a task's end says of the workers that it was with: a record that only those have who have failed. */
-  const judgeWorkers = ({ attempts, outcome, taskId }: TaskContext, atMs: number): void => {
-    const last = attempts.at(-1);
-    if (last === undefined || outcome === undefined) return;
-    const tell = (workerId: WorkerId, event: { readonly type: string; readonly why?: string }): void => {
-      const state = host.state(workerAddress(workerId));
-      if (state === undefined || pathOf(state.value) !== "present") return;
-      if (event.type === "worker.succeeded" && (state.context as WorkerContext).faults === undefined) return;
-      host.tell(workerAddress(workerId), { ...event, atMs }, taskAddress(taskId), event.why);
-    };
-    const isGood = isSuccess(outcome);
-    for (const [at, { workerId, ended }] of attempts.entries()) {
-      const next = attempts[at + 1]?.reason;
-      const wasFault = next === "workerFailed" ||
-        (next === undefined && outcome.kind === "failed" && !hasExceededMemory(outcome) && ended === undefined);
-      // What fails here and succeeds there is this worker's failure.
-      const wasAlone = next === "retry" && isGood && workerId !== last.workerId;
-      // What fails on the only one that there is says nothing of it: the disk of all may be full.
-      if (!wasAlone && (!wasFault || !isOneOfSeveral(workerId))) continue;
-      const why = wasAlone
-        ? `Task ${taskId} failed on it and succeeded on ${last.workerId}`
-        : `It could not do its part of task ${taskId}`;
-      tell(workerId, { type: "worker.failed", why });
-    }
-    if (isGood) tell(last.workerId, { type: "worker.succeeded" });
-  };
-  const isOneOfSeveral = (workerId: WorkerId): boolean => {
-    for (const other of index.workers) {
-      if (other === workerId) continue;
-      const state = host.state(workerAddress(other));
-      if (state !== undefined && pathOf(state.value) === "present" && !isSetAside(state.context as WorkerContext)) {
-        return true;
-      }
-    }
-    return false;
-  };
-  const loseAttempt = (workerId: WorkerId, taskId: TaskId, why: string, atMs: number): void => {
-    const { attempt } = host.state(taskAddress(taskId))!.context as TaskContext;
-    host.tell(
-      taskAddress(taskId),
-      { type: "task.attemptLost", workerId, attempt, why, atMs },
-      workerAddress(workerId),
-      why,
-    );
-  };
-  const fullFor = (workerId: WorkerId, link: WorkerLink): ToMember => {
-    const hold: ToWorker["hold"] = [];
-    const drop: ToWorker["drop"] = [];
-    for (const taskId of index.onWorker.get(workerId) ?? []) {
-      const state = host.state(taskAddress(taskId))!;
-      const task = state.context as TaskContext;
-      const { attempt, stopReason } = task;
-      invariant(inputRootOf(task) !== undefined, "a task with a worker has its input");
-      if (taskState(state) === "stopping") drop.push({ taskId, attempt, reason: stopReason ?? "" });
-      else hold.push(assignmentOf(task));
-    }
-    return { type: "worker.full", link, hold, drop };
-  };
-
-  // ---- what workers say --------------------------------------------------------------------------------------------
-
-  const hearAttempt = (workerId: WorkerId, held: HeldAttempt): void => {
-    const address = taskAddress(held.taskId);
-    const from = workerAddress(workerId);
-    const { taskId, attempt } = held;
-    const atMs = clock.now();
-    if (!host.has(address)) {
-      // Settled and at rest on disk, or never ours: the worker need not keep it.
-      if (held.stage === "ended" || held.stage === "returned") {
-        host.say(
-          memberAddress(workerId),
-          { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember,
-        );
-      } else {host.say(
-          memberAddress(workerId),
-          {
-            type: "attempt.drop",
-            to: memberAddress(workerId),
-            taskId,
-            attempt,
-            reason: "It is settled",
-          } satisfies ToMember,
-        );}
-      return;
-    }
-    switch (held.stage) {
-      case "held":
-        if (taskState(host.state(address)!) === "queued") {
-          host.tell(address, { type: "task.held", workerId, attempt }, from);
-        }
-        return;
-      case "running": {
-        const queued = taskState(host.state(address)!) === "queued";
-        const type = queued ? "task.held" : "task.started";
-        return host.tell(address, { type, workerId, attempt, startedAtMs: held.startedAtMs }, from);
-      }
-      case "ended":
-        return host.tell(address, { type: "task.ended", workerId, attempt, outcome: held.outcome, atMs }, from);
-      case "returned":
-        host.tell(address, { type: "task.putBack", attempt, why: held.why, atMs }, from);
-        host.say(
-          memberAddress(workerId),
-          { type: "attempt.acknowledged", to: memberAddress(workerId), taskId, attempt } satisfies ToMember,
-        );
-    }
-  };
-  const hearWorker = (workerId: WorkerId, link: WorkerLink, message: FromWorker): void => {
-    if (!workerLinks.takes(workerId, link, message.number)) return;
-    if (message.type === "worker.report") {
-      for (const held of message.attempts) hearAttempt(workerId, held);
-      // It is leaving: what it gives back is not to be placed there again.
-      if (message.attempts.some(({ stage }) => stage === "returned")) {
-        host.tell(
-          workerAddress(workerId),
-          { type: "worker.disconnected", atMs: clock.now() },
-          memberAddress(workerId),
-          "It is leaving",
-        );
-      }
-      return;
-    }
-    const { worker } = message;
-    const atMs = clock.now();
-    const address = workerAddress(workerId);
-    const known = host.state(address);
-    const knownWorker = known?.context as WorkerContext | undefined;
-    if (known === undefined) {
-      host.tell(
-        address,
-        { type: "worker.create", input: { worker, lostAfterMs: options.lostAfterMs, atMs } },
-        memberAddress(workerId),
-      );
-    } else if (
-      pathOf(known.value) !== "present" || knownWorker!.incarnation !== worker.incarnation ||
-      knownWorker!.slots !== worker.slots
-    ) {
-      host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
-    }
-    const holds = new Set<Address>();
-    for (const held of message.attempts) {
-      holds.add(attemptAddress(held.taskId, held.attempt));
-      hearAttempt(workerId, held);
-    }
-    const restarted = knownWorker !== undefined && knownWorker.incarnation !== worker.incarnation;
-    for (const taskId of index.onWorker.get(workerId) ?? []) {
-      const state = host.state(taskAddress(taskId))!;
-      // The result of an earlier attempt may be all that it has of the task.
-      if (holds.has(attemptAddress(taskId, (state.context as TaskContext).attempt))) continue;
-      if (restarted) loseAttempt(workerId, taskId, `its worker ${workerId} restarted`, atMs);
-      else if (taskState(state) === "running") {
-        loseAttempt(workerId, taskId, `its worker ${workerId} no longer knows of it`, atMs);
-      }
-    }
-    wantFull.set(workerId, link);
+    if (host.has(schedulerAddress) && admission.isOpen) placement.place(atMs);
+    settlement.answerSyncs();
   };
 
   // ---- what gateways ask -------------------------------------------------------------------------------------------
 
-  const accept = (job: EncodedJob): { jobId: JobId; existing: boolean } => {
-    const existing = index.jobByKey.get(job.key);
-    if (existing !== undefined) return { jobId: existing, existing: true };
-    if (!isOpen()) {
-      throw new Fault("DRAINING", "Cannot accept a job as this cluster is stopping: submit it again when it is back");
-    }
-    if (!options.hasSpace()) {
-      throw new Fault(
-        "NO_SPACE",
-        "Cannot accept a job as less than 5 % of the disk is free: free some, then submit it again",
-      );
-    }
-    checkLimits(job);
-    const atMs = clock.now();
-    const replaced = job.basis === "" ? undefined : index.jobOfBasis(job.requestor, job.basis);
-    const jobId = newJobId(atMs, random.integer(2 ** 30));
-    const input: JobInput = { jobId, ...planJob(job), atMs };
-    host.tell(jobAddress(jobId), { type: "job.create", input }, memberAddress("gateway"));
-    invariant(host.has(jobAddress(jobId)), "a job that is acknowledged is there");
-    if (replaced !== undefined) {
-      const reason = `Job ${jobId} of the same requestor and basis replaces it`;
-      host.tell(jobAddress(replaced), { type: "job.kill", reason, atMs }, schedulerAddress, reason);
-    }
-    return { jobId, existing: false };
-  };
-  const settings = (): SchedulerSettings => (host.state(schedulerAddress)!.context as SchedulerContext).settings;
-  /** @throws {Fault} `LIMIT_EXCEEDED` naming the limit and the value. */
-  const checkLimits = ({ requestor, tasks }: EncodedJob): void => {
-    const { limits } = settings();
-    const refuse = (what: string, limit: string, value: number): never => {
-      throw new Fault("LIMIT_EXCEEDED", `Cannot accept a job as ${what} (${limit}): current value is ${value}`);
-    };
-    if (tasks.length > limits.tasksPerJob) {
-      refuse(`it may have ${limits.tasksPerJob} tasks`, "limits.tasksPerJob", tasks.length);
-    }
-    const jobs = index.jobsOf.get(requestor) ?? 0;
-    if (jobs >= limits.jobsPerRequestor) {
-      refuse(
-        `requestor "${requestor}" may have ${limits.jobsPerRequestor} jobs that have not ended`,
-        "limits.jobsPerRequestor",
-        jobs,
-      );
-    }
-    if (jobs === 0 && index.jobsOf.size >= limits.requestors) {
-      refuse(`${limits.requestors} requestors may have jobs at once`, "limits.requestors", index.jobsOf.size);
-    }
-  };
-  const needJob = async (jobId: JobId): Promise<Entry> => {
-    const entry = await states.get(jobAddress(jobId));
-    if (entry === undefined || imports.has(jobId)) {
-      throw new Fault(
-        "JOB_UNKNOWN",
-        `Cannot find job ${jobId}: it was never accepted here, or is older than what is kept`,
-      );
-    }
-    return entry;
-  };
-  const viewOfCluster = (): ClusterView => {
-    const { epoch, startedAtMs } = host.state(schedulerAddress)!.context as SchedulerContext;
-    return {
-      version: productVersion,
-      epoch,
-      state: isOpen() ? "open" : "draining",
-      startedAtMs,
-      workers: view.workers,
-      slots: view.slots,
-      busy: view.busy,
-      queued: view.queued,
-      jobs: index.liveJobs.size,
-    };
-  };
-  /** Settled tasks are passed over in bounded pieces, so that nobody waits for long. */
-  const leasesAfter = async (after?: string): Promise<Answer> => {
-    const leases: Extract<Answer, { type: "task.leases" }>["leases"] = [];
-    let looked = 0;
-    let last = "";
-    const { lastSeq } = await states.bounds();
-    for await (const { address, state } of states.cut(lastSeq, "task/", after)) {
-      if (looked++ === leasesPerPage) return { type: "task.leases", leases, next: last };
-      last = address;
-      const name = taskState(state as State);
-      if (name === "settled") continue;
-      const task = (state as State).context as TaskContext;
-      const input = inputRootOf(task);
-      leases.push({
-        state: name === "queued" || name === "waiting" ? "queued" : "running",
-        command: task.command,
-        ...(input === undefined ? {} : { input }),
-      });
-    }
-    return { type: "task.leases", leases };
-  };
-  const listJobs = async (request: Extract<SchedulerRequest, { type: "job.list" }>): Promise<Answer> => {
-    // Ids are in the order of time, so the newest come from the end: ended ones and live ones are few enough to sort.
-    const ids = [...index.ended.ids(), ...index.liveJobs].sort().reverse();
-    const jobs: ReturnType<typeof jobView>[] = [];
-    for (const jobId of ids) {
-      if (jobs.length === request.limit) break;
-      if (request.before !== undefined && jobId >= request.before) continue;
-      const entry = await states.get(jobAddress(jobId));
-      if (entry === undefined) continue;
-      const found = jobView(entry.state as State);
-      if (request.state === undefined || found.state === request.state) jobs.push(found);
-    }
-    return { type: "job.views", jobs };
-  };
-  const handle = async (gateway: string, request: SchedulerRequest): Promise<Answer> => {
-    switch (request.type) {
-      case "job.get": {
-        const { seq, state } = await needJob(request.jobId);
-        const job = jobView(state as State);
-        const tasks: ReturnType<typeof taskView>[] = [];
-        const from = request.tasksFrom ?? 0;
-        const end = Math.min(job.tasks, from + tasksPerPage);
-        for (let index = from; index < end; index++) {
-          const id = taskId(request.jobId, index);
-          const entry = await states.get(taskAddress(id));
-          if (entry !== undefined) {
-            tasks.push(taskView(entry.state as State, view.outlook(id, clock.now()), sharing.followed(id)));
-          }
-        }
-        return { type: "job.view", seq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
-      }
-      case "job.why":
-        await host.settled(); // what is decided is what is told of
-        await needJob(request.jobId);
-        return await whyJob(
-          states,
-          request.jobId,
-          { outlook: (id) => view.outlook(id, clock.now()), followed: sharing.followed },
-          request.atMs,
-        );
-      case "job.list":
-        return await listJobs(request);
-      case "job.import":
-        return await imports.take(gateway, request);
-      case "job.watch":
-        await watches.start(
-          gateway,
-          request.watch,
-          request.jobId,
-          request.afterSeq,
-          request.tasks === false ? jobAddress(request.jobId) : undefined,
-        );
-        return { type: "done" };
-      case "task.watch":
-        await watches.start(
-          gateway,
-          request.watch,
-          jobOfTask(request.taskId),
-          request.afterSeq,
-          taskAddress(request.taskId),
-        );
-        return { type: "done" };
-      case "job.unwatch":
-        watches.stop(gateway, request.watch);
-        return { type: "done" };
-      case "worker.list": {
-        const list = [...index.workers].sort().map((workerId) =>
-          workerView(host.state(workerAddress(workerId))!, view.busyOn(workerId))
-        );
-        return { type: "worker.views", workers: list };
-      }
-      case "cluster.get":
-        return { type: "cluster.view", cluster: viewOfCluster() };
-      case "cluster.drain":
-        await scheduler.drain(request.why);
-        return { type: "done" };
-      case "task.leases":
-        return await leasesAfter(request.after);
-      case "settings.get":
-        return { type: "settings.view", settings: settings() as Settings };
-      case "job.accept":
-      case "job.kill":
-      case "worker.offline":
-      case "worker.reinstate":
-      case "settings.set":
-        throw new Error("decided in a turn");
-    }
-  };
   const decideRequest = (
     gateway: string,
     id: number,
@@ -588,11 +169,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   ): void => {
     try {
       if (request.type === "job.accept") {
-        const { jobId, existing } = accept(request.job);
+        const { jobId, existing } = admission.accept(request.job);
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
       }
       if (request.type !== "job.kill") {
-        change(gateway, request);
+        admission.change(request, memberAddress(gateway));
         return answer(gateway, id, { type: "done" });
       }
       const { jobId, reason } = request;
@@ -600,32 +181,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         host.tell(jobAddress(jobId), { type: "job.kill", reason, atMs: clock.now() }, memberAddress(gateway), reason);
         return answer(gateway, id, { type: "done" });
       }
-      void needJob(jobId).then(
+      void answers.needJob(jobId).then(
         () => host.enqueue(() => answer(gateway, id, { type: "done" })),
         (thrown) => host.enqueue(() => refuse(gateway, id, thrown)),
       );
     } catch (thrown) {
       refuse(gateway, id, thrown);
     }
-  };
-  /** What an operator changes. @throws {Fault} `WORKER_UNKNOWN`, `REQUEST_INVALID` */
-  const change = (
-    gateway: string,
-    request: Extract<SchedulerRequest, { type: "worker.offline" | "worker.reinstate" | "settings.set" }>,
-  ): void => {
-    const atMs = clock.now();
-    const from = memberAddress(gateway);
-    if (request.type === "settings.set") {
-      const { policy, limits } = request.settings;
-      const settings = { policy: checkPolicy(policy), limits };
-      host.tell(schedulerAddress, { type: "scheduler.set", settings, atMs }, from, request.reason);
-      return;
-    }
-    const { workerId, type, reason } = request;
-    if (!index.workers.has(workerId)) {
-      throw new Fault("WORKER_UNKNOWN", `Cannot find worker ${workerId}: this scheduler knows none by that id`);
-    }
-    host.tell(workerAddress(workerId), { type, reason, atMs }, from, reason);
   };
   const refuse = (gateway: string, id: number, thrown: unknown): void => {
     const fault = asFault(thrown);
@@ -679,6 +241,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     ...(options.broken === undefined ? {} : { broken: options.broken }),
   });
 
+  const admission = createAdmission({ host, index, clock, random, hasSpace: options.hasSpace });
+  const settlement = createSettlement({ host, index, clock, lostAfterMs: options.lostAfterMs });
+
   const imports = jobImports({
     host,
     states,
@@ -700,12 +265,14 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     enqueue: (work) => host.enqueue(work),
   });
 
+  const placement = createPlacement(host, index, sharing);
+
   const watches = createWatches({
     states,
     send: (gateway, push) => sendGateway(gateway, push),
     connectionOf: (gateway) => gateways.get(gateway),
     isLive: (jobId) => index.liveJobs.has(jobId),
-    needJob,
+    needJob: (jobId) => answers.needJob(jobId),
     afterSaving: (gateway, work) =>
       host.enqueue(() => host.say(memberAddress(gateway), { type: "then", work } satisfies ToMember)),
   });
@@ -714,7 +281,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     log,
     epoch: () => host.epoch,
     hear(workerId, link, message) {
-      host.enqueue(() => hearWorker(workerId, link, message));
+      host.enqueue(() => {
+        if (workerLinks.takes(workerId, link, message.number)) settlement.hear(workerId, link, message);
+      });
       return host.backlog > backlogMax ? host.settled() : undefined;
     },
     left: (workerId) =>
@@ -725,6 +294,18 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           memberAddress(workerId),
         )
       ),
+  });
+
+  const answers = createSchedulerAnswers({
+    host,
+    states,
+    index,
+    clock,
+    sharing,
+    admission,
+    imports,
+    watches,
+    drain: (why) => scheduler.drain(why),
   });
 
   /** Does it in a turn; resolves when what it decided is durable. */
@@ -779,7 +360,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
         if (isDecidedInATurn(body)) {
           host.enqueue(() => decideRequest(gateway, id, body));
-        } else {void handle(gateway, body).then((found) =>
+        } else {void answers.answer(gateway, body).then((found) =>
             host.enqueue(() => answer(gateway, id, found)), (thrown) =>
             host.enqueue(() => refuse(gateway, id, thrown)));}
         return host.backlog > backlogMax ? host.settled() : undefined;
@@ -805,7 +386,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         }
       }),
     get running() {
-      return view.busy;
+      return index.view.busy;
     },
     get epoch() {
       return host.epoch;

@@ -108,19 +108,24 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
     async submit(job: Partial<EncodedJob> = {}): Promise<JobId> {
       return (await ask({ type: "job.accept", job: { ...jobOf(1), ...job } }))["jobId"] as JobId;
     },
-    worker(id: WorkerId = w1, incarnation = "1", more: { readonly memoryBytes?: number } = {}): WorkerPeer {
+    worker(id: WorkerId = w1, incarnation = "1", more: WorkerMore = {}): WorkerPeer {
       return workerPeer(connect(scheduler.attachWorker, "worker", id, incarnation), id, incarnation, more);
     },
   };
 }
 
+interface WorkerMore {
+  readonly memoryBytes?: number;
+  readonly slots?: number;
+  readonly platform?: Record<string, string>;
+}
 interface WorkerPeer extends Peer {
   sync(...attempts: readonly HeldAttempt[]): void;
   report(...attempts: readonly HeldAttempt[]): void;
   /** All that it was told, the newest last. */
   readonly told: ToWorker[];
 }
-function workerPeer(peer: Peer, id: WorkerId, incarnation: string, more: { memoryBytes?: number }): WorkerPeer {
+function workerPeer(peer: Peer, id: WorkerId, incarnation: string, more: WorkerMore): WorkerPeer {
   let number = 0;
   const say = (message: FromWorker): void => peer.say(message);
   return Object.assign(Object.create(peer) as Peer, {
@@ -675,6 +680,143 @@ test("a task that held more memory than it declared goes on with more, and its w
     full: true,
     hold: [{ taskId: second, memoryBytesMax: 500 }],
   });
+});
+
+test("a task that held all that the largest worker has is given no more: it fails with the figures", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit } = await start(time, states);
+  const small = worker(w1, "1", { memoryBytes: 1_500 });
+  small.sync();
+  const large = worker(workerId("w2"), "1", { memoryBytes: 5_000 });
+  large.sync();
+  await quiet(time);
+  const task = taskId(await submit({ tasks: [{ ...jobOf(1).tasks[0]!, needs: { memoryBytes: 2_000 } }] }), 0);
+  const fault = { code: "MEMORY_EXCEEDED" as const, message: "Cannot finish it as it held too much" };
+  const outcome: Outcome = { kind: "failed", fault, usage: { peakMemoryBytes: 2_100, cpuMs: 5 } };
+  for (const attempt of [1, 2, 3]) {
+    await quiet(time);
+    large.report({ stage: "ended", taskId: task, attempt, outcome });
+  }
+  await quiet(time);
+  expect(large.told.flatMap(({ hold }) => hold).map(({ memoryBytesMax }) => memoryBytesMax)).toEqual([
+    2_000,
+    4_000,
+    5_000,
+  ]);
+  const { path, context } = await taskIn(states, task);
+  expect(path).toBe("settled");
+  expect(context.outcome).toMatchObject({
+    fault: { code: "MEMORY_EXCEEDED", message: expect.stringContaining("5000 bytes, and the largest worker") },
+  });
+});
+
+describe("a task that no worker could ever run", () => {
+  const gpuJob = { tasks: [{ ...jobOf(1).tasks[0]!, platform: { gpu: "a" } }] };
+  type Changed = { body: { type: string; task?: { state: string; why: string; unmet?: object } } };
+  const changes = (gateway: Peer): string[] =>
+    gateway.heard.map((message) => (message as Changed).body).filter(({ type }) => type === "task.changed")
+      .map(({ task }) => `${task!.unmet === undefined ? "" : "unmet "}${task!.why}`);
+
+  test("is told so without having asked, in its row and to who watches, and goes on when one comes", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit, ask, gateway } = await start(time, states);
+    const peer = worker();
+    peer.sync();
+    await quiet(time);
+    const jobId = await submit(gpuJob);
+    const task = taskId(jobId, 0);
+    void ask({ type: "job.watch", jobId, watch: 1, afterSeq: 0 });
+    await pass(time, 58_000);
+    expect((await taskIn(states, task)).context.unmet).toBeUndefined();
+    await pass(time, 4_000);
+    expect((await taskIn(states, task)).context.unmet).toMatchObject({
+      lacks: ["gpu=a"],
+      nearest: { workerId: w1, has: ["no gpu"] },
+    });
+    const told = "no worker that takes tasks has gpu=a; w1 comes nearest, with no gpu";
+    expect(changes(gateway)).toEqual(["Queued.", `unmet Queued: ${told}.`]);
+    const entries: Entry[] = [];
+    for await (const entry of states.history(taskAddress(task))) entries.push(entry);
+    expect(entries.at(-1)).toMatchObject({ reason: told, cause: { event: { type: "task.unplaceable" } } });
+    const why = await ask({ type: "job.why", jobId }) as { tasks: { task: { unmet: object; why: string } }[] };
+    expect(why.tasks[0]!.task).toMatchObject({ unmet: { lacks: ["gpu=a"] }, why: `Queued: ${told}.` });
+    await pass(time, 600_000);
+    expect(changes(gateway), "once").toHaveLength(2);
+
+    const other = worker(workerId("w2"), "1", { platform: { gpu: "a" } });
+    other.sync();
+    await pass(time, 2_000);
+    expect(changes(gateway).at(-1)).toMatch(/^Given to w2 as attempt 1/);
+    expect((await taskIn(states, task)).context.unmet).toBeUndefined();
+    other.report(ended(task));
+    await quiet(time);
+    expect((await taskIn(states, task)).path).toBe("settled");
+  });
+
+  test("is told once, over a kill -9 too, and that one could run it when such a worker is there and busy", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    first.worker().sync();
+    await quiet(time);
+    const { tasks } = gpuJob;
+    const jobId = await first.submit({ tasks: [tasks[0]!, { ...tasks[0]!, name: "t1" }] });
+    const [a, b] = [taskId(jobId, 0), taskId(jobId, 1)];
+    await pass(time, 62_000);
+    const { unmet } = (await taskIn(states, b)).context;
+    expect(unmet).toBeDefined();
+    first.life.kill();
+
+    const second = await start(time, states);
+    second.worker().sync();
+    await pass(time, 120_000);
+    expect((await taskIn(states, b)).context.unmet, "what it was told, when it was told").toEqual(unmet);
+    second.worker(workerId("w2"), "1", { platform: { gpu: "a" }, slots: 1 }).sync();
+    await pass(time, 2_000);
+    expect((await taskIn(states, a)).path).toBe("active.placed");
+    const { path, context } = await taskIn(states, b);
+    expect([path, context.unmet]).toEqual(["queued", undefined]);
+  });
+
+  test("fails when settings say so", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit, ask } = await start(time, states);
+    worker().sync();
+    const { settings } = await ask({ type: "settings.get" }) as { settings: { policy: object } };
+    const policy = { ...settings.policy, failUnmetAfterMs: 120_000 };
+    await ask({ type: "settings.set", settings: { ...settings, policy }, reason: "nobody is to wait for ever" });
+    const task = taskId(await submit(gpuJob), 0);
+    await pass(time, 119_000);
+    expect((await taskIn(states, task)).path).toBe("queued");
+    await pass(time, 3_000);
+    expect((await taskIn(states, task)).context.outcome).toMatchObject({
+      kind: "failed",
+      fault: { code: "TASK_UNPLACEABLE", message: expect.stringContaining("no worker that takes tasks has gpu=a") },
+    });
+  });
+});
+
+test("a requestor that may run one task at once runs one, and is told why the other waits", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { worker, submit, ask } = await start(time, states);
+  const { settings } = await ask({ type: "settings.get" }) as { settings: { policy: object } };
+  const policy = { ...settings.policy, throttles: [{ pattern: "a.*", running: 1 }] };
+  await ask({ type: "settings.set", settings: { ...settings, policy }, reason: "bots" });
+  const peer = worker();
+  peer.sync();
+  const { tasks } = jobOf(2);
+  const jobId = await submit({ tasks });
+  await quiet(time);
+  expect((await taskIn(states, taskId(jobId, 1))).path).toBe("queued");
+  const why = await ask({ type: "job.why", jobId }) as { tasks: { task: { why: string } }[] };
+  expect(why.tasks.map(({ task }) => task.why).join()).toContain("waits as ada may run 1 at once");
+  peer.report(ended(taskId(jobId, 0)));
+  await quiet(time);
+  expect((await taskIn(states, taskId(jobId, 1))).path).toBe("active.placed");
 });
 
 describe("what tasks like it took", () => {

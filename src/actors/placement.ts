@@ -1,0 +1,72 @@
+import { schedulerAddress, taskAddress, type TaskId } from "../domain/ids.ts";
+import { explainUnmet } from "../machines/explain.ts";
+import type { TaskContext } from "../machines/task.ts";
+import { newsMax, type Tidings } from "../scheduling/stranded.ts";
+import type { Host } from "./host.ts";
+import type { SchedulerIndex } from "./scheduler_index.ts";
+import type { Sharing } from "./sharing.ts";
+
+/** Assignments of one turn. */
+const placedPerTurn = 500;
+const newsEveryMs = 1_000;
+
+/** Carries out what the pure decision says: what is placed, put back for a policy, and told that it cannot be placed. */
+export interface Placement {
+  /** At the end of a turn, when all that changed in it is known to the index. Comes again when more is to be done. */
+  place(atMs: number): void;
+}
+
+export function createPlacement(host: Host, index: SchedulerIndex, sharing: Sharing): Placement {
+  const { view } = index;
+  let newsAtMs = -Infinity;
+  const taskOf = (taskId: TaskId): TaskContext => host.state(taskAddress(taskId))!.context as TaskContext;
+  const tell = (taskId: TaskId, event: { readonly type: string; readonly [field: string]: unknown }, why: string) =>
+    host.tell(taskAddress(taskId), event, schedulerAddress, why);
+
+  const putBack = (atMs: number): void => {
+    for (const { taskId, why } of view.preemptions(atMs)) {
+      tell(taskId, { type: "task.putBack", attempt: taskOf(taskId).attempt, why, preempted: true, atMs }, why);
+    }
+  };
+  const tellNews = (atMs: number): void => {
+    if (atMs < newsAtMs) return;
+    const news = view.news(atMs);
+    for (const one of news) tellOne(one, atMs);
+    if (news.length < newsMax) newsAtMs = atMs + newsEveryMs;
+    else host.enqueue(() => {});
+  };
+  const tellOne = ({ taskId, unmet, fails }: Tidings, atMs: number): void => {
+    const known = taskOf(taskId).unmet;
+    if (unmet === undefined) {
+      if (known !== undefined) tell(taskId, { type: "task.placeable" }, "A worker is there that could run it");
+      return;
+    }
+    // It was told the same before a restart.
+    if (!fails && known !== undefined && JSON.stringify(known.lacks) === JSON.stringify(unmet.lacks)) return;
+    const why = explainUnmet(unmet);
+    tell(taskId, { type: "task.unplaceable", unmet: { ...unmet, toldAtMs: atMs }, why, fails }, why);
+  };
+
+  return {
+    place(atMs) {
+      if (view.queued === 0) return;
+      putBack(atMs);
+      tellNews(atMs);
+      let placed = 0;
+      for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
+        const { taskId, workerId, why } = next;
+        if (index.takeRestored(taskId) && !sharing.mayPlace(taskId)) continue;
+        const estimate = index.estimateOf(taskOf(taskId));
+        tell(
+          taskId,
+          { type: "task.placed", workerId, why, ...(estimate === undefined ? {} : { estimate }), atMs },
+          why,
+        );
+        if (++placed === placedPerTurn) {
+          host.enqueue(() => {});
+          break;
+        }
+      }
+    },
+  };
+}
