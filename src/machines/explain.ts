@@ -194,6 +194,8 @@ export function workerView(state: State, busy: number): WorkerView {
     slots: worker.slots,
     busy,
     platform: worker.platform,
+    ...(worker.cpuMillis === undefined ? {} : { cpuMillis: worker.cpuMillis }),
+    ...(worker.memoryBytes === undefined ? {} : { memoryBytes: worker.memoryBytes }),
     isolation: worker.isolation,
     sinceMs: worker.sinceMs,
     ...(worker.offline === undefined ? {} : { offline: worker.offline }),

@@ -267,6 +267,9 @@ export const workerView = v.strictObject({
   slots: whole(0),
   busy: whole(0),
   platform: textRecord(64, 200),
+  /** What it has for the needs of tasks: its part of its machine. Absent: as much as is asked for. */
+  cpuMillis: v.exactOptional(whole(0)),
+  memoryBytes: v.exactOptional(whole(0)),
   isolation: label(200),
   sinceMs: whole(0),
   /** Set aside: it is given nothing. */

@@ -12,6 +12,7 @@ import { lockStore } from "../snapshots/states/lock.ts";
 import type { ClusterConfig } from "./config.ts";
 import { type Door, openDoor } from "./door.ts";
 import { onLauncherLost } from "./launcher.ts";
+import { machineRoom, roomOfEach } from "./local_room.ts";
 import { originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
@@ -169,6 +170,7 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
         dataDir,
         workerId,
         slots: config.slots,
+        room: roomOfEach(machineRoom(), config.workers),
         guaranteedAgeMs,
         schedulerAddress,
         gatewayAddress,

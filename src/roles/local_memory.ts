@@ -15,6 +15,7 @@ import type { ClusterConfig } from "./config.ts";
 import { listenFault } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import type { RunningCluster } from "./local.ts";
+import { machineRoom, roomOfEach } from "./local_room.ts";
 import { originOf, stderrLog } from "./machine.ts";
 import { startScheduler } from "./scheduler.ts";
 import { sealedJobs } from "./sealed_jobs.ts";
@@ -75,6 +76,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
       workerId: id,
       slots: config.slots,
       platform: {},
+      room: roomOfEach(machineRoom(), config.workers),
       token,
       log: stderrLog(id),
       blobs,

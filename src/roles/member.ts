@@ -1,4 +1,5 @@
 import type { WorkerId } from "../domain/ids.ts";
+import type { Room } from "./local_room.ts";
 
 /**
  * One process of a cluster on one machine, started by its door. What it is comes as JSON in its first argument.
@@ -25,6 +26,8 @@ export type Member =
     readonly dataDir: string;
     readonly workerId: WorkerId;
     readonly slots: number;
+    /** Its part of the machine. */
+    readonly room: Room;
     readonly guaranteedAgeMs?: number;
     readonly schedulerAddress: string;
     readonly gatewayAddress: string;

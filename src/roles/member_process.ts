@@ -95,9 +95,9 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         },
         actions: localActions({ dir: at.actions, blobs, clock: realClock }),
         hosts: member.hosts,
+        origin: () => member.origin,
         ...(member.instances === undefined ? {} : { instances: member.instances }),
         takesAnyResult: member.takesAnyResult,
-        origin: () => member.origin,
         dialScheduler: (hello, signal) => tcp.dial(member.schedulerAddress, { hello, signal }),
         acceptCbor: tcp.acceptSocket,
       });
@@ -116,6 +116,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         workerId: member.workerId,
         slots: member.slots,
         platform: {},
+        room: member.room,
         token,
         log: stderrLog(member.workerId),
         blobs,

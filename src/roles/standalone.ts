@@ -18,6 +18,7 @@ import { tcpTransport } from "../transport/tcp.ts";
 import type { DoorConfig, GatewayConfig, NetworkAddress, SchedulerConfig, WorkerConfig } from "./config.ts";
 import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
+import { machineRoom } from "./local_room.ts";
 import { keepHeapSmall, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
@@ -160,6 +161,7 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
     workerId: config.workerId,
     slots: config.slots,
     platform: config.platform,
+    room: machineRoom(),
     token,
     log: stderrLog(config.workerId),
     blobs: readThrough({

@@ -1,5 +1,4 @@
 import { mkdirSync } from "node:fs";
-import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { attemptEffects, placesOf } from "../actors/attempt_effects.ts";
 import { serveOutput } from "../actors/output_server.ts";
@@ -18,6 +17,7 @@ import type { States } from "../snapshots/states/states.ts";
 import { keptFolders } from "../snapshots/trees/kept_folders.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
+import type { Room } from "./local_room.ts";
 import { defer, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
 
 /** Kept of each stream of a task. */
@@ -34,6 +34,8 @@ export interface WorkerRoleOptions {
   readonly workerId: WorkerId;
   readonly slots: number;
   readonly platform: Readonly<Record<string, string>>;
+  /** What it has for the needs of its tasks. */
+  readonly room: Room;
   readonly token: string;
   readonly log: Log;
   readonly blobs: Blobs;
@@ -54,19 +56,9 @@ export interface WorkerRole {
   leave(why: string): Promise<void>;
 }
 
-/** What this machine has for the needs of tasks. Each of several workers on it counts all of it as its own. */
-function machineRoom(): { readonly cpuMillis: number; readonly memoryBytes: number } {
-  // A container may have less than its machine; where it has no limit, that is a number beyond all measure, or 0.
-  const limit = process.constrainedMemory?.() ?? 0;
-  return {
-    cpuMillis: 1_000 * availableParallelism(),
-    memoryBytes: limit > 0 ? Math.min(limit, totalmem()) : totalmem(),
-  };
-}
-
 /** A worker that dials its scheduler and its gateway until it is stopped. */
 export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRole> {
-  const { dir, workerId, slots, platform, token, log, blobs, putFile, runner, caches } = options;
+  const { dir, workerId, slots, platform, room, token, log, blobs, putFile, runner, caches } = options;
   mkdirSync(dir, { recursive: true });
   const killed = await runner.killLeftovers();
   if (killed > 0) {
@@ -81,7 +73,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
       slots,
       platform,
       isolation: runner.isolation,
-      ...machineRoom(),
+      ...room,
     },
     states,
     clock: realClock,

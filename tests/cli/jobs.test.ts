@@ -356,13 +356,16 @@ describe("workers", () => {
       slots: 4,
       busy: 1,
       platform: { OSFamily: "linux" },
+      cpuMillis: 1_500,
+      memoryBytes: 8e9,
       isolation: "none",
       sinceMs: 0,
     });
     const world = fakeWorld({ cluster });
     expect(await type(world, "workers")).toBe(0);
     expect(world.stdout.text()).toBe(
-      "WORKER  STATE    BUSY  SINCE  PLATFORM        ISOLATION\nw1      present  1/4   0 ms   OSFamily=linux  none\n",
+      "WORKER  STATE    BUSY  CPUS  MEMORY  SINCE  PLATFORM        ISOLATION\n" +
+        "w1      present  1/4   1.5   8 GB    0 ms   OSFamily=linux  none\n",
     );
     const other = fakeWorld({ cluster });
     await type(other, "workers", "--json");

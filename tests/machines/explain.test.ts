@@ -208,6 +208,9 @@ test("a worker's view passes the schema of the wire", () => {
   const view = workerView(state, 1);
   expect(view).toMatchObject({ state: "present", busy: 1, slots: 2 });
   expect(() => parse(workerSchema, "a worker's view", view)).not.toThrow();
+  const room = { cpuMillis: 1_000, memoryBytes: 5 };
+  const counting = running(workerMachine, { worker: { ...worker, ...room }, lostAfterMs: 1_000, atMs: 10 });
+  expect(parse(workerSchema, "a worker's view", workerView(counting.state, 1))).toMatchObject(room);
 });
 
 test("a task's view names the empty snapshot as its input when it has no files", () => {

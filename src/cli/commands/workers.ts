@@ -1,12 +1,12 @@
 import { clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
-import { jsonLine, lookOf, paintState, plain, span, table } from "../render.ts";
+import { jsonLine, lookOf, paintState, plain, size, span, table } from "../render.ts";
 
 export const workers = command({
   name: "workers",
   usage: ["workers [FLAGS]"],
   about:
-    "Shows the workers of the cluster: whether each is there, how many commands it runs and could run, how it keeps them apart from its machine.",
+    "Shows the workers of the cluster: whether each is there, how many commands it runs and could run, which part of its machine it gives them, how it keeps them apart from it.",
   examples: [
     ["workers", "a line for each worker"],
     ["workers --json", "an object a line, for programs"],
@@ -28,11 +28,15 @@ export const workers = command({
       plain(worker.workerId),
       paintState(look, worker.offline !== undefined ? "offline" : worker.flaky === undefined ? worker.state : "flaky"),
       `${worker.busy}/${worker.slots}`,
+      worker.cpuMillis === undefined ? "any" : String(worker.cpuMillis / 1_000),
+      worker.memoryBytes === undefined ? "any" : size(worker.memoryBytes),
       span(Math.max(0, world.clock.now() - worker.sinceMs)),
       plain(Object.entries(worker.platform).map(([name, value]) => `${name}=${value}`).join(" ")),
       plain(worker.isolation),
     ]);
-    await world.stdout.write(table(look, ["WORKER", "STATE", "BUSY", "SINCE", "PLATFORM", "ISOLATION"], rows));
+    await world.stdout.write(
+      table(look, ["WORKER", "STATE", "BUSY", "CPUS", "MEMORY", "SINCE", "PLATFORM", "ISOLATION"], rows),
+    );
     return exitCodes.done;
   },
 });
