@@ -36,7 +36,9 @@ export async function findMoment(
   wanted: { readonly seq?: number | undefined; readonly atMs?: number | undefined },
 ): Promise<Moment> {
   const { firstSeq, lastSeq } = await states.bounds();
-  const seq = wanted.seq ?? (wanted.atMs === undefined ? lastSeq : await states.seqAt(wanted.atMs));
+  // What came meanwhile is not yet among what was looked at.
+  const seq = wanted.seq ??
+    (wanted.atMs === undefined ? lastSeq : Math.min(lastSeq, await states.seqAt(wanted.atMs)));
   if (seq < firstSeq || seq > lastSeq) {
     throw new Fault(
       "REQUEST_INVALID",

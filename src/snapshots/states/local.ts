@@ -14,7 +14,7 @@
  *   made again from the log.
  * - A log that ends in a torn batch is cut there when it is opened. Damage to what is known to have been durable is
  *   `STORE_CORRUPT`, with segment and offset, when the log is opened or when it is read.
- * - Reading processes see what is indexed. A value of the base is an entry as in the log, a CBOR array without its
+ * - Reading processes see what is indexed, and what the log has beyond it (tail.ts). A value of the base is an entry as in the log, a CBOR array without its
  *   address; one of the index is 20-byte places (f64 seq, f64 segment·2^32 + offset, u32 payload bytes with the top bit
  *   set for an actor that is gone). The keys are the address, and in the history the address and the first seq of a row
  *   of places. Who has an entry in the base and no current place is where the base says, unless the history knows better.
@@ -47,6 +47,7 @@ import {
   stepsOf,
 } from "./state_index.ts";
 import type { Entry, States, Tail } from "./states.ts";
+import { logTail } from "./tail.ts";
 
 export interface LocalStatesOptions {
   /** The folder of the store; made when it is not there. */
@@ -92,6 +93,7 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
   const base = openBase(dir, true);
   const index = await openIndex(dir, true);
   const log = readLog(dir);
+  const tail = logTail({ dir, index });
   const refuse = (): Promise<never> =>
     Promise.reject(
       new Fault("REQUEST_INVALID", `Cannot write to ${dir} as it must be open for writing: it is open for reading`),
@@ -102,12 +104,19 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
       base,
       log,
       ready: () => Promise.resolve(),
-      waiting: () => [],
-      lastSeq: () => index.meta()?.indexedSeq ?? 0,
+      look: tail.refresh,
+      waiting: tail.waiting,
+      beyond: (prefix) => ({ indexedSeq: tail.indexedSeq(), places: tail.waitingUnder(prefix) }),
+      lastSeq: tail.lastSeq,
     }),
+    async news(afterSeq) {
+      await tail.refresh();
+      return { lastSeq: tail.lastSeq(), addresses: tail.addressesAfter(afterSeq) };
+    },
     commit: refuse,
     prune: refuse,
     async close() {
+      await tail.close();
       await log.close();
       await index.close();
       await base.close();
@@ -338,17 +347,31 @@ interface Sources {
   readonly index: StateIndex;
   readonly base: StateBase;
   readonly log: StateLog;
-  /** Brings the index up to what is durable. */
+  /** Brings the index up to what is durable, where this process writes it. */
   ready(): Promise<void>;
+  /** Sees what another process has written meanwhile. */
+  look(): Promise<void>;
   /** Where the entries of that actor lie that are not in the index yet, oldest first. */
   waiting(address: string): Location[];
+  /** The same of all actors under a prefix, and how far the index has come; undefined: `ready` brings it up to all. */
+  beyond(prefix: string): Beyond | undefined;
   lastSeq(): number;
 }
 
-function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<States, "commit" | "prune" | "close"> {
+/** What the index does not have. */
+interface Beyond {
+  readonly indexedSeq: number;
+  /** Of each actor oldest first. */
+  readonly places: ReadonlyMap<string, readonly Location[]>;
+}
+
+function reading(
+  { index, base, log, ready, look, waiting, beyond, lastSeq }: Sources,
+): Omit<States, "commit" | "prune" | "close" | "news"> {
   const firstSeq = (): number => base.firstSeq();
 
   async function bounds(): Promise<{ firstSeq: number; lastSeq: number; bytes: number }> {
+    await look();
     let bytes = 0;
     for (const segment of await log.segments()) bytes += segment.bytes;
     return { firstSeq: firstSeq(), lastSeq: lastSeq(), bytes };
@@ -388,6 +411,12 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
       if (places.length > placesMax) return undefined;
       after = [page.at(-1)!.address, page.at(-1)!.firstSeq];
       await setImmediate();
+    }
+    const found = new Set(places.map(({ seq }) => seq));
+    for (const later of beyond(prefix)?.places.values() ?? []) {
+      for (const place of later) {
+        if (place.seq > afterSeq && place.seq <= toSeq && !found.has(place.seq)) places.push(place);
+      }
     }
     return places.sort((a, b) => a.seq - b.seq);
   }
@@ -522,6 +551,45 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     for await (const page of pages) yield* page;
   }
 
+  /**
+   * Actors as they were after entry `seq`, from the index as far as it has come, and from what lies beyond it.
+   *
+   * @param indexed what the index tells of the actors after an address.
+   */
+  async function* asOf(
+    seq: number,
+    prefix: string,
+    start: string | undefined,
+    indexed: (seq: number) => AsyncIterable<readonly Entry[]>,
+  ): AsyncGenerator<Entry> {
+    const { indexedSeq, places } = beyond(prefix) ?? { indexedSeq: seq, places: new Map<string, Location[]>() };
+    const later: { readonly address: string; readonly place: Location }[] = [];
+    for (const [address, those] of places) {
+      const place = those.findLast((one) => one.seq <= seq);
+      if (place !== undefined && (start === undefined || address > start)) later.push({ address, place });
+    }
+    later.sort((a, b) => (a.address < b.address ? -1 : 1));
+    let at = 0;
+    const entryOf = async ({ place }: { readonly place: Location }): Promise<Entry | undefined> => {
+      const record = place.gone ? undefined : (await log.read([place]))?.[0];
+      return record === undefined ? undefined : decodeEntry(record.address, record.bytes);
+    };
+    for await (const entry of each(indexed(Math.min(seq, indexedSeq)))) {
+      for (; at < later.length && later[at]!.address < entry.address; at++) {
+        const born = await entryOf(later[at]!);
+        if (born !== undefined) yield born;
+      }
+      if (later[at]?.address === entry.address) {
+        const newer = await entryOf(later[at++]!);
+        if (newer !== undefined) yield newer;
+      } else yield entry;
+    }
+    for (; at < later.length; at++) {
+      const born = await entryOf(later[at]!);
+      if (born !== undefined) yield born;
+    }
+  }
+
   return {
     async tail(isInternal): Promise<Tail> {
       await ready();
@@ -536,6 +604,7 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
     },
     async get(address, seq) {
       if (seq !== undefined) return await entryAt(address, seq);
+      await look();
       for (;;) {
         const found = waiting(address).at(-1) ?? index.get(address) ?? standsInBase(address);
         if (found instanceof Uint8Array) return decodeEntry(address, found);
@@ -544,9 +613,13 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
         if (record !== undefined) return decodeEntry(address, record.bytes);
       }
     },
-    current: (prefix = "") => each(pagesOf((after) => currentPage(prefix, after), decodeEntry)),
+    async *current(prefix = "") {
+      await look();
+      yield* asOf(lastSeq(), prefix, undefined, () => pagesOf((after) => currentPage(prefix, after), decodeEntry));
+    },
     standing: (prefix = "") => pagesOf((after) => currentPage(prefix, after), decodeStanding),
     async *history(address, range = {}) {
+      if (range.toSeq === undefined) await look();
       const afterSeq = Math.max(range.afterSeq ?? 0, firstSeq() - 1);
       const toSeq = Math.min(range.toSeq ?? Infinity, lastSeq());
       let left = range.limit ?? Infinity;
@@ -565,10 +638,15 @@ function reading({ index, base, log, ready, waiting, lastSeq }: Sources): Omit<S
         if (--left <= 0) return;
       }
     },
-    cut: (seq, prefix = "", start) =>
-      each(
-        pagesOf((after) => cutPage(seq, prefix, after), decodeEntry, () => checkCut(seq, firstSeq(), lastSeq()), start),
-      ),
+    async *cut(seq, prefix = "", start) {
+      const check = (): void => checkCut(seq, firstSeq(), lastSeq());
+      yield* asOf(
+        seq,
+        prefix,
+        start,
+        (indexed) => pagesOf((after) => cutPage(indexed, prefix, after), decodeEntry, check, start),
+      );
+    },
     async seqAt(atMs) {
       const segments = await log.segments();
       const segment = segments.findLast(({ previousAtMs }) => previousAtMs <= atMs) ?? segments[0];
@@ -610,7 +688,9 @@ function writing(
     base,
     log,
     ready: () => follower.catchUp(),
+    look: () => Promise.resolve(),
     waiting: follower.waiting,
+    beyond: () => undefined,
     lastSeq: () => log.lastSeq,
   });
 
@@ -660,6 +740,18 @@ function writing(
 
   return {
     ...read,
+    async news(afterSeq) {
+      if (afterSeq < base.firstSeq() - 1 || log.lastSeq - afterSeq > scanEntries) {
+        return { lastSeq: log.lastSeq, addresses: undefined };
+      }
+      const addresses: string[] = [];
+      if (afterSeq < log.lastSeq) {
+        for await (const { batch } of log.scan(afterSeq + 1)) {
+          for (const { seq, address } of batch.records) if (seq > afterSeq) addresses.push(address);
+        }
+      }
+      return { lastSeq: afterSeq + addresses.length, addresses };
+    },
     async commit(entries) {
       isOpen();
       await log.commit(entries);

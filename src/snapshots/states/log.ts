@@ -122,8 +122,14 @@ function segmentFiles(dir: string) {
   };
 }
 
-/** @returns the segments in the folder, in order; the last may have no whole header and then has no `firstSeq`. */
-async function listSegments(dir: string): Promise<(Omit<Segment, "firstSeq"> & { firstSeq: number | undefined })[]> {
+/**
+ * @param known segments that another follows are as they were; they are added to it.
+ * @returns the segments in the folder, in order; the last may have no whole header and then has no `firstSeq`.
+ */
+async function listSegments(
+  dir: string,
+  known = new Map<number, Segment>(),
+): Promise<(Omit<Segment, "firstSeq"> & { firstSeq: number | undefined })[]> {
   const ordinals = (await readdir(dir)).map(ordinalOf).filter((ordinal) => ordinal !== undefined).sort((a, b) => a - b);
   const segments = [];
   for (const [index, ordinal] of ordinals.entries()) {
@@ -131,12 +137,20 @@ async function listSegments(dir: string): Promise<(Omit<Segment, "firstSeq"> & {
     if (ordinal !== ordinals[0]! + index) {
       throw corrupt(join(dir, segmentName(ordinals[0]! + index)), 0, "it is missing");
     }
+    const isLast = index === ordinals.length - 1;
+    const before = isLast ? undefined : known.get(ordinal);
+    if (before !== undefined) {
+      segments.push(before);
+      continue;
+    }
     const file = await open(path, "r");
     try {
       const header = parseSegmentHeader(await readFully(file, 0, headerBytes), path);
-      if (header === undefined && index < ordinals.length - 1) throw corrupt(path, 0, "its header is damaged");
+      if (header === undefined && !isLast) throw corrupt(path, 0, "its header is damaged");
       const { size } = await file.stat();
       segments.push({ ordinal, firstSeq: header?.firstSeq, previousAtMs: header?.previousAtMs ?? 0, bytes: size });
+      if (header === undefined) continue;
+      if (!isLast) known.set(ordinal, { ordinal, bytes: size, ...header });
     } finally {
       await file.close();
     }
@@ -147,8 +161,20 @@ async function listSegments(dir: string): Promise<(Omit<Segment, "firstSeq"> & {
 const runGapBytes = 16 * 1024;
 const runBytesMax = 1024 * 1024;
 
-function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
+/** Between two places of a segment that a scan may begin at. */
+const markBytes = 256 * 1024;
+
+/** @param isShared whether another process writes it: then its end may be a batch that is being written. */
+function logReader(dir: string, segments: () => Promise<readonly Segment[]>, isShared: boolean) {
   const files = segmentFiles(dir);
+  /** Where batches begin that were met: of each segment in order. */
+  const marks = new Map<number, { readonly seq: number; readonly offset: number }[]>();
+  const marksOf = (ordinal: number, oldest: number): { readonly seq: number; readonly offset: number }[] => {
+    for (const old of marks.keys()) if (old < oldest) marks.delete(old);
+    const found = marks.get(ordinal) ?? [];
+    marks.set(ordinal, found);
+    return found;
+  };
   const readRun = (run: readonly Location[], into: Map<number, LogRecord>): Promise<void> => {
     const ordinal = ordinalOfPosition(run[0]!.position);
     const start = offsetOfPosition(run[0]!.position);
@@ -178,15 +204,21 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
         });
         if (file === undefined) continue;
         try {
-          const batches = readBatches(file, headerBytes, bytes, seq);
+          const met = marksOf(ordinal, all[0]!.ordinal);
+          const from = met.findLast((mark) => mark.seq <= seq)?.offset ?? headerBytes;
+          const batches = readBatches(file, from, bytes, seq);
           for (;;) {
             const next = await batches.next();
             if (!next.done) {
+              const { offset, records } = next.value;
+              if (offset >= (met.at(-1)?.offset ?? 0) + markBytes) met.push({ seq: records[0]!.seq, offset });
               yield { ordinal, batch: next.value };
               continue;
             }
-            if (next.value < bytes) throw corrupt(path, next.value, "it is damaged");
-            break;
+            const isWhole = next.value >= bytes;
+            const isBeingWritten = isShared && ordinal === all.at(-1)!.ordinal;
+            if (isWhole || (isBeingWritten && !(await wasDurable(file, next.value, bytes)))) break;
+            throw corrupt(path, next.value, "it is damaged");
           }
         } finally {
           await file.close();
@@ -221,17 +253,20 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>) {
 /** For readers: the log as another process writes it. */
 export function readLog(store: string): StateLog {
   const dir = join(store, "log");
+  const known = new Map<number, Segment>();
   const segments = async (): Promise<readonly Segment[]> => {
     // A segment without a header is being made; one that vanishes meanwhile was dropped.
     for (;;) {
       try {
-        return (await listSegments(dir)).filter((segment): segment is Segment => segment.firstSeq !== undefined);
+        const found = await listSegments(dir, known);
+        for (const ordinal of known.keys()) if (ordinal < (found[0]?.ordinal ?? Infinity)) known.delete(ordinal);
+        return found.filter((segment): segment is Segment => segment.firstSeq !== undefined);
       } catch (error) {
         if ((error as { code?: string }).code !== "ENOENT") throw error;
       }
     }
   };
-  const { files, scan, read } = logReader(dir, segments);
+  const { files, scan, read } = logReader(dir, segments, true);
   return {
     segments,
     scan,
@@ -383,7 +418,7 @@ function writableLog(
     readonly written: (written: Written) => void;
   },
 ): WritableLog {
-  const reader = logReader(dir, () => Promise.resolve(segments));
+  const reader = logReader(dir, () => Promise.resolve(segments), false);
   /** Of the last segment. */
   let file = found.file;
   let lastSeq = found.lastSeq;

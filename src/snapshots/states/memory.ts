@@ -122,6 +122,13 @@ export function memoryStates(): States {
       return Promise.resolve(later.reduce((first, { seq }) => Math.min(first, seq), lastSeq + 1) - 1);
     },
     bounds: () => Promise.resolve({ firstSeq, lastSeq, bytes }),
+    news: (afterSeq) =>
+      Promise.resolve({
+        lastSeq,
+        addresses: afterSeq < firstSeq - 1
+          ? undefined
+          : log.slice(Math.max(0, afterSeq + 1 - firstSeq)).map(({ address }) => address),
+      }),
     prune({ beforeMs, bytesMax }) {
       let count = 0;
       for (const kept of log.slice(0, -1)) {

@@ -176,14 +176,15 @@ export function batchWriter(buffer: Buffer): BatchWriter {
   };
 }
 
-interface BatchHeader {
+export interface BatchHeader {
   readonly bodyBytes: number;
   readonly count: number;
   readonly durableBytes: number;
   readonly firstSeq: number;
 }
 
-function parseBatchHeader(bytes: Buffer, at: number): BatchHeader | undefined {
+/** Undefined: it is not whole, or damaged. */
+export function parseBatchHeader(bytes: Buffer, at: number): BatchHeader | undefined {
   if (at + batchBytes > bytes.length || bytes.compare(batchMagic, 0, 4, at, at + 4) !== 0) return undefined;
   if (crc32(bytes.subarray(at, at + 24)) !== bytes.readUInt32LE(at + 24)) return undefined;
   const bodyBytes = bytes.readUInt32LE(at + 4);
@@ -217,6 +218,19 @@ export function parseRecord(bytes: Buffer, at: number, offset: number, seq: numb
     offset,
     payloadBytes,
     bytes: bytes.subarray(addressEnd, payload + payloadBytes),
+  };
+}
+
+/** Whose record that is and how long, unchecked: of a whole batch. */
+export function glanceAtRecord(
+  bytes: Buffer,
+  at: number,
+): { readonly address: string; readonly gone: boolean; readonly payloadBytes: number } {
+  const payload = at + recordBytes;
+  return {
+    address: bytes.toString("latin1", payload + 2, payload + 2 + bytes[payload + 1]!),
+    gone: (bytes[payload]! & goneFlag) !== 0,
+    payloadBytes: bytes.readUInt32LE(at),
   };
 }
 

@@ -49,7 +49,10 @@ export interface Tail {
   readonly unsent: readonly (Said & { readonly from: Address })[];
 }
 
-/** Where actors' states are kept, with their history. One process writes a store; others may read it. */
+/**
+ * Where actors' states are kept, with their history. One process writes a store; others may read it, and see what it
+ * writes when they ask without an upper bound (`bounds`, `news`, the newest of `get`, `history` to its end).
+ */
 export interface States {
   /**
    * Appends the entries, all or none, in order; resolves when they are durable (fdatasync or better).
@@ -97,6 +100,14 @@ export interface States {
    */
   seqAt(atMs: number): Promise<number>;
   bounds(): Promise<{ readonly firstSeq: number; readonly lastSeq: number; readonly bytes: number }>;
+  /**
+   * Whether something was added after an entry, and by whom, without reading it: for whoever follows what happens.
+   *
+   * @returns `addresses` of the entries after it, in order, one for each; undefined when that cannot be told cheaply.
+   */
+  news(
+    afterSeq: number,
+  ): Promise<{ readonly lastSeq: number; readonly addresses: readonly string[] | undefined }>;
   /** Forgets history that is older or more than this; current states and cuts from the new firstSeq on stay whole. */
   prune(
     limits: { readonly beforeMs: number; readonly bytesMax: number },
