@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import type { Agent, IncomingMessage, request as httpRequest } from "node:http";
+import { createRequire } from "node:module";
 import { asFault, Fault, type FaultCode, faults } from "../domain/fault.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
@@ -58,19 +59,19 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
     ? {}
     : { Authorization: `Bearer ${options.token}` };
   const closing = new AbortController();
-  let wire: Promise<{ request: typeof httpRequest; agent: Agent }> | undefined;
-  const open = async (): Promise<{ request: typeof httpRequest; agent: Agent }> => {
-    const settings = { keepAlive: true, maxSockets: connectionsMax };
-    // When it is first needed, for it takes as long to load as a small run.
-    const http = await import("node:http");
-    if (!isSecure) return { request: http.request, agent: new http.Agent(settings) };
-    const https = await import("node:https");
-    return { request: https.request as typeof httpRequest, agent: new https.Agent(settings) };
+  let wire: { readonly request: typeof httpRequest; readonly agent: Agent } | undefined;
+  /** When it is first needed. By `require`: an import reads all that is exported, and Node then loads a WebSocket too. */
+  const open = (): { readonly request: typeof httpRequest; readonly agent: Agent } => {
+    const load = createRequire(import.meta.url);
+    const { request, Agent } = isSecure
+      ? load("node:https") as typeof import("node:https")
+      : load("node:http") as typeof import("node:http");
+    return { request, agent: new Agent({ keepAlive: true, maxSockets: connectionsMax }) };
   };
 
   /** One try. @param told `sent`: the body begins to leave; `broken`: reading it threw, which is not the cluster's doing. */
   const once = async (call: Call, told: { sent(): void; broken(thrown: unknown): void }): Promise<IncomingMessage> => {
-    const { request, agent } = await (wire ??= open());
+    const { request, agent } = wire ??= open();
     const body = call.body?.();
     const length = body instanceof Uint8Array ? body.length : call.bodyBytes;
     return await new Promise<IncomingMessage>((resolve, reject) => {
@@ -211,7 +212,7 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
     },
     close() {
       closing.abort();
-      void wire?.then(({ agent }) => agent.destroy());
+      wire?.agent.destroy();
     },
   };
 }

@@ -4,16 +4,13 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../runtime/clock.ts";
 import type { Pool } from "../snapshots/pool/pool.ts";
-import { capture } from "../snapshots/trees/capture.ts";
-import { bringBack, checkout } from "../snapshots/trees/checkout.ts";
-import { mountTrees, overlay } from "../snapshots/trees/compose.ts";
-import { diffTrees } from "../snapshots/trees/diff.ts";
-import { lookup, walk } from "../snapshots/trees/read_tree.ts";
 import type { Trees, World } from "./world.ts";
 
 const hashingThreads = 2;
 /** What was read of so many folders is remembered, the least lately captured are forgotten. */
 const indexesMax = 50;
+
+// What a command does not use is not loaded: all of it takes as long as a small run.
 
 /** Folders of this machine. */
 export function localTrees({ env, clock }: { readonly env: World["env"]; readonly clock: Clock }): Trees {
@@ -24,6 +21,7 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
         const { threadPool } = await import("../snapshots/pool/pool.ts");
         return pool ??= threadPool({ threads: hashingThreads });
       };
+      const { capture } = await import("../snapshots/trees/capture.ts");
       const indexPath = indexOf(env, dir);
       try {
         return await capture({
@@ -43,16 +41,33 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
       }
     },
     async checkout(options) {
+      const { checkout } = await import("../snapshots/trees/checkout.ts");
       await checkout(options);
     },
     async bringBack(options) {
+      const { bringBack } = await import("../snapshots/trees/checkout.ts");
       await bringBack(options);
     },
-    diff: diffTrees,
-    overlay,
-    mount: mountTrees,
-    lookup,
-    walk,
+    async *diff(blobs, before, after) {
+      const { diffTrees } = await import("../snapshots/trees/diff.ts");
+      yield* diffTrees(blobs, before, after);
+    },
+    async overlay(blobs, base, top) {
+      const { overlay } = await import("../snapshots/trees/compose.ts");
+      return await overlay(blobs, base, top);
+    },
+    async mount(blobs, parts) {
+      const { mountTrees } = await import("../snapshots/trees/compose.ts");
+      return await mountTrees(blobs, parts);
+    },
+    async lookup(blobs, snapshot, path) {
+      const { lookup } = await import("../snapshots/trees/read_tree.ts");
+      return await lookup(blobs, snapshot, path);
+    },
+    async *walk(blobs, snapshot, path) {
+      const { walk } = await import("../snapshots/trees/read_tree.ts");
+      yield* walk(blobs, snapshot, path);
+    },
   };
 }
 
