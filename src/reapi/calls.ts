@@ -4,6 +4,7 @@ import {
   type handleUnaryCall,
   Metadata,
   type Server,
+  type ServerDuplexStream,
   type ServerWritableStream,
   status,
 } from "@grpc/grpc-js";
@@ -99,6 +100,20 @@ export function serveUnary<Request, Response>(
   server.register(method.path, handle, buffer, asItIs, "unary");
 }
 
+/** Resolves when the message has left, or fails when the client has. */
+const sender =
+  (call: { write(bytes: Uint8Array, done: (error: unknown) => void): unknown }, signal: AbortSignal) =>
+  (bytes: Uint8Array): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const onGone = (): void => reject(signal.reason);
+      signal.addEventListener("abort", onGone, { once: true });
+      call.write(bytes, (error: unknown) => {
+        signal.removeEventListener("abort", onGone);
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+
 /** Answers are sent one by one, as fast as the client takes them. */
 export function serveStream<Request, Response>(
   { server, admit, log }: Served,
@@ -109,16 +124,7 @@ export function serveStream<Request, Response>(
     method.path,
     (call: ServerWritableStream<Buffer, Uint8Array>) => {
       const client = watchClient(call);
-      const send = (bytes: Uint8Array): Promise<void> =>
-        new Promise((resolve, reject) => {
-          const onGone = (): void => reject(client.signal.reason);
-          client.signal.addEventListener("abort", onGone, { once: true });
-          call.write(bytes, (error: unknown) => {
-            client.signal.removeEventListener("abort", onGone);
-            if (error) reject(error);
-            else resolve();
-          });
-        });
+      const send = sender(call, client.signal);
       void (async () => {
         try {
           admit(call.metadata);
@@ -174,6 +180,38 @@ export function serveUpload<Request, Response>(
     });
   };
   server.register(method.path, handle, buffer, asItIs, "clientStream");
+}
+
+/** A client's stream of requests, each answered as it comes; the next is read when the answer has left. */
+export function serveDialogue<Request, Response>(
+  { server, admit, log }: Served,
+  method: Method<Request, Response>,
+  answer: (request: Uint8Array) => Partial<Response>,
+): void {
+  server.register<Buffer, Uint8Array>(
+    method.path,
+    (call: ServerDuplexStream<Buffer, Uint8Array>) => {
+      const client = watchClient(call);
+      const send = sender(call, client.signal);
+      void (async () => {
+        try {
+          admit(call.metadata);
+          // A duplex that is destroyed at the end of what it reads could send no status.
+          for await (const request of call.iterator({ destroyOnReturn: false })) {
+            await send(method.response.encode(answer(request as Buffer)));
+          }
+          client.end();
+          call.end();
+        } catch (thrown) {
+          client.end();
+          if (!client.signal.aborted) call.emit("error", errorOf(thrown, method.path, client.signal, log));
+        }
+      })();
+    },
+    buffer,
+    asItIs,
+    "bidi",
+  );
 }
 
 /** Which instances there are: any name, each a namespace of its own, or those of a list. */

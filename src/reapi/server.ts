@@ -3,7 +3,7 @@ import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { JobId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
 import { serving } from "../protocol/reapi/messages.ts";
-import { methods } from "../protocol/reapi/services.ts";
+import { methods, reflection } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { sameSecret, tokenIn } from "../transport/secret.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
@@ -16,6 +16,7 @@ import { serveCapabilities } from "./capabilities.ts";
 import { serveContentAddressableStorage } from "./content_addressable_storage.ts";
 import { serveExecution } from "./execution.ts";
 import { createOperations } from "./operations.ts";
+import { serveReflection } from "./reflection.ts";
 import type { Tasks } from "./tasks.ts";
 import { fileUploads } from "./uploads.ts";
 
@@ -52,7 +53,8 @@ export interface ReapiServer {
 /** Of one message, each way: more than a batch with what is around it, and 100,000 digests. */
 const messageBytesMax = 16 * 1024 * 1024;
 
-const services = new Set(Object.values(methods).map(({ path }) => path.split("/")[1]!));
+const serviceOf = ({ path }: { readonly path: string }): string => path.split("/")[1]!;
+const ofExecution: ReadonlySet<string> = new Set([serviceOf(methods.execute), serviceOf(methods.getOperation)]);
 
 export function reapiServer(options: ReapiOptions): ReapiServer {
   const { blobs, actions, instances, clock, log, tasks, token } = options;
@@ -60,6 +62,9 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     ? undefined
     : createOperations({ tasks, blobs, actions, clock, log, pageOf: options.pageOf });
   const uploads = fileUploads(options.uploadsDir, clock);
+
+  const all = [...Object.values(methods), ...Object.values(reflection)].map(serviceOf);
+  const services = new Set(tasks === undefined ? all.filter((name) => !ofExecution.has(name)) : all);
 
   /** All services, for those whom `admit` lets in. */
   const open = (admit: Served["admit"]) => {
@@ -80,6 +85,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
       if (service === "" || services.has(service)) return { status: serving };
       throw new Fault("ROUTE_UNKNOWN", `Cannot tell of the service "${service.slice(0, 200)}": it is not here`);
     });
+    serveReflection(served, [...services]);
     const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
     return { server, injector };
   };

@@ -205,6 +205,24 @@ export const requestMetadata = message("RequestMetadata", {
   targetId: text(6),
 });
 
+// grpc.reflection
+
+export const reflectionRequest = message("a ServerReflectionRequest", {
+  host: text(1),
+  fileByFilename: text(3),
+  fileContainingSymbol: text(4),
+  /** What it says does not matter, but whether it is there. */
+  listServices: encoded(7),
+});
+const service = message("a ServiceResponse", { name: text(1) });
+export const reflectionResponse = message("a ServerReflectionResponse", {
+  validHost: text(1),
+  originalRequest: bytes(2),
+  fileDescriptorResponse: one(4, message("a FileDescriptorResponse", { fileDescriptorProto: encoded(1) })),
+  listServicesResponse: one(6, message("a ListServiceResponse", { service: many(1, service) })),
+  errorResponse: one(7, message("an ErrorResponse", { errorCode: int(1), errorMessage: text(2) })),
+});
+
 // grpc.health.v1
 
 export const healthCheckRequest = message("a HealthCheckRequest", { service: text(1) });

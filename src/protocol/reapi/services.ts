@@ -5,7 +5,7 @@ import * as m from "./messages.ts";
 export interface Method<Request, Response> {
   /** "/package.Service/Method" */
   readonly path: string;
-  readonly kind: "unary" | "clientStream" | "serverStream";
+  readonly kind: "unary" | "clientStream" | "serverStream" | "dialogue";
   readonly request: Codec<Request>;
   readonly response: Codec<Response>;
 }
@@ -47,4 +47,20 @@ export const methods = {
   cancelOperation: method(`${operations}CancelOperation`, m.cancelOperationRequest, m.empty),
   waitOperation: method(`${operations}WaitOperation`, m.waitOperationRequest, m.operation),
   checkHealth: method("/grpc.health.v1.Health/Check", m.healthCheckRequest, m.healthCheckResponse),
+} as const;
+
+/** What services there are; under both names by which clients ask. Requests are answered with as they came. */
+export const reflection = {
+  v1: method(
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    m.reflectionRequest,
+    m.reflectionResponse,
+    "dialogue",
+  ),
+  v1alpha: method(
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    m.reflectionRequest,
+    m.reflectionResponse,
+    "dialogue",
+  ),
 } as const;
