@@ -19,18 +19,20 @@ import {
 } from "../protocol/schema.ts";
 import { parseSettings } from "../protocol/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { randomHex } from "../runtime/random.ts";
 import { blobMissing, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Collector } from "../snapshots/collect.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
-import { sameSecret, tokenIn } from "../transport/secret.ts";
+import { sameSecret, tokenIn, viewTokenOf } from "../transport/secret.ts";
 import { entryOfTask, pageOf, revokedLines, unknownAction, viewOf } from "./action_routes.ts";
 import type { Change } from "./client.ts";
 import { batchBlobsMax, batchBytesMax, batchHeader, batchHeaderBytes, decodeBatch } from "./batch.ts";
 import { needTree } from "./trees.ts";
 import { storeRoutes } from "./http_store.ts";
+import { type InspectorDoor, inspectorRoutes, pageRoutes, refuseChange } from "./inspector_routes.ts";
 import { type Gateway, type Question, unexpected } from "./gateway.ts";
 import { checkOrigin } from "./own_origin.ts";
 
@@ -50,13 +52,8 @@ export interface HttpOptions {
   readonly log: Log;
   /** Host names that are ours beside the loopback ones, for a cluster that listens elsewhere too. */
   readonly hosts?: readonly string[];
-  /** The page in the browser at `/`, and what it asks under /v1/inspect. */
-  readonly inspector?: {
-    answer(path: string, query: URLSearchParams): Promise<unknown>;
-    file(name: string): Promise<{ readonly bytes: Uint8Array; readonly type: string } | undefined>;
-    /** Content-Security-Policy of its files. */
-    readonly policy: string;
-  };
+  /** The page in the browser, and what it asks. */
+  readonly inspector?: InspectorDoor;
   /** Bazel's HTTP cache, at `/ac/` and `/cas/`; answers undefined for a path that is not of it. */
   readonly cache?: (request: {
     readonly method: string;
@@ -88,7 +85,10 @@ const healthMs = 2_000;
 const actionsMax = 1_000;
 const digestsMax = 100_000;
 
-type Env = { Bindings: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse } };
+type Env = {
+  Bindings: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse };
+  Variables: { isReadOnly: boolean };
+};
 type Ctx = Context<Env>;
 
 /**
@@ -153,6 +153,7 @@ function routes(
   { gateway, blobs, trees, names, collector, actions, token, clock, log, hosts, inspector, cache }: HttpOptions,
 ): Hono<Env> {
   const app = new Hono<Env>();
+  const viewToken = viewTokenOf(token);
 
   // ---- who may ask -------------------------------------------------------------------------------------------------
 
@@ -163,18 +164,7 @@ function routes(
     c.header("Cache-Control", "no-store");
     await next();
   });
-  // Its files hold nothing of the cluster; whoever has them still needs the token.
-  const pageFile = async (c: Ctx, next: () => Promise<void>): Promise<Response | void> => {
-    const file = await inspector?.file(c.req.param("file") ?? "index.html");
-    if (inspector === undefined || file === undefined) return await next();
-    return c.body(file.bytes as Uint8Array<ArrayBuffer>, 200, {
-      "Content-Type": file.type,
-      "Content-Security-Policy": inspector.policy,
-      "Referrer-Policy": "no-referrer",
-    });
-  };
-  app.get("/", pageFile);
-  app.get("/inspector/:file", pageFile);
+  pageRoutes(app, inspector);
   app.get("/healthz", async (c) => {
     const away = new Fault("PEER_UNREACHABLE", "The scheduler does not answer: it is starting, or away");
     if (!gateway.hasScheduler) throw away;
@@ -189,7 +179,8 @@ function routes(
     // A browser's EventSource and links cannot set headers; what changes something must.
     const query = c.req.method === "GET" ? c.req.query("token") : undefined;
     const given = tokenIn(c.req.header("authorization")) ?? query;
-    if (given === undefined || !sameSecret(given, token)) {
+    const isReader = given !== undefined && sameSecret(given, viewToken);
+    if (given === undefined || !(isReader || sameSecret(given, token))) {
       throw new Fault(
         "TOKEN_INVALID",
         `Cannot answer as the request must bring the cluster's token ("Authorization: Bearer …"): current value is ${
@@ -197,6 +188,8 @@ function routes(
         }`,
       );
     }
+    if (isReader) refuseChange(c.req.raw.method);
+    c.set("isReadOnly", isReader);
     await next();
   });
 
@@ -328,6 +321,16 @@ function routes(
       "Content-Disposition": `attachment; filename="${jobId}.scootjob"`,
     });
   });
+  app.post("/v1/jobs/:job/rerun", async (c) => {
+    if (inspector === undefined) throw unknownRoute("POST", c.req.path);
+    const { jobId } = question({ type: "job.get", jobId: c.req.param("job") });
+    const key = c.req.query("key") ?? `rerun/${randomHex(16)}`;
+    const accepted = await gateway.accept(
+      await inspector.again({ jobId, key, ...pick({ place: queryNumber(c, "task") }) }),
+    );
+    c.header("Location", `/v1/jobs/${accepted.jobId}`);
+    return c.json(accepted, accepted.existing ? 200 : 201);
+  });
   app.post("/v1/jobs/import", async (c) => {
     needMediaType(c, "application/octet-stream");
     const imported = await gateway.importJob(body(c));
@@ -344,16 +347,6 @@ function routes(
     const { type: _type, ...why } = answer;
     return c.json(why);
   });
-  app.get(
-    "/v1/inspect/:what",
-    async (c, next) => {
-      if (inspector === undefined) return await next();
-      const query = new URL(c.req.url).searchParams;
-      query.delete("token");
-      return c.json(await inspector.answer(c.req.param("what"), query));
-    },
-  );
-
   app.get("/v1/settings", async (c) => {
     const answer = await gateway.ask({ type: "settings.get" });
     if (answer.type !== "settings.view") throw unexpected(answer);
@@ -582,6 +575,7 @@ function routes(
     log.error("Cannot answer a request over HTTP", { error: fault });
     return { code: "INTERNAL", message: "Cannot answer: see the gateway's log" };
   };
+  inspectorRoutes(app, { inspector, clock, isReadOnly: (c) => c.get("isReadOnly") === true, told });
   const refuse = async (c: Ctx, thrown: unknown): Promise<Response> => {
     const fault = asFault(thrown);
     await discardBody(c.env.incoming);

@@ -46,6 +46,7 @@ export const faults = {
   BLOB_CORRUPT: { retry: "never", grpc: "INVALID_ARGUMENT", http: 400 },
   // Who asked may not, or speaks wrongly.
   TOKEN_INVALID: { retry: "never", grpc: "UNAUTHENTICATED", http: 401 },
+  READ_ONLY: { retry: "never", grpc: "PERMISSION_DENIED", http: 403 },
   ORIGIN_REFUSED: { retry: "never", grpc: "PERMISSION_DENIED", http: 403 },
   MEDIA_TYPE_REFUSED: { retry: "never", grpc: "INVALID_ARGUMENT", http: 415 },
   VERSION_MISMATCH: { retry: "never", grpc: "FAILED_PRECONDITION", http: 426 },

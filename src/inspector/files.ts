@@ -1,10 +1,17 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import nodeModule from "node:module";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
 
 /** A file of the page in the browser. */
 export interface InspectorFile {
   readonly bytes: Uint8Array;
+  /** The same, where that is shorter. */
+  readonly gzipped?: Uint8Array;
   readonly type: string;
+  /** Of the bytes, in quotes: W/"…", as it stands for both forms. */
+  readonly tag: string;
 }
 
 /**
@@ -56,7 +63,10 @@ async function read(name: string, type: string): Promise<InspectorFile | undefin
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-  if (!name.endsWith(".ts")) return { bytes, type };
-  const text = nodeModule.stripTypeScriptTypes(new TextDecoder().decode(bytes));
-  return { bytes: new TextEncoder().encode(text), type };
+  if (name.endsWith(".ts")) {
+    bytes = new TextEncoder().encode(nodeModule.stripTypeScriptTypes(new TextDecoder().decode(bytes)));
+  }
+  const gzipped = await promisify(gzip)(bytes, { level: 9 });
+  const tag = `W/"${createHash("sha256").update(bytes).digest("base64url").slice(0, 22)}"`;
+  return { bytes, type, tag, ...(gzipped.length < bytes.length ? { gzipped } : {}) };
 }

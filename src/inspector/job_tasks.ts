@@ -30,5 +30,8 @@ export async function tasksOf(states: States, jobId: JobId, seq: number, limit: 
 
 const placeOf = (address: Address): number => indexOfTask(address.slice("task/".length) as TaskId);
 
-/** Places in the job of the tasks whose output it takes. */
-export const sourcesOf = ({ source }: TaskContext): readonly number[] => source.kind === "task" ? [source.index] : [];
+/** Places in the job of the tasks whose output it takes: of its one source, or of the parts that it is mounted of. */
+export function sourcesOf({ source }: TaskContext): readonly number[] {
+  const { parts = [source] } = source as { readonly parts?: readonly object[] };
+  return [...new Set(parts.flatMap((part) => "index" in part ? [part.index as number] : []))];
+}

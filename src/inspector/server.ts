@@ -12,6 +12,7 @@ import { actorList, actorPage, historyPage, stepsMax } from "./actors.ts";
 import { charts } from "./charts.ts";
 import { conversation, membersMax } from "./conversation.ts";
 import { jobFacts } from "./facts.ts";
+import { createFeed } from "./feed.ts";
 import { type InspectorFile, inspectorFile } from "./files.ts";
 import { taskGraph } from "./graph.ts";
 import { home } from "./home.ts";
@@ -20,7 +21,8 @@ import { boundsOf, findMoment, type Moment, nearestMoment } from "./moments.ts";
 import { keptStream, lineReader, needTask } from "./output.ts";
 import { overview } from "./overview.ts";
 import { ratesOf } from "./rates.ts";
-import type { Routes, Session } from "./routes.ts";
+import { again } from "./rerun.ts";
+import type { News, Routes, Session } from "./routes.ts";
 import { commandTexts, search } from "./search.ts";
 import { taskTimeline } from "./spans.ts";
 import { type Timeline, timeline } from "./timeline.ts";
@@ -36,6 +38,14 @@ export interface Inspector {
    *   `ACTOR_UNKNOWN`, `SNAPSHOT_UNKNOWN`, `PATH_UNKNOWN`, `PATH_INVALID`, `OUTPUT_MISSING`, `BLOB_MISSING`.
    */
   answer(path: string, query: URLSearchParams, who?: { readonly isReadOnly: boolean }): Promise<unknown>;
+  /**
+   * News of what is watched, as docs/http.md tells of `GET /v1/inspect/feed`.
+   *
+   * @throws {Fault} `REQUEST_INVALID`, `LIMIT_EXCEEDED`.
+   */
+  follow(query: URLSearchParams, signal: AbortSignal): AsyncIterable<News>;
+  /** A job once more, or one task of it: see {@link again}. */
+  again(asked: Parameters<typeof again>[1]): ReturnType<typeof again>;
   /** A file of the page; undefined when there is none of that name. They hold no data: whoever asks may have them. */
   file(name: string): Promise<InspectorFile | undefined>;
   close(): void;
@@ -144,6 +154,15 @@ const queries = {
   }),
 } as const;
 
+const feedQuery = v.strictObject({
+  watch: v.pipe(
+    v.array(v.pipe(v.string(), v.regex(/^[ -~]{0,255}$/, "must be an address, or the beginning of addresses"))),
+    v.minLength(1, "must be given"),
+    v.maxLength(32, "must be given at most 32 times"),
+  ),
+  after: number,
+});
+
 type Answers = {
   readonly [Name in keyof Routes]: (
     query: Readonly<Record<string, unknown>>,
@@ -156,6 +175,7 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
   const facts = jobFacts();
   const commands = commandTexts(blobs);
   const lines = lineReader(blobs);
+  const feed = createFeed({ states: () => readable(), clock });
 
   async function readable(): Promise<States> {
     const found = await states();
@@ -319,7 +339,18 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
       const many = path === "conversation" ? { with: query.getAll("with") } : {};
       return await answers[path as keyof Answers]({ ...Object.fromEntries(query), ...many }, who);
     },
+    follow(query, signal) {
+      const { watch, after } = parse(feedQuery, "what feed is asked with", {
+        ...Object.fromEntries(query),
+        watch: query.getAll("watch"),
+      });
+      return feed.follow([...new Set(watch)], after, signal);
+    },
+    again: async (wanted) => await again(await readable(), wanted),
     file: inspectorFile,
-    close: () => counted?.timeline.close(),
+    close() {
+      feed.close();
+      counted?.timeline.close();
+    },
   };
 }

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 
 /** Compares two secrets in a time that tells neither where they differ nor how long the expected one is. */
 export const sameSecret = (given: string, expected: string): boolean =>
@@ -15,5 +15,9 @@ export function tokenIn(authorization: string | undefined): string | undefined {
   const text = Buffer.from(given, "base64").toString("utf8");
   return text.includes(":") ? text.slice(text.indexOf(":") + 1) : undefined;
 }
+
+/** Of a cluster's token: who has it may look, and no more. It follows from the token, so that there is nothing to keep. */
+export const viewTokenOf = (token: string): string =>
+  createHmac("sha256", token).update("scoot-actors: to look, and no more").digest("base64url");
 
 const digest = (text: string): Uint8Array => createHash("sha256").update(text).digest();
