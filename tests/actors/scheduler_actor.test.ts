@@ -4,6 +4,7 @@ import { createScheduler, type Scheduler, type SchedulerOptions } from "../../sr
 import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
 import type { Fault } from "../../src/domain/fault.ts";
 import {
+  jobAddress,
   type JobId,
   taskAddress,
   type TaskId,
@@ -271,6 +272,49 @@ describe("a worker that comes back after it was given up", () => {
     });
   });
 
+  test("with the result: it counts, its successor is dropped on the other worker, and nothing runs twice", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const before = worker();
+    before.sync();
+    const jobId = await submit({ tasks: jobOf(2).tasks.map((task) => ({ ...task, retries: 3 })) });
+    const [a, b] = [taskId(jobId, 0), taskId(jobId, 1)];
+    await quiet(time);
+    before.report(running(a), running(b));
+    await quiet(time);
+    before.cut();
+    await pass(time, lostAfterMs + 1_000);
+    const other = worker(workerId("w2"));
+    other.sync();
+    await quiet(time);
+    expect(addresses(other.told.at(-1)!.hold)).toEqual([`${a}#2`, `${b}#2`]);
+    other.report(running(a, 2), held(b, 2));
+    await quiet(time);
+
+    const after = worker();
+    after.sync(ended(a), running(b));
+    await quiet(time);
+    expect(addresses(other.told.at(-1)!.drop)).toEqual([`${a}#2`]);
+    expect(after.told.at(-1), "what runs elsewhere by now is not to be held here").toMatchObject({
+      full: true,
+      hold: [],
+      acknowledged: [{ taskId: a, attempt: 1 }],
+    });
+    other.report({ stage: "ended", taskId: a, attempt: 2, outcome: { kind: "killed", reason: "dropped" } });
+    other.report(ended(b, 2));
+    await quiet(time);
+    const { path, context } = await taskIn(states, a);
+    expect(path).toBe("settled");
+    expect(context).toMatchObject({
+      outcome: { exitCode: 0 },
+      attempts: [{ attempt: 1, workerId: w1 }, { attempt: 2, ended: "Attempt 1 delivered its result after all" }],
+    });
+    expect((await taskIn(states, b)).context.attempts).toMatchObject([{ reason: "first" }, { reason: "workerLost" }]);
+    expect([...before.told, ...after.told, ...other.told].flatMap(({ hold }) => addresses(hold)).sort(), "each once")
+      .toEqual([`${a}#1`, `${a}#2`, `${b}#1`, `${b}#2`]);
+  });
+
   test("and was started anew: what it ran is lost, though it has the result of an earlier attempt", async () => {
     const time = virtualTime();
     const states = memoryStates();
@@ -526,7 +570,7 @@ describe("what an operator sets", () => {
     await quiet(time);
     expect(await first.ask({ type: "worker.offline", workerId: w1, reason: "its disk" })).toEqual({ type: "done" });
     expect(await first.ask({ type: "worker.offline", workerId: "w9", reason: "" })).toMatchObject({
-      fault: { code: "WORKER_UNKNOWN" },
+      fault: { code: "WORKER_UNKNOWN", message: expect.stringContaining("Cannot find worker w9") },
     });
     const task = taskId(await first.submit(), 0);
     await quiet(time);
@@ -555,6 +599,41 @@ test("a newer job of the same requestor and basis replaces the older one", async
   const next = await accept("5", "ada", "branch");
   expect(await stateOf(old)).toMatchObject({ state: "cancelled", why: expect.stringContaining(`Job ${next}`) });
   for (const jobId of [...others, next]) expect((await stateOf(jobId)).state).toBe("running");
+});
+
+test("a newer job of the same basis takes over the action that the older one runs, though they share it", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const first = await start(time, states);
+  const peer = first.worker();
+  peer.sync();
+  const tasks = jobOf(1).tasks.map((task) => ({ ...task, cache: "use" as const }));
+  const stateOf = async (id: JobId) => pathOf(((await states.get(jobAddress(id)))!.state as State).value);
+  const old = await first.submit({ key: "old", basis: "main", tasks });
+  await quiet(time);
+  peer.report(running(taskId(old, 0)));
+  await quiet(time);
+  // The newer one's task follows the older one's, which is killed for it.
+  const fresh = await first.submit({ key: "fresh", basis: "main", tasks });
+  await quiet(time);
+  expect((await taskIn(states, taskId(old, 0))).path).toBe("stopping");
+  const outcome: Outcome = { kind: "killed", reason: "it was replaced" };
+  peer.report({ stage: "ended", taskId: taskId(old, 0), attempt: 1, outcome });
+  await quiet(time);
+  expect(addresses(peer.told.at(-1)!.hold)).toEqual([`${taskId(fresh, 0)}#1`]);
+  peer.report(ended(taskId(fresh, 0)));
+  await quiet(time);
+  expect([await stateOf(old), await stateOf(fresh)]).toEqual(["cancelled", "succeeded"]);
+
+  // What has ended is replaced by nobody; what has not is, also when a restart was between them.
+  const third = await first.submit({ key: "third", basis: "main", tasks: jobOf(1).tasks });
+  await quiet(time);
+  first.life.kill();
+  const second = await start(time, states);
+  const fourth = await second.submit({ key: "fourth", basis: "main", tasks: jobOf(1).tasks });
+  await quiet(time);
+  expect((await taskIn(states, taskId(third, 0))).context.stopReason).toContain(`Job ${fourth} of the same requestor`);
+  expect(await stateOf(fresh)).toBe("succeeded");
 });
 
 describe("why", () => {

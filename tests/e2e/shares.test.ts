@@ -1,6 +1,7 @@
 import process from "node:process";
 import { describe, expect, test } from "vitest";
 import { processesWith, until } from "../../scripts/support/cluster.ts";
+import { workerId } from "../../src/domain/ids.ts";
 import type { TaskView } from "../../src/protocol/client_messages.ts";
 import { clientOf, clusterOfTest } from "./support.ts";
 
@@ -62,4 +63,51 @@ describe("a cluster of four workers and three requestors", () => {
       expect((await whyOf(requestor)).job.why).toBe("All 12 tasks exited with 0.");
     }
   });
+});
+
+test("who asks for more than any worker has is told so while it waits; what an operator set aside stays so over kill -9", async () => {
+  const cluster = await clusterOfTest(["--workers", "2", "--slots", "1"]);
+  const client = clientOf(cluster);
+  const { policy } = await client.settings();
+  await client.setSettings({ policy: { ...policy, unmetAfterMs: 100 } }, "a test");
+  const workers = await client.workers();
+  const memoryBytes = workers[0]!.memoryBytes! + workers[1]!.memoryBytes!;
+  expect(workers.map((one) => one.memoryBytes), "two workers share the machine").toEqual([
+    memoryBytes / 2,
+    memoryBytes / 2,
+  ]);
+  const { jobId } = await client.submit({
+    key: "large",
+    tasks: [{ name: "large", argv: ["true"], needs: { memoryBytes } }, { name: "small", argv: ["true"] }],
+  });
+  for await (const change of client.watch(jobId)) {
+    if (change.kind !== "task" || change.task.unmet === undefined) continue;
+    expect(change.task).toMatchObject({
+      name: "large",
+      state: "queued",
+      unmet: {
+        lacks: [`memoryBytes=${memoryBytes}`],
+        nearest: { workerId: "w1", has: [`memoryBytes=${memoryBytes / 2}`] },
+      },
+      why: `Queued: no worker that takes tasks has memoryBytes=${memoryBytes}; w1 comes nearest, with memoryBytes=${
+        memoryBytes / 2
+      }.`,
+    });
+    break;
+  }
+
+  await client.offline(workerId("w1"), "its disk");
+  process.kill(processesWith('"role":"scheduler"', "", cluster.dir)[0]!, "SIGKILL");
+  const after = await until("both workers to be back", async () => {
+    const found = await client.workers();
+    return found.every(({ state }) => state === "present") && found;
+  });
+  expect(after[0]).toMatchObject({ workerId: "w1", offline: { reason: "its disk" } });
+  const still = await client.job(jobId);
+  expect(still.tasks[0]!.unmet, "what it was told is kept").toMatchObject({ lacks: [`memoryBytes=${memoryBytes}`] });
+  const tasks = [0, 1].map((index) => ({ name: `t${index}`, argv: ["sleep", "0.1"], cache: "off" as const }));
+  const next = await client.submit({ key: "next", tasks });
+  for await (const _ of client.watch(next.jobId)) { /* to its end */ }
+  const ran = await client.job(next.jobId);
+  expect(ran.tasks.flatMap(({ attempts }) => attempts.map((one) => one.workerId))).toEqual(["w2", "w2"]);
 });

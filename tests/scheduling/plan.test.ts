@@ -311,7 +311,7 @@ describe("a requestor that may run so many at once", () => {
   test("runs no more, holds up nobody, is told so, and goes on as its tasks end", () => {
     const s = schedulingWith({ throttles }, worker("w1", 9));
     s.enqueue(...tasksOf("bots-a", 0, 3), ...tasksOf("bots-b", 10, 3), ...tasksOf("ada", 20, 2));
-    expect(order(s.placeAll()).sort((a, b) => a - b)).toEqual([0, 10, 11, 20, 21]);
+    expect([...order(s.placeAll())].sort((a, b) => a - b)).toEqual([0, 10, 11, 20, 21]);
     expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "throttle", runningMax: 1 });
     s.enqueue(task(3, { requestor: "bots-a", again: true }), task(4, { requestor: "bots-a", platform: { os: "x" } }));
     expect(s.placeAll()).toEqual([]);
