@@ -55,6 +55,8 @@ export interface FollowOptions {
  * where they were.
  */
 export interface Client {
+  /** Of the cluster's door, without a path: "http://127.0.0.1:9090". */
+  readonly url: string;
   /** @throws {Fault} `JOB_INVALID` or `REQUEST_INVALID` with what is wrong, `NO_SPACE`, `DRAINING`. */
   submit(job: JobSpecInput): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
   /** @throws {Fault} `JOB_UNKNOWN`. */
@@ -199,6 +201,7 @@ export function connectClient(options: ClientOptions): Client {
   };
 
   return {
+    url,
     async submit(job) {
       const { jobId, existing } = await ask("job.accepted", {
         type: "job.submit",

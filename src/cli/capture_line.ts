@@ -1,3 +1,4 @@
+import type { RevisionReport } from "../snapshots/trees/capture_revision.ts";
 import type { CaptureReport } from "../snapshots/trees/tree.ts";
 import { count, plain, size, span, thousands } from "./render.ts";
 
@@ -5,13 +6,7 @@ const namesMax = 6;
 
 /** The one line that says what was sent and left out, and others for what its user should know. */
 export function captureLines(report: CaptureReport): string {
-  const { files, bytes, sentFiles, sentBytes, tookMs } = report;
-  const sent = sentBytes === 0 ? "nothing of it new" : sentFiles === 0
-    ? "no file new" // but names, folders, execute bits
-    : sentFiles === files
-    ? "all of it new"
-    : `${count(sentFiles, "file")} new (${size(sentBytes)})`;
-  const lines = [`captured ${count(files, "file")} (${size(bytes)}), ${sent}, in ${span(tookMs)}${leftOut(report)}`];
+  const lines = [`captured ${captured(report)}, in ${span(report.tookMs)}${leftOut(report)}`];
   const { changedWhileRead, privateKeys, collisions } = report;
   if (privateKeys.length > 0) {
     lines.push(
@@ -29,6 +24,21 @@ export function captureLines(report: CaptureReport): string {
     );
   }
   return lines.map((line) => `scoot-actors: ${line}\n`).join("");
+}
+
+/** The same of a commit. */
+export const revisionLine = (revision: string, report: RevisionReport, tookMs: number): string =>
+  `scoot-actors: captured ${plain(revision)}: ${captured(report)}, in ${span(tookMs)}${
+    report.leftOutCount === 0 ? "" : `; left out as submodules: ${names(report.leftOut, report.leftOutCount)}`
+  }\n`;
+
+function captured({ files, bytes, sentFiles, sentBytes }: CaptureReport | RevisionReport): string {
+  const sent = sentBytes === 0 ? "nothing of it new" : sentFiles === 0
+    ? "no file new" // but names, folders, execute bits
+    : sentFiles === files
+    ? "all of it new"
+    : `${count(sentFiles, "file")} new (${size(sentBytes)})`;
+  return `${count(files, "file")} (${size(bytes)}), ${sent}`;
 }
 
 const leftOut = (report: CaptureReport): string =>

@@ -1,5 +1,5 @@
 import type { Client } from "../api/client.ts";
-import type { TaskId } from "../domain/ids.ts";
+import { jobOfTask, type TaskId } from "../domain/ids.ts";
 import { isSuccess } from "../domain/job.ts";
 import type { JobView, TaskView } from "../protocol/client_messages.ts";
 import { moment } from "./render.ts";
@@ -31,29 +31,38 @@ export async function lastGood(client: Client, job: JobView, task: TaskView): Pr
 /** Why a task that failed may have failed: how to look further, and what differs from when it was good. */
 export interface FailureReport {
   readonly taskId: TaskId;
+  /** The page of its job, in a browser. */
+  readonly page: string;
   readonly lastGood?: { readonly taskId: TaskId; readonly endedAtMs?: number; readonly diff: TaskDiff };
 }
 
+/** As the inspector's page has it. */
+export const pageOf = (client: Client, taskId: TaskId): string => `${client.url}/#/job/${jobOfTask(taskId)}`;
+
 export async function failureReport(world: World, client: Client, taskId: TaskId): Promise<FailureReport> {
-  const { job, tasks } = await client.job(taskId.slice(0, taskId.indexOf("/")) as JobView["jobId"]);
+  const report = { taskId, page: pageOf(client, taskId) };
+  const { job, tasks } = await client.job(jobOfTask(taskId));
   const task = tasks.find((each) => each.taskId === taskId);
-  if (task === undefined) return { taskId };
+  if (task === undefined) return report;
   const good = await lastGood(client, job, task);
-  if (good === undefined) return { taskId };
+  if (good === undefined) return report;
   const diff = await diffTasks(world, client, good, { job, task, command: await commandOf(client, task) });
   const { endedAtMs } = good.job;
-  return { taskId, lastGood: { taskId: good.task.taskId, ...(endedAtMs === undefined ? {} : { endedAtMs }), diff } };
+  return { ...report, lastGood: { taskId: good.task.taskId, ...(endedAtMs === undefined ? {} : { endedAtMs }), diff } };
 }
 
 /** Lines for people. */
-export function failureLines({ taskId, lastGood }: FailureReport): readonly string[] {
-  const further = `look further: scoot-actors shell ${taskId}, job status ${taskId}, rerun ${taskId} --times 10`;
-  if (lastGood === undefined) return [further];
+export function failureLines({ taskId, page, lastGood }: FailureReport): readonly string[] {
+  const further = [
+    `look further: scoot-actors shell ${taskId}, job status ${taskId}, rerun ${taskId} --times 10`,
+    `in a browser: ${page}`,
+  ];
+  if (lastGood === undefined) return further;
   const { taskId: goodId, endedAtMs, diff } = lastGood;
   const causes = diffLines({ ...diff, ends: [], outputs: { changes: [], isCut: false } }, changesShown);
   const when = endedAtMs === undefined ? "" : ` at ${moment(endedAtMs)}`;
   return [
-    further,
+    ...further,
     causes.length === 0
       ? `last good: ${goodId}${when}, of the very same command and files: it is flaky`
       : `last good: ${goodId}${when}; since then:`,

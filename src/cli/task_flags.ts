@@ -2,7 +2,7 @@ import { basename, isAbsolute, posix, relative, resolve, sep } from "node:path";
 import type { Client } from "../api/client.ts";
 import type { Digest } from "../domain/digest.ts";
 import type { JobSpecInput, TaskSpecInput } from "../protocol/client_messages.ts";
-import { captureLines } from "./capture_line.ts";
+import { captureLines, revisionLine } from "./capture_line.ts";
 import type { Call } from "./command.ts";
 import { duration, type FlagValues, list, text, textOf, toggle, usage, whole } from "./flags.ts";
 import { resolveSnapshot } from "./ids.ts";
@@ -31,6 +31,10 @@ function bytes(given: string, shown: string): number {
 export const taskFlags = {
   dir: text("PATH", "The folder to run in, captured as a snapshot by git's ignore rules"),
   snapshot: text("ID", "Run in this snapshot instead: a digest or a name"),
+  revision: text(
+    "REF",
+    "Run in a commit of the folder's git repository instead of what lies in it: main, v1.2, a hash",
+  ),
   include: list(
     "PATH",
     "Capture this too, although ignore rules or its name (.env) leave it out; relative to the folder",
@@ -173,8 +177,13 @@ export function folderOf(flags: TaskFlags, userDir: string): string {
   if (flags.dir !== undefined && flags.snapshot !== undefined) {
     throw usage("Cannot use --dir together with --snapshot as there must be one of them");
   }
-  if (flags.snapshot !== undefined && flags.include.length > 0) {
-    throw usage("Cannot use --include together with --snapshot as nothing is captured then");
+  if (flags.snapshot !== undefined && flags.revision !== undefined) {
+    throw usage("Cannot use --revision together with --snapshot as there must be one of them");
+  }
+  for (const other of ["snapshot", "revision"] as const) {
+    if (flags[other] !== undefined && flags.include.length > 0) {
+      throw usage(`Cannot use --include together with --${other} as nothing of the folder is captured then`);
+    }
   }
   return resolve(userDir, flags.dir ?? ".");
 }
@@ -204,7 +213,33 @@ export async function captureFolder(
   return report.snapshot;
 }
 
-/** What the command runs in: the named snapshot, or the captured folder. */
+/** Captures a commit of the repository around a folder, and says so. */
+async function captureCommit(
+  { world, isJson }: Pick<Call, "world" | "isJson">,
+  client: Client,
+  revision: string,
+  repository: string,
+  signal: AbortSignal | undefined,
+): Promise<Digest> {
+  const startedAtMs = world.clock.now();
+  const trees = await world.trees();
+  const report = await trees.captureRevision({
+    repository,
+    revision,
+    blobs: client.blobs,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const tookMs = Math.max(0, world.clock.now() - startedAtMs);
+  if (isJson) await world.stdout.write(jsonLine({ type: "captured", revision, ...report, tookMs }));
+  else await world.stderr.write(revisionLine(revision, report, tookMs));
+  return report.snapshot;
+}
+
+/** Whether the command runs in what lies in the folder. */
+export const isOfFolder = ({ snapshot, revision }: TaskFlags): boolean =>
+  snapshot === undefined && revision === undefined;
+
+/** What the command runs in: the named snapshot, the commit, or the captured folder. */
 export async function inputOf(
   call: Pick<Call, "world" | "isJson">,
   client: Client,
@@ -213,6 +248,7 @@ export async function inputOf(
   signal?: AbortSignal,
 ): Promise<Digest> {
   if (flags.snapshot !== undefined) return await resolveSnapshot(client, flags.snapshot);
+  if (flags.revision !== undefined) return await captureCommit(call, client, flags.revision, dir, signal);
   return await captureFolder(call, client, {
     dir,
     include: flags.include,

@@ -44,6 +44,10 @@ export function localTrees({ env, clock }: { readonly env: World["env"]; readonl
       const { checkout } = await import("../snapshots/trees/checkout.ts");
       await checkout(options);
     },
+    async captureRevision(options) {
+      const { captureRevision } = await import("../snapshots/trees/capture_revision.ts");
+      return await captureRevision({ ...options, environment: env });
+    },
     async bringBack(options) {
       const { bringBack } = await import("../snapshots/trees/checkout.ts");
       await bringBack(options);

@@ -4,6 +4,8 @@ import type { Facts } from "./diagnosis.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { MountedPart } from "../snapshots/trees/compose.ts";
+import type { RevisionReport } from "../snapshots/trees/capture_revision.ts";
+import type { Since } from "../snapshots/trees/changed_since.ts";
 import type { TreeChange } from "../snapshots/trees/diff.ts";
 import type { CaptureReport, Node } from "../snapshots/trees/tree.ts";
 
@@ -96,8 +98,20 @@ export interface Trees {
     },
   ): Promise<CaptureReport>;
   checkout(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
-  /** Puts what a snapshot has into a folder that has other things too. */
-  bringBack(options: TreeOptions & { readonly snapshot: Digest }): Promise<void>;
+  /** A commit of a git repository, whatever lies in its folder. */
+  captureRevision(
+    options: {
+      readonly repository: string;
+      readonly revision: string;
+      readonly blobs: Blobs;
+      readonly signal?: AbortSignal;
+    },
+  ): Promise<RevisionReport>;
+  /**
+   * Puts what a snapshot has into a folder that has other things too; all of it, or nothing when something there was
+   * changed since.
+   */
+  bringBack(options: TreeOptions & { readonly snapshot: Digest; readonly since: Since }): Promise<void>;
   /** What differs, by path. */
   diff(blobs: Blobs, before: Digest, after: Digest): AsyncIterable<TreeChange>;
   /** A tree with another laid over it, kept in the store. */

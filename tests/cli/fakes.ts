@@ -218,6 +218,7 @@ export function fakeCluster(): FakeCluster {
       streams.stderr.end();
     },
     client: {
+      url: "http://127.0.0.1:9090",
       blobs,
       names,
       holds: async (snapshot) => {

@@ -1,13 +1,16 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { emptyDigest } from "../../src/domain/digest.ts";
+import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
 import { taskId, workerId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
+import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
 import { captureOutputs } from "../../src/snapshots/trees/outputs.ts";
+import { lookup } from "../../src/snapshots/trees/read_tree.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { manualClock, settle } from "../transport/manual_clock.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+import { git, writeTree } from "../snapshots/trees/git_repositories.ts";
 import { fakeCluster, fakeJobId, fakeWorld, type } from "./fakes.ts";
 
 function project(): string {
@@ -115,7 +118,8 @@ describe("run", () => {
     const isOwnFailure = code !== 0 && (outcome.kind === "exited" || outcome.kind === "timedOut");
     const task = `${fakeJobId}/0`;
     const look =
-      `scoot-actors: exit code ${code}\nscoot-actors: look further: scoot-actors shell ${task}, job status ${task}, rerun ${task} --times 10\n`;
+      `scoot-actors: exit code ${code}\nscoot-actors: look further: scoot-actors shell ${task}, job status ${task}, rerun ${task} --times 10\n` +
+      `scoot-actors: in a browser: http://127.0.0.1:9090/#/job/${fakeJobId}\n`;
     expect(world.stderr.text().replace(/^.*captured.*\n/, "")).toBe(sentence + (isOwnFailure ? look : ""));
   });
 
@@ -171,6 +175,83 @@ describe("run", () => {
     expect(world.stderr.text()).toContain("scoot-actors: brought back dist\n");
   });
 
+  /** A cluster whose task makes what is in the files, and a folder whose files were old when it was sent. */
+  async function making(files: Readonly<Record<string, string>>, old: Readonly<Record<string, string>>) {
+    const cluster = fakeCluster();
+    const made = temporaryFolder();
+    const dir = project();
+    for (const [into, texts] of [[made, files], [dir, old]] as const) {
+      for (const [path, text] of Object.entries(texts)) {
+        mkdirSync(join(into, path, ".."), { recursive: true });
+        writeFileSync(join(into, path), text);
+      }
+    }
+    const paths = Object.keys(files);
+    const output = await captureOutputs({ dir: made, paths, blobs: cluster.client.blobs, clock: realClock });
+    const world = fakeWorld({ cluster, userDir: dir });
+    const end = () => cluster.settle({ kind: "exited", exitCode: 0, output });
+    return { cluster, world, dir, output, end, flags: paths.flatMap((path) => ["--out", path]) };
+  }
+
+  test.each(["captured.txt", "ignored.txt"])(
+    "brings nothing back when %s was changed meanwhile, and says which file, and where the outputs are",
+    async (path) => {
+      const files = { [path]: "made", "another.txt": "made too" };
+      const { cluster, world, dir, output, end, flags } = await making(files, {
+        ".gitignore": "ignored.txt\n",
+        [path]: "old",
+      });
+      const done = type(world, "run", ...flags, "--", "make");
+      await submitted(cluster);
+      writeFileSync(join(dir, path), "edited by hand");
+      end();
+      expect(await done).toBe(125);
+      expect(readFileSync(join(dir, path), "utf8")).toBe("edited by hand");
+      expect(existsSync(join(dir, "another.txt"))).toBe(false);
+      expect(world.stderr.text()).toContain(
+        `scoot-actors: Cannot bring back ${
+          join(realpathSync(dir), path)
+        } as it must be as it was when the task was sent: it was changed since; move it away to have it brought back; ` +
+          `or have all of it with: scoot-actors snapshot checkout ${output} FOLDER\n`,
+      );
+    },
+  );
+
+  test("tells programs what was left alone", async () => {
+    const { cluster, world, dir, output, end, flags } = await making({ "a.txt": "made" }, {});
+    const done = type(world, "run", "--json", ...flags, "--", "make");
+    await submitted(cluster);
+    writeFileSync(join(dir, "a.txt"), "edited by hand");
+    end();
+    expect(await done).toBe(125);
+    expect(JSON.parse(world.stdout.text().trim().split("\n").at(-1)!)).toMatchObject({
+      type: "leftAlone",
+      outputs: ["a.txt"],
+      snapshot: output,
+      code: "OUTPUT_CHANGED",
+    });
+  });
+
+  test("--revision runs in a commit, whatever lies in the folder", async () => {
+    const dir = temporaryFolder();
+    git(dir, ["init", "-q"]);
+    writeTree(dir, { "a.txt": "committed" });
+    git(dir, ["add", "-A"]);
+    git(dir, ["commit", "-q", "-m", "one"]);
+    writeTree(dir, { "a.txt": "not committed", "new.txt": "new" });
+    const cluster = fakeCluster();
+    cluster.settle(exited(0));
+    const world = fakeWorld({ cluster, userDir: dir });
+    expect(await type(world, "run", "--revision", "HEAD", "--", "cat", "a.txt")).toBe(0);
+    expect(world.stderr.text()).toMatch(/^scoot-actors: captured HEAD: 1 file \(9 B\), all of it new, in 0 ms\n$/);
+    const { input } = cluster.submitted()!.tasks[0]!;
+    const node = await lookup(cluster.client.blobs, (input as { snapshot: Digest }).snapshot, "a.txt");
+    expect(node).toMatchObject({ digest: digestOf(Buffer.from("committed")) });
+    const unknown = fakeWorld({ cluster, userDir: dir });
+    expect(await type(unknown, "run", "--revision", "nowhere", "--", "x")).toBe(125);
+    expect(unknown.stderr.text()).toMatch(/^scoot-actors: Cannot capture revision "nowhere" of .*: git knows no such/);
+  });
+
   test.each([
     [["run"], "Cannot run nothing: the command must follow --, as in: scoot-actors run -- make test"],
     [["run", "--"], "Cannot run nothing: the command must follow --, as in: scoot-actors run -- make test"],
@@ -180,7 +261,15 @@ describe("run", () => {
     ],
     [
       ["run", "--snapshot", "x", "--include", "a", "--", "y"],
-      "Cannot use --include together with --snapshot as nothing is captured then",
+      "Cannot use --include together with --snapshot as nothing of the folder is captured then",
+    ],
+    [
+      ["run", "--revision", "x", "--include", "a", "--", "y"],
+      "Cannot use --include together with --revision as nothing of the folder is captured then",
+    ],
+    [
+      ["run", "--revision", "x", "--snapshot", "y", "--", "z"],
+      "Cannot use --revision together with --snapshot as there must be one of them",
     ],
     [
       ["run", "--out", "../x", "--", "y"],
@@ -264,7 +353,12 @@ describe("run", () => {
       { type: "stdout", offset: 0, text: "héllo" },
       { type: "stdout", offset: 6, base64: "/wA=" },
       { type: "ended", outcome: exited(4) },
-      { type: "failure", exitCode: 4, taskId: `${fakeJobId}/0` },
+      {
+        type: "failure",
+        exitCode: 4,
+        taskId: `${fakeJobId}/0`,
+        page: `http://127.0.0.1:9090/#/job/${fakeJobId}`,
+      },
     ]);
   });
 });

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Client } from "../../api/client.ts";
 import type { Digest } from "../../domain/digest.ts";
+import { bringBack } from "../bring_back.ts";
 import { type Call, clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { text, textOf, toggle, usage, whole } from "../flags.ts";
@@ -11,7 +12,7 @@ import { captureFolder } from "../task_flags.ts";
 import { createBoard } from "../task_files/board.ts";
 import { loadTaskFile, type TaskFile } from "../task_files/load.ts";
 import { type PlannedTask, planOf } from "../task_files/plan.ts";
-import { runPlan, type TaskEnd } from "../task_files/run_plan.ts";
+import { runPlan } from "../task_files/run_plan.ts";
 import { selectionOf } from "../task_files/select_tree.ts";
 import { quoted } from "../task_diff.ts";
 
@@ -80,7 +81,7 @@ async function once(
 ): Promise<Done> {
   const { flags, words, world, isJson } = call;
   const client = await call.connect();
-  const startedAtMs = world.clock.now();
+  const startedAtMs = world.clock.now(); // before anything of the folder is read
   const snapshot = await captureInputs(call, client, file, plan, interrupts.first);
   if (snapshot === but) return { code: exitCodes.done, snapshot };
   const board = createBoard(world, isJson);
@@ -98,8 +99,19 @@ async function once(
     signal: interrupts.first,
   });
   await board.end(ends, Math.max(0, world.clock.now() - startedAtMs));
-  if (flags.download) { for (const name of words) await bringBack(call, client, file.dir, name, ends.get(name)); }
-  const isGood = [...ends.values()].every(({ kind }) => kind === "succeeded");
+  let isGood = [...ends.values()].every(({ kind }) => kind === "succeeded");
+  for (const name of flags.download ? words : []) {
+    const end = ends.get(name);
+    if (end?.kind !== "succeeded" || end.output === undefined) continue;
+    const isBack = await bringBack(call, client, {
+      snapshot: end.output,
+      dir: file.dir,
+      since: { atMs: startedAtMs, inputs: snapshot },
+      what: `what ${plain(name)} made`,
+      told: { name },
+    });
+    isGood &&= isBack;
+  }
   return {
     code: interrupts.first.aborted ? interrupts.exitCode() : isGood ? exitCodes.done : exitCodes.failed,
     snapshot,
@@ -154,19 +166,6 @@ async function again(call: DoCall, interrupts: Interrupts, first: TaskFile): Pro
   } finally {
     stop();
   }
-}
-
-async function bringBack(
-  { world, isJson }: DoCall,
-  client: Client,
-  dir: string,
-  name: string,
-  end: TaskEnd | undefined,
-): Promise<void> {
-  if (end?.kind !== "succeeded" || end.output === undefined) return;
-  await (await world.trees()).bringBack({ snapshot: end.output, dir, blobs: client.blobs });
-  if (isJson) await world.stdout.write(jsonLine({ type: "broughtBack", name, snapshot: end.output, dir }));
-  else await world.stderr.write(`scoot-actors: brought back what ${plain(name)} made\n`);
 }
 
 async function list({ world, isJson }: DoCall, file: TaskFile): Promise<number> {

@@ -7,7 +7,8 @@ import { exitCodes } from "../exit_codes.ts";
 import { toggle, usage } from "../flags.ts";
 import { type Interrupts, watchInterrupts } from "../interrupts.ts";
 import { cachedText, jsonLine, plain, size, span } from "../render.ts";
-import { environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
+import type { Since } from "../../snapshots/trees/changed_since.ts";
+import { environmentOf, folderOf, inputOf, isOfFolder, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
 import { OutputClosed, type World } from "../world.ts";
 
 const keyBytes = 16;
@@ -23,7 +24,7 @@ type RunCall = Call<typeof flags>;
 
 export const run = command({
   name: "run",
-  usage: ["run [--dir PATH | --snapshot ID] [FLAGS] -- COMMAND …"],
+  usage: ["run [--dir PATH] [--snapshot ID | --revision REF] [FLAGS] -- COMMAND …"],
   about:
     "Captures a folder (this one by default), runs a command in a copy of it on a worker, shows what it writes while it writes it, and exits as it exits. What succeeded before on the same files is not run again: its output is shown. Ctrl-C ends the command, a second one leaves at once. If the cluster restarts meanwhile, this waits and goes on. Ignored files, .git and .env* stay here.",
   examples: [
@@ -36,6 +37,7 @@ export const run = command({
     ["run --cache target -- cargo test", "target stays for the next run, which builds what has changed since"],
     ["run --no-cache -- make test", "runs it even if it succeeded on the very same files before"],
     ["run --snapshot release -- ls -l", "in a snapshot that was given a name"],
+    ["run --revision main -- make test", "on what is committed, whatever lies in this folder"],
   ],
   flags,
   words: { min: 0, max: 0, rest: true },
@@ -61,9 +63,11 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
   const client = await call.connect();
   let jobId: JobId;
   let submittedAtMs: number;
+  let since: Since = { atMs: world.clock.now() };
   try {
     const snapshot = await inputOf(call, client, flags, dir, interrupts.first);
     if (interrupts.first.aborted) return interrupts.exitCode();
+    if (isOfFolder(flags)) since = { ...since, inputs: snapshot };
     submittedAtMs = world.clock.now();
     ({ jobId } = await client.submit(jobOf(flags, argv, snapshot, outputs, env, world.randomHex(keyBytes), dir)));
   } catch (thrown) {
@@ -80,20 +84,29 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
     else await tell(world, `cached ${span(tookMs)}, ${cachedText(cached)}`);
   }
   if (call.isJson) await world.stdout.write(jsonLine({ type: "ended", outcome }));
-  if (!flags["no-download"]) {
-    await bringOutputsBack(call, client, outcome, outputs, flags.snapshot === undefined ? dir : world.userDir);
-  }
   const code = await tellEnd(call, outcome, interrupts, env);
+  let isBack = true;
+  if (!flags["no-download"] && outputs.length > 0 && outcome.kind !== "skipped" && outcome.output !== undefined) {
+    const { bringBack } = await import("../bring_back.ts");
+    isBack = await bringBack(call, client, {
+      snapshot: outcome.output,
+      dir: flags.snapshot === undefined ? dir : world.userDir,
+      since,
+      what: outputs.map((path) => plain(path === "" ? "." : path)).join(", "),
+      told: { outputs },
+    });
+  }
   const isOwnEnd = outcome.kind === "exited" || outcome.kind === "timedOut";
   if (isOwnEnd && code !== exitCodes.done && !interrupts.first.aborted) await tellFailure(call, client, jobId, code);
-  return code;
+  return isBack || code !== exitCodes.done ? code : exitCodes.fault;
 }
 
 /** What helps to understand a failure. That it cannot be had is no failure of its own. */
 async function tellFailure(call: RunCall, client: Client, jobId: JobId, code: number): Promise<void> {
   const { world, isJson } = call;
-  const { failureLines, failureReport } = await import("../failure.ts");
-  const report = await failureReport(world, client, taskId(jobId, 0)).catch(() => ({ taskId: taskId(jobId, 0) }));
+  const { failureLines, failureReport, pageOf } = await import("../failure.ts");
+  const task = taskId(jobId, 0);
+  const report = await failureReport(world, client, task).catch(() => ({ taskId: task, page: pageOf(client, task) }));
   if (isJson) return await world.stdout.write(jsonLine({ type: "failure", exitCode: code, ...report }));
   for (const line of [`exit code ${code}`, ...failureLines(report)]) await tell(world, line);
 }
@@ -211,21 +224,6 @@ async function tellAttempt({ world, isJson }: RunCall, before: TaskView | undefi
   const { reason, workerId } = attempt;
   if (isJson) await world.stdout.write(jsonLine({ type: "attempt", attempt: attempt.attempt, reason, workerId }));
   else await tell(world, `attempt ${attempt.attempt} on ${plain(workerId)}: ${attemptReasons[reason]}`);
-}
-
-async function bringOutputsBack(
-  call: RunCall,
-  client: Client,
-  outcome: Outcome,
-  outputs: readonly string[],
-  dir: string,
-): Promise<void> {
-  if (outputs.length === 0 || outcome.kind === "skipped" || outcome.output === undefined) return;
-  const { world, isJson } = call;
-  const snapshot = outcome.output;
-  await (await world.trees()).bringBack({ snapshot, dir, blobs: client.blobs });
-  if (isJson) await world.stdout.write(jsonLine({ type: "broughtBack", snapshot, dir, outputs }));
-  else await tell(world, `brought back ${outputs.map((path) => plain(path === "" ? "." : path)).join(", ")}`);
 }
 
 /** Says what the exit code alone does not. @returns the exit code. */

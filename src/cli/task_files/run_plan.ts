@@ -4,7 +4,7 @@ import { asFault } from "../../domain/fault.ts";
 import type { JobId, TaskId } from "../../domain/ids.ts";
 import { isSuccess } from "../../domain/job.ts";
 import type { JobSpecInput, TaskView } from "../../protocol/client_messages.ts";
-import { type FailureReport, failureReport } from "../failure.ts";
+import { type FailureReport, failureReport, pageOf } from "../failure.ts";
 import { resolveSnapshot } from "../ids.ts";
 import { outcomeText } from "../render.ts";
 import { cachesOf } from "../task_flags.ts";
@@ -228,11 +228,12 @@ async function failed(
     }
     return Buffer.concat(chunks).toString("utf8").trimEnd().split("\n").slice(-tailLines).join("\n");
   };
+  const bare = { taskId, page: pageOf(client, taskId) };
   const isOwnEnd = outcome?.kind === "exited" || outcome?.kind === "timedOut";
   const [stdout, stderr, report] = await Promise.all([
     tail("stdout").catch(() => ""),
     tail("stderr").catch(() => ""),
-    isOwnEnd ? failureReport(world, client, taskId).catch(() => ({ taskId })) : { taskId },
+    isOwnEnd ? failureReport(world, client, taskId).catch(() => bare) : bare,
   ]);
   const why = outcome === undefined ? state : outcomeText(outcome);
   return { kind: "failed", why, tookMs, report, tail: { stdout, stderr } };
