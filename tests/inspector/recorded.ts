@@ -85,7 +85,12 @@ export function recording(startMs = 1_760_000_000_000) {
       const input = { worker, lostAfterMs: 30_000, atMs: nowMs };
       tell(workerAddress(workerId(name)), { type: "born", input } as never, `member/${name}`);
     },
-    job(chance: number, tasks: number, requestor = "ada"): JobId {
+    job(
+      chance: number,
+      tasks: number,
+      requestor = "ada",
+      asked: { readonly key?: string; readonly tag?: string; readonly tasks?: readonly object[] } = {},
+    ): JobId {
       const jobId = newJobId(nowMs, chance);
       const task = {
         command: emptyDigest,
@@ -96,8 +101,13 @@ export function recording(startMs = 1_760_000_000_000) {
         platform: {},
         cache: "off",
       };
-      const list = Array.from({ length: tasks }, (_, place) => ({ ...task, name: `t${place}` }));
-      const input = { jobId, key: jobId, requestor, tag: "", priority: 1, failFast: false, tasks: list, atMs: nowMs };
+      const list = Array.from({ length: tasks }, (_, place) => ({
+        ...task,
+        name: `t${place}`,
+        ...asked.tasks?.[place],
+      }));
+      const { key = jobId, tag = "" } = asked;
+      const input = { jobId, key, requestor, tag, priority: 1, failFast: false, tasks: list, atMs: nowMs };
       tell(jobAddress(jobId), { type: "born", input } as never, "member/gateway");
       return jobId;
     },
@@ -109,8 +119,8 @@ export function recording(startMs = 1_760_000_000_000) {
       const event = { type: "task.started", workerId: workerId(worker), attempt, startedAtMs: nowMs } as const;
       tell(taskAddress(taskId(job, place)), event, `worker/${worker}`);
     },
-    end(job: JobId, place: number, worker: string, exitCode = 0, attempt = 1) {
-      const outcome = { kind: "exited", exitCode, startedAtMs: nowMs - 10, endedAtMs: nowMs };
+    end(job: JobId, place: number, worker: string, exitCode = 0, attempt = 1, left: object = {}) {
+      const outcome = { kind: "exited", exitCode, startedAtMs: nowMs - 10, endedAtMs: nowMs, ...left };
       const event = { type: "task.ended", workerId: workerId(worker), attempt, outcome, atMs: nowMs };
       tell(taskAddress(taskId(job, place)), event, `worker/${worker}`);
     },

@@ -1,5 +1,5 @@
 import type { News } from "../routes.ts";
-import { stream } from "./data.ts";
+import { Refusal, stream } from "./data.ts";
 
 /** News of what a page shows, pushed by the cluster; until `signal` is aborted, over restarts of anything. */
 export interface FeedOptions {
@@ -15,6 +15,15 @@ export interface FeedOptions {
 
 /** Between two tries while the cluster is away. */
 const againMs = 500;
+/** What may be otherwise in a moment. */
+const passing: ReadonlySet<string> = new Set(["PEER_UNREACHABLE", "LIMIT_EXCEEDED", "INTERNAL"]);
+
+/** @throws {Refusal} for a line that says why there is no more. */
+function newsIn(line: string): News {
+  const told = JSON.parse(line) as News | { readonly fault: { readonly code: string; readonly message: string } };
+  if ("fault" in told) throw new Refusal(told.fault.code, told.fault.message);
+  return told;
+}
 
 /**
  * Follows until `signal` is aborted.
@@ -34,7 +43,7 @@ export async function follow(options: FeedOptions): Promise<void> {
         const lines = text.split("\n");
         text = lines.pop()!;
         // Of what came at once the newest says all.
-        const news = lines.filter((line) => line !== "").map((line) => JSON.parse(line) as News);
+        const news = lines.filter((line) => line !== "").map(newsIn);
         const last = news.at(-1)?.last;
         if (last === undefined) continue;
         after = last.seq;
@@ -42,9 +51,7 @@ export async function follow(options: FeedOptions): Promise<void> {
       }
     } catch (error) {
       if (signal.aborted) return;
-      if ((error as { code?: string }).code !== "PEER_UNREACHABLE" && (error as { code?: string }).code !== undefined) {
-        throw error;
-      }
+      if (error instanceof Refusal && !passing.has(error.code)) throw error;
     }
     if (signal.aborted) return;
     options.onConnected(false);
