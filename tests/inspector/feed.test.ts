@@ -7,7 +7,7 @@ import { manualClock, settle } from "../transport/manual_clock.ts";
 import { recording } from "./recorded.ts";
 
 /** A store that is written step by step, with a feed over it. */
-async function rig() {
+function rig() {
   const history = recording();
   const states = memoryStates();
   const clock = manualClock();
@@ -47,7 +47,7 @@ async function rig() {
 
 describe("the feed", () => {
   test("tells of what is watched, and only when that has changed", async () => {
-    const { history, clock, take, save, lastSeq, stop } = await rig();
+    const { history, clock, take, save, lastSeq, stop } = rig();
     history.scheduler();
     const job = history.job(1, 2);
     const other = history.job(2, 1);
@@ -71,7 +71,7 @@ describe("the feed", () => {
   });
 
   test("what came before it was asked is told at once", async () => {
-    const { history, clock, take, save, lastSeq, stop } = await rig();
+    const { history, clock, take, save, lastSeq, stop } = rig();
     history.scheduler();
     await save();
     const { news } = take(["scheduler"], 0);
@@ -87,7 +87,7 @@ describe("the feed", () => {
   });
 
   test("tells at most four times a second, the first at once", async () => {
-    const { history, clock, take, save, lastSeq, stop } = await rig();
+    const { history, clock, take, save, lastSeq, stop } = rig();
     history.scheduler();
     await save();
     const { news } = take(["job/"], lastSeq());
@@ -106,7 +106,7 @@ describe("the feed", () => {
   });
 
   test("who does not take its news costs nothing, and is told of all at once when it comes back", async () => {
-    const { history, clock, feed, save, lastSeq, looks, stop } = await rig();
+    const { history, clock, feed, save, lastSeq, looks, stop } = rig();
     history.scheduler();
     await save();
     const slow = feed.follow(["job/", "worker/"], lastSeq(), stop.signal)[Symbol.asyncIterator]();
@@ -130,7 +130,7 @@ describe("the feed", () => {
   });
 
   test("refuses more than it can look after, and ends them all when it is closed", async () => {
-    const { clock, feed, take } = await rig();
+    const { clock, feed, take } = rig();
     const all = Array.from({ length: 200 }, () => take(["job/"], 0));
     await settle();
     const more = take(["job/"], 0);

@@ -24,6 +24,7 @@ async function inspectorOf(history: History, blobs: Blobs = memoryBlobs()) {
   return {
     inspector,
     actions,
+    clock,
     ask: async (path: string, query = ""): Promise<Answer> =>
       JSON.parse(JSON.stringify(await inspector.answer(path, new URLSearchParams(query)))),
   };
@@ -293,7 +294,7 @@ test("an action: what is run on what, and what the cache knows of it", async () 
   const history = recording();
   history.worker("w1", 1);
   const job = history.job(1, 2, "ada", { tasks: [{ command }, { command: gone }] });
-  const { ask, actions } = await inspectorOf(history, blobs);
+  const { ask, actions, clock } = await inspectorOf(history, blobs);
   const story = await ask("action", `task=${job}/0`);
   expect(story).toMatchObject({
     command,
@@ -316,6 +317,7 @@ test("an action: what is run on what, and what the cache knows of it", async () 
   const made = { by: "job", taskId: taskId(job, 0), attempt: 1, atMs: 5, durationMs: 700 } as const;
   await actions.put({ instance: "", action: story.action }, result, made);
   await actions.get({ instance: "", action: story.action }, { usedBy: taskId(job, 1) });
+  await clock.advance(60_000); // uses are noted in bulk
   expect((await ask("action", `task=${job}/0`)).kept).toMatchObject({
     made,
     exitCode: 0,

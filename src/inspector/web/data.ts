@@ -1,11 +1,31 @@
 import type { Routes } from "../routes.ts";
 
-/** What the page asks. The token comes once by the address (`#token=…`) or by hand, and stays with this browser. */
+/**
+ * The token comes once by the address (`#token=…`) or by hand. It stays with this tab, and with others of this page that are
+ * opened while it is there: what is written down in a browser for good, whoever has the port later could read.
+ */
 const tokenKey = "scoot-actors.token";
+const tabs = new BroadcastChannel(tokenKey);
+/** For other tabs to answer; they are in the same browser. */
+const askMs = 200;
+
+const kept = (): string => sessionStorage.getItem(tokenKey) ?? "";
+tabs.onmessage = ({ data }: MessageEvent<{ readonly wants?: true; readonly token?: string }>): void => {
+  if (data.wants === true && kept() !== "") tabs.postMessage({ token: kept() });
+  if (typeof data.token === "string" && kept() === "") sessionStorage.setItem(tokenKey, data.token);
+};
 
 export const token = {
-  get: (): string => localStorage.getItem(tokenKey) ?? "",
-  set: (text: string): void => localStorage.setItem(tokenKey, text.trim()),
+  get: kept,
+  set: (text: string): void => sessionStorage.setItem(tokenKey, text.trim()),
+  /** From another tab of this page, if there is none here; resolves at once when it comes, or soon. */
+  borrow: (): Promise<void> =>
+    new Promise((resolve) => {
+      if (kept() !== "") return resolve();
+      tabs.postMessage({ wants: true });
+      tabs.addEventListener("message", () => resolve(), { once: true });
+      setTimeout(resolve, askMs);
+    }),
 };
 
 /** A refusal, in the words of the cluster. */
