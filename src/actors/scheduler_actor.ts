@@ -7,6 +7,7 @@ import {
   nameOf,
   schedulerAddress,
   taskAddress,
+  type TaskId,
   taskId,
   workerAddress,
   type WorkerId,
@@ -33,6 +34,7 @@ import { createSettlement } from "./settlement.ts";
 import { createSharing } from "./sharing.ts";
 import type { TaskResults } from "./task_results.ts";
 import type { ToMember } from "./to_member.ts";
+import { createTreeOrders } from "./tree_orders.ts";
 import { createWatches } from "./watches.ts";
 import { createWorkerLinks } from "./worker_links.ts";
 
@@ -84,7 +86,16 @@ const retentionMs = 1_000;
 const keepLostWorkersMs = 3_600_000;
 
 /** Requests that change something: they are decided in a turn, with what else is decided in it. */
-const decidedInATurn = ["job.accept", "job.kill", "worker.offline", "worker.reinstate", "settings.set"] as const;
+const decidedInATurn = [
+  "job.accept",
+  "job.kill",
+  "tree.serve",
+  "tree.made",
+  "tree.failed",
+  "worker.offline",
+  "worker.reinstate",
+  "settings.set",
+] as const;
 type DecidedInATurn = typeof decidedInATurn[number];
 const isDecidedInATurn = (
   request: SchedulerRequest,
@@ -151,6 +162,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       sharing.settled(task);
       settlement.judge(task, atMs);
     }
+    for (const taskId of index.wantTrees()) orders.want(taskId);
     for (const taskId of index.arrived()) sharing.arrived(taskId);
     for (const taskId of index.misfits()) {
       index.dequeue(taskId);
@@ -171,6 +183,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (request.type === "job.accept") {
         const { jobId, existing } = admission.accept(request.job);
         return answer(gateway, id, { type: "job.accepted", jobId, existing });
+      }
+      if (request.type === "tree.serve" || request.type === "tree.made" || request.type === "tree.failed") {
+        answer(gateway, id, { type: "done" });
+        return orders.hear(gateway, request);
       }
       if (request.type !== "job.kill") {
         admission.change(request, memberAddress(gateway));
@@ -252,17 +268,26 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     done: (state) => index.noteJob(state, clock.now()),
   });
 
+  /** Of a task that has not settled. */
+  const taskOf = (taskId: TaskId): TaskContext | undefined => {
+    const state = host.state(taskAddress(taskId));
+    return state === undefined || taskState(state) === "settled" ? undefined : state.context as TaskContext;
+  };
   const sharing = createSharing({
     results: options.results,
-    taskOf(taskId) {
-      const state = host.state(taskAddress(taskId));
-      return state === undefined || taskState(state) === "settled" ? undefined : state.context as TaskContext;
-    },
+    taskOf,
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
     dequeue: index.dequeue,
     settle: (taskId, outcome, cached) =>
       host.tell(taskAddress(taskId), { type: "task.cached", outcome, cached, atMs: clock.now() }, schedulerAddress),
     enqueue: (work) => host.enqueue(work),
+  });
+
+  const orders = createTreeOrders({
+    taskOf,
+    send: (gateway, body) => host.say(memberAddress(gateway), { type: "gateway", body } satisfies ToMember),
+    tell: (address, event, gateway) => host.tell(address, event, memberAddress(gateway)),
+    now: () => clock.now(),
   });
 
   const placement = createPlacement(host, index, sharing);
@@ -369,6 +394,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         gateways.delete(gateway);
         imports.leave(gateway);
         watches.leave(gateway);
+        host.enqueue(() => orders.leave(gateway));
       });
     },
     drain: (why) =>

@@ -11,7 +11,7 @@ import {
 import { jobView, taskState, taskView, workerView } from "../machines/explain.ts";
 import type { SchedulerContext } from "../machines/scheduler.ts";
 import type { State } from "../machines/step.ts";
-import { inputRootOf, type TaskContext } from "../machines/task.ts";
+import { type TaskContext, treesOf } from "../machines/task.ts";
 import type { Answer, ClusterView, JobView, SchedulerRequest, TaskView } from "../protocol/client_messages.ts";
 import type { Settings } from "../protocol/settings.ts";
 import { productVersion } from "../protocol/version.ts";
@@ -28,9 +28,14 @@ import { whyJob } from "./why.ts";
 /** Tasks in one answer to `job.get`: even with every attempt described they fit into a frame. */
 const tasksPerPage = 500;
 const leasesPerPage = 2_000;
+/** A page ends after so many trees: as many as its tasks have, unless they are made of many. */
+const treesPerPage = 20_000;
 
 /** Requests that are answered from what is, outside of any turn. */
-export type Question = Exclude<SchedulerRequest, OperatorRequest | { type: "job.accept" | "job.kill" }>;
+export type Question = Exclude<
+  SchedulerRequest,
+  OperatorRequest | { type: "job.accept" | "job.kill" | "tree.serve" | "tree.made" | "tree.failed" }
+>;
 
 export interface SchedulerAnswers {
   /** @throws {Fault} `JOB_UNKNOWN`, `TASK_UNKNOWN`, `REQUEST_INVALID`, and what an import throws. */
@@ -96,20 +101,19 @@ export function createSchedulerAnswers(options: SchedulerAnswersOptions): Schedu
   const leasesAfter = async (after?: string): Promise<Answer> => {
     const leases: Extract<Answer, { type: "task.leases" }>["leases"] = [];
     let looked = 0;
+    let trees = 0;
     let last = "";
     const { lastSeq } = await states.bounds();
-    for await (const { address, state } of states.cut(lastSeq, "task/", after)) {
-      if (looked++ === leasesPerPage) return { type: "task.leases", leases, next: last };
+    for await (const { address, state: saved } of states.cut(lastSeq, "task/", after)) {
+      if (looked++ === leasesPerPage || trees >= treesPerPage) return { type: "task.leases", leases, next: last };
       last = address;
-      const name = taskState(state as State);
+      const name = taskState(saved as State);
       if (name === "settled") continue;
-      const task = (state as State).context as TaskContext;
-      const input = inputRootOf(task);
-      leases.push({
-        state: name === "queued" || name === "waiting" ? "queued" : "running",
-        command: task.command,
-        ...(input === undefined ? {} : { input }),
-      });
+      const task = (saved as State).context as TaskContext;
+      const inputs = [...treesOf(task)];
+      trees += inputs.length;
+      const state = name === "queued" || name === "waiting" ? "queued" : "running";
+      leases.push({ state, command: task.command, inputs });
     }
     return { type: "task.leases", leases };
   };

@@ -42,6 +42,8 @@ export interface SchedulerIndex {
   arrived(): readonly TaskId[];
   /** Tasks that settled, until the next call. */
   settled(): readonly TaskContext[];
+  /** Tasks that came to want a tree, until the next call. */
+  wantTrees(): readonly TaskId[];
   /** The task may be placed. */
   queue(taskId: TaskId, task: TaskContext): void;
   /** It may not, for now. */
@@ -76,6 +78,11 @@ const placeOfTask = (
   return undefined;
 };
 
+const wantsTree = (state: State): boolean => {
+  const path = pathOf(state.value);
+  return path === "mounting" || path === "overlaying";
+};
+
 export function schedulerIndex(): SchedulerIndex {
   const view = schedulingView();
   const onWorker = new Map<WorkerId, Set<TaskId>>();
@@ -96,6 +103,7 @@ export function schedulerIndex(): SchedulerIndex {
   const restoredTasks = new Set<TaskId>();
   let arrivals: TaskId[] = [];
   let settlements: TaskContext[] = [];
+  let wanting: TaskId[] = [];
 
   /** Tasks of one job come together and have one input: one text serves them all. */
   let lastInput = "";
@@ -157,6 +165,7 @@ export function schedulerIndex(): SchedulerIndex {
       tasks?.delete(taskId);
       if (tasks?.size === 0) onWorker.delete(from.workerId);
     }
+    if (after !== undefined && wantsTree(after) && (before === undefined || !wantsTree(before))) wanting.push(taskId);
     if (to?.at === "queued" && from?.at !== "queued") {
       const shares = task.cache === "use" && task.attempt === 0;
       if (shares && isRestored) arrivals.push(taskId);
@@ -261,6 +270,11 @@ export function schedulerIndex(): SchedulerIndex {
     settled() {
       const those = settlements;
       if (those.length > 0) settlements = [];
+      return those;
+    },
+    wantTrees() {
+      const those = wanting;
+      if (those.length > 0) wanting = [];
       return those;
     },
     queue,

@@ -13,25 +13,30 @@ import {
   parseToPassOn,
   type Push,
   type SchedulerRequest,
+  type TaskSpec,
 } from "../protocol/client_messages.ts";
 import { encodeAction, encodeCommand, segmentFlaw } from "../protocol/reapi/canonical.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
+import type { Refs } from "../snapshots/refs/refs.ts";
 import { checkOutputs } from "../snapshots/trees/outputs.ts";
 import type { Connection } from "../transport/transport.ts";
 import type { Change } from "./client.ts";
 import { cachesOf } from "./caches.ts";
+import { type EncodedInput, encodeInput, tasksNeededBy } from "./inputs.ts";
 import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
-import { needTree } from "./trees.ts";
+import { makeTrees } from "./tree_maker.ts";
 import { watchJob, type WatchOptions } from "./watch.ts";
 
 export interface GatewayOptions {
   readonly blobs: Blobs;
   /** Of the same store: the inputs of what is accepted are whole, and stay. */
   readonly trees: TreeKeeper;
+  /** Snapshots by name. */
+  readonly names: Pick<Refs, "get">;
   readonly sealed: SealedJobs;
   readonly clock: Clock;
   readonly log: Log;
@@ -130,6 +135,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     waitMs: options.waitMs ?? 45_000,
     requestsMax,
   });
+  const endTrees = makeTrees({ scheduler, blobs, clock });
   const outputs = createOutputs({ scheduler, blobs });
   const files = jobFiles({ sealed: options.sealed, blobs, ask: scheduler.ask });
   const clients = new Set<Connection>();
@@ -146,26 +152,32 @@ export function createGateway(options: GatewayOptions): Gateway {
   /** The job as the scheduler takes it, with the blobs that its tasks are made of in the store. */
   const encode = async (job: JobSpec): Promise<EncodedJob> => {
     const made = new Map<Digest, Uint8Array>();
-    const inputs = new Map<Digest, string>();
     const make = (bytes: Uint8Array): Digest => {
       const digest = digestOf(bytes);
       made.set(digest, bytes);
       return digest;
     };
-    const tasks = job.tasks.map(({ argv, env, outputs, ...task }) => {
+    /** Many tasks of a job have one input. */
+    const known = new Map<string, EncodedInput>();
+    const inputOf = async (task: TaskSpec): Promise<EncodedInput> => {
+      const key = JSON.stringify([task.input, task.inputs]);
+      const input = known.get(key) ?? await encodeInput(task, { blobs, trees, names: options.names });
+      known.set(key, input);
+      return input;
+    };
+    const tasks: EncodedJob["tasks"] = [];
+    for (const task of job.tasks) {
+      const { argv, env, outputs, inputs: _inputs, ...rest } = task;
       const caches = cachesOf(task);
       const properties = Object.entries(task.platform).map(([name, value]) => ({ name, value }));
       for (const path of outputs) checkOutput(task.name, path);
       const command = make(encodeCommand({ argv, env, outputs, platform: properties, workingDirectory: "" }));
-      if (task.input.kind !== "task") {
-        const inputRoot = task.input.kind === "snapshot" ? task.input.snapshot : emptyDigest;
-        if (!inputs.has(inputRoot)) inputs.set(inputRoot, task.name);
+      const input = await inputOf(task);
+      if (input.kind === "empty" || input.kind === "snapshot") {
+        const inputRoot = input.kind === "snapshot" ? input.snapshot : emptyDigest;
         make(encodeAction({ command, inputRoot, timeoutMs: task.timeoutMs, doNotCache: false, platform: properties }));
       }
-      return { ...task, ...caches, command };
-    });
-    for (const [snapshot, task] of inputs) {
-      await needTree(trees, snapshot, `accept the job as the input of task "${task}"`);
+      tasks.push({ ...rest, ...caches, input, command });
     }
     const missing = await blobs.missing(new Set(made.keys()));
     await Promise.all([...made].map(([digest, bytes]) => missing.has(digest) ? blobs.put(digest, bytes) : undefined));
@@ -181,7 +193,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       serveClient(gateway, connection, clock, log);
     },
     async submit(job) {
-      checkGraph(job.tasks);
+      checkGraph(job.tasks.map((task) => ({ name: task.name, needs: tasksNeededBy(task) })));
       needSpace("a job");
       return await gateway.accept(await encode(job));
     },
@@ -213,6 +225,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       return scheduler.isConnected;
     },
     close() {
+      endTrees();
       scheduler.close();
       for (const connection of clients) connection.close();
     },

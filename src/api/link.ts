@@ -72,7 +72,7 @@ interface Running<Request> {
 
 const isPush = (body: Answer | Push): body is Push =>
   body.type === "job.changed" || body.type === "task.changed" || body.type === "watch.end" ||
-  body.type === "output.chunk" || body.type === "output.end";
+  body.type === "tree.wanted" || body.type === "output.chunk" || body.type === "output.end";
 
 export function createLink<Request>(options: LinkOptions): Link<Request> {
   const { clock, peer, waitMs } = options;

@@ -3,15 +3,16 @@ import { Fault } from "./fault.ts";
 /** A task as far as its place in the job's graph goes. */
 export interface GraphTask {
   readonly name: string;
-  readonly input: { readonly kind: "task"; readonly task: string } | { readonly kind: "empty" | "snapshot" };
+  /** Names of the tasks whose outputs it is made of. */
+  readonly needs: readonly string[];
 }
 
 /** Of a cycle, so many names are told. */
 const namesToldMax = 10;
 
 /**
- * Checks that names differ, that inputs are tasks of the job and that no task waits for itself. Each task has at most one
- * input, so walking up from each finds every cycle; what was walked is not walked again.
+ * Checks that names differ, that what is needed are tasks of the job and that no task waits for itself. Each task is
+ * walked once, however many need it.
  *
  * @throws {Fault} `JOB_INVALID` with the names.
  */
@@ -21,20 +22,34 @@ export function checkGraph(tasks: readonly GraphTask[]): void {
     if (byName.has(task.name)) throw invalid(`two of its tasks are called "${task.name}": names must differ`);
     byName.set(task.name, task);
   }
-  const ends = new Set<string>();
+  const walked = new Set<string>();
   for (const start of tasks) {
-    const walked = new Set<string>();
-    for (let task = start; !ends.has(task.name);) {
-      if (walked.has(task.name)) throw invalid(`its tasks wait for each other: ${cycleOf([...walked], task.name)}`);
-      walked.add(task.name);
-      if (task.input.kind !== "task") break;
-      const next = byName.get(task.input.task);
-      if (next === undefined) {
-        throw invalid(`task "${task.name}" takes the output of "${task.input.task}", which is no task of the job`);
+    /** From the start on, each with how many of its needs were looked at. */
+    const path: { readonly task: GraphTask; looked: number }[] = [];
+    const onPath = new Set<string>();
+    const enter = (task: GraphTask): void => {
+      path.push({ task, looked: 0 });
+      onPath.add(task.name);
+    };
+    if (!walked.has(start.name)) enter(start);
+    for (let at = path.at(-1); at !== undefined; at = path.at(-1)) {
+      const { task } = at;
+      const need = task.needs[at.looked++];
+      if (need === undefined) {
+        walked.add(task.name);
+        onPath.delete(task.name);
+        path.pop();
+        continue;
       }
-      task = next;
+      const next = byName.get(need);
+      if (next === undefined) {
+        throw invalid(`task "${task.name}" takes the output of "${need}", which is no task of the job`);
+      }
+      if (onPath.has(need)) {
+        throw invalid(`its tasks wait for each other: ${cycleOf(path.map((one) => one.task.name), need)}`);
+      }
+      if (!walked.has(need)) enter(next);
     }
-    for (const name of walked) ends.add(name);
   }
 }
 

@@ -4,7 +4,7 @@ import type { JobView, TaskView, WorkerView } from "../protocol/client_messages.
 import type { JobContext } from "./job.ts";
 import type { Outlook, Unmet, WaitsFor } from "../scheduling/plan.ts";
 import { pathOf, type State } from "./step.ts";
-import { type Cached, describeOutcome, inputRootOf, type TaskContext } from "./task.ts";
+import { type Cached, describeOutcome, inputRootOf, outputOf, type TaskContext, treeWantedBy } from "./task.ts";
 import type { WorkerContext } from "./worker.ts";
 
 /** A saved state as people read it: what it is, and why, in a sentence. Pure, so it works for any moment that is kept. */
@@ -40,6 +40,7 @@ export function explainJob(state: State): string {
 
 export function taskState(state: State): TaskState {
   const path = pathOf(state.value);
+  if (path === "mounting" || path === "overlaying") return "waiting"; // for a tree
   return path === "active.placed" ? "placed" : path === "active.running" ? "running" : path as TaskState;
 }
 
@@ -56,9 +57,7 @@ export function explainTask(
   const last = task.attempts.at(-1);
   switch (taskState(state)) {
     case "waiting":
-      return `Waits for task ${
-        task.source.kind === "task" ? task.source.index : ""
-      } of its job, whose output is its input.`;
+      return explainWaiting(task);
     case "queued": {
       const again = last?.ended === undefined
         ? ""
@@ -88,6 +87,23 @@ export function explainTask(
       return `It ${describeOutcome(outcome)}${took}.${explainUsage(task)}${earlier}`;
     }
   }
+}
+
+function explainWaiting(task: TaskContext): string {
+  const { source, made = [], outcome } = task;
+  if (outcome !== undefined) return `It ${describeOutcome(outcome)}; what it made is being laid over its inputs.`;
+  if (source.kind === "task") return `Waits for task ${source.index} of its job, whose output is its input.`;
+  if (treeWantedBy(task) !== undefined) return "What its inputs are made of is there; they are being put together.";
+  const parts = source.kind === "mounted" ? source.parts : [];
+  const missing = new Set(
+    parts.flatMap((part) => "index" in part && !made.some(({ index }) => index === part.index) ? [part.index] : []),
+  );
+  const [first, ...more] = missing;
+  return more.length === 0
+    ? `Waits for task ${first} of its job, whose output is among its inputs.`
+    : `Waits for ${missing.size} tasks of its job, whose outputs are among its inputs: ${
+      [first, ...more].slice(0, 10).join(", ")
+    }${missing.size > 10 ? ", …" : ""}.`;
 }
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 10e6 ? 1 : 0)} MB`;
@@ -164,21 +180,31 @@ const unmetNow = ({ unmet }: TaskContext, outlook: Outlook | undefined): TaskVie
     ? undefined
     : { ...outlook?.unmet ?? unmet, toldAtMs: unmet.toldAtMs } as TaskView["unmet"];
 
+/** How it ended, with what others are given as its output. */
+function endOf(task: TaskContext): Outcome | undefined {
+  const { outcome } = task;
+  if (outcome?.kind !== "exited" || task.output !== "full") return outcome;
+  const output = outputOf(task);
+  return output === undefined ? outcome : { ...outcome, output };
+}
+
 export function taskView(state: State, outlook?: Parameters<typeof explainTask>[1], follows?: TaskId): TaskView {
   const task = state.context as TaskContext;
   const inputRoot = inputRootOf(task);
-  const unmet = taskState(state) === "queued" ? unmetNow(task, outlook) : undefined;
+  const name = taskState(state);
+  const unmet = name === "queued" ? unmetNow(task, outlook) : undefined;
+  const outcome = name === "settled" ? endOf(task) : undefined;
   return {
     taskId: task.taskId,
     name: task.name,
-    state: taskState(state),
+    state: name,
     command: task.command,
     ...(inputRoot === undefined ? {} : { inputRoot }),
     ...(task.action === undefined ? {} : { action: task.action }),
     timeoutMs: task.timeoutMs,
     attempts: [...task.attempts],
     queuedAtMs: task.queuedAtMs,
-    ...(task.outcome === undefined ? {} : { outcome: task.outcome }),
+    ...(outcome === undefined ? {} : { outcome }),
     ...(task.cached === undefined ? {} : { cached: task.cached }),
     ...(task.estimate === undefined ? {} : { estimate: task.estimate }),
     ...(unmet === undefined ? {} : { unmet }),

@@ -24,6 +24,7 @@ export interface JobTask {
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
   readonly caches?: readonly KeptPath[];
+  readonly output?: "full";
   readonly action?: AskedAction;
 }
 

@@ -1,8 +1,9 @@
 import { assign, emit, enqueueActions, setup } from "xstate";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
-import { faults } from "../domain/fault.ts";
+import { type FaultData, faults } from "../domain/fault.ts";
 import {
   type Address,
+  indexOfTask,
   jobAddress,
   type JobId,
   jobOfTask,
@@ -25,11 +26,13 @@ import type { KeptFolderSpec } from "./attempt.ts";
  * One command of a job. It guarantees: one result, once (G2); every attempt has a number and a reason; a result that
  * comes back after its worker was given up for lost still counts, so that no work is done twice.
  *
- *     waiting ──▶ queued ──▶ placed ──▶ running ──▶ settled
- *        │          ▲ ▲         │          │           ▲
- *        │          │ └─ lost, retried, ───┤           │
- *        │          │    put back          ▼           │
- *        └──────────┴────────────────▶ stopping ───────┘
+ *     waiting ─▶ mounting ─▶ queued ──▶ placed ──▶ running ──▶ overlaying ──▶ settled
+ *        │                    ▲ ▲         │          │                          ▲
+ *        │                    │ └─ lost, retried, ───┤                          │
+ *        │                    │    put back          ▼                          │
+ *        └────────────────────┴────────────────▶ stopping ──────────────────────┘
+ *
+ * Mounting and overlaying are for those that ask for it, and a gateway does it: trees do not come to the scheduler.
  */
 export const taskVersion = 1;
 
@@ -37,7 +40,32 @@ export const taskVersion = 1;
 export type TaskSource =
   | { readonly kind: "empty" }
   | { readonly kind: "snapshot"; readonly snapshot: Digest }
-  | { readonly kind: "task"; readonly index: number };
+  | { readonly kind: "task"; readonly index: number }
+  | { readonly kind: "mounted"; readonly parts: readonly SourcePart[] };
+
+/** A snapshot or the output of a task of the job, or what is at a path of it, and where it is mounted. */
+export type SourcePart =
+  & {
+    readonly path: string;
+    readonly subtree?: string;
+    /** For faults: "the output of task "deps"". */
+    readonly name: string;
+  }
+  & ({ readonly snapshot: Digest } | { readonly index: number });
+
+/** A tree that is made of others, which are there. A gateway makes it: it has the store in which all of them are. */
+export type TreeWanted =
+  | {
+    readonly of: "inputs";
+    readonly parts: readonly {
+      readonly path: string;
+      readonly subtree?: string;
+      readonly name: string;
+      readonly snapshot: Digest;
+    }[];
+  }
+  /** What a task made, laid over what it was made of. */
+  | { readonly of: "output"; readonly base: Digest; readonly top: Digest };
 
 /** Whether a known result is its result, and whether what comes of it is kept as one. */
 export type CacheUse = "use" | "refresh" | "off";
@@ -91,6 +119,8 @@ export interface TaskInput {
   readonly needs?: TaskNeeds;
   readonly cache: CacheUse;
   readonly caches?: readonly KeptPath[];
+  /** Its output is its inputs with what it made laid over them; absent: what it made alone. */
+  readonly output?: "full";
   readonly action?: AskedAction;
   readonly atMs: number;
 }
@@ -108,8 +138,10 @@ export const memoryRaisesMax = 3;
 export const overtimeMs = 10 * 60_000;
 
 export interface TaskContext extends Omit<TaskInput, "atMs"> {
-  /** The output of the task that is its source, once that is there. */
+  /** What its source came to, when that was made by or of outputs of tasks. */
   readonly sourceOutput?: Digest;
+  /** Of the tasks whose outputs are mounted: what has come so far, by their places in the job. */
+  readonly made?: readonly { readonly index: number; readonly output: Digest }[];
   readonly queuedAtMs: number;
   /** Of the present or last attempt; 0 before the first. */
   readonly attempt: number;
@@ -124,7 +156,10 @@ export interface TaskContext extends Omit<TaskInput, "atMs"> {
   readonly memoryRaises?: number;
   /** What the newest attempt was expected to take, as far as that was known when it was placed. */
   readonly estimate?: Estimate;
+  /** With what it made alone as its output: that is what its action is known by. */
   readonly outcome?: Outcome;
+  /** What others are given as its output, when that is more. */
+  readonly fullOutput?: Digest;
   readonly cached?: Cached;
   /** While stopping: why. */
   readonly stopReason?: string;
@@ -142,6 +177,14 @@ export type TaskEvent =
     readonly from: TaskId;
     readonly output?: Digest;
     readonly failed?: string;
+    readonly atMs: number;
+  }
+  /** The tree that it wanted. */
+  | { readonly type: "task.treeMade"; readonly of: TreeWanted["of"]; readonly tree: Digest; readonly atMs: number }
+  | {
+    readonly type: "task.treeFailed";
+    readonly of: TreeWanted["of"];
+    readonly fault: FaultData;
     readonly atMs: number;
   }
   /** Its action was run before, or by a task that was in flight: this came of it. */
@@ -233,9 +276,50 @@ export type TaskMessage =
     readonly atMs: number;
   };
 
-/** The tree that its command runs on; undefined while it waits for the task that makes it. */
+/** The tree that its command runs on; undefined while it waits for what that is made of. */
 export function inputRootOf({ source, sourceOutput }: TaskContext): Digest | undefined {
   return source.kind === "snapshot" ? source.snapshot : source.kind === "empty" ? emptyDigest : sourceOutput;
+}
+
+const madeBy = ({ made = [] }: TaskContext, part: SourcePart): Digest | undefined =>
+  "index" in part ? made.find(({ index }) => index === part.index)?.output : part.snapshot;
+
+/** The tree that it waits for. Undefined: for none, or for outputs of which that is made. */
+export function treeWantedBy(task: TaskContext): TreeWanted | undefined {
+  const { source, outcome } = task;
+  const inputRoot = inputRootOf(task);
+  if (inputRoot === undefined) {
+    if (source.kind !== "mounted") return undefined;
+    const parts: Extract<TreeWanted, { of: "inputs" }>["parts"][number][] = [];
+    for (const part of source.parts) {
+      const snapshot = madeBy(task, part);
+      if (snapshot === undefined) return undefined;
+      const { path, subtree, name } = part;
+      parts.push({ path, ...(subtree === undefined ? {} : { subtree }), name, snapshot });
+    }
+    return { of: "inputs", parts };
+  }
+  if (task.output !== "full" || task.fullOutput !== undefined || outcome === undefined) return undefined;
+  if (outcome.kind !== "exited" || !isSuccess(outcome) || outcome.output === undefined) return undefined;
+  return inputRoot === emptyDigest ? undefined : { of: "output", base: inputRoot, top: outcome.output };
+}
+
+/** The trees that it is, or will be, made of, as far as they are there, and those that its output is made of. */
+export function treesOf(task: TaskContext): readonly Digest[] {
+  const { source } = task;
+  const inputRoot = inputRootOf(task);
+  const wanted = treeWantedBy(task);
+  if (wanted?.of === "output") return [wanted.base, wanted.top];
+  if (inputRoot !== undefined) return [inputRoot];
+  const parts = source.kind === "mounted" ? source.parts.map((part) => madeBy(task, part)) : [];
+  return parts.filter((part) => part !== undefined);
+}
+
+/** What others are given as its output; undefined when it did not succeed. */
+export function outputOf(task: TaskContext): Digest | undefined {
+  const { outcome, fullOutput, output } = task;
+  if (outcome?.kind !== "exited" || !isSuccess(outcome)) return undefined;
+  return fullOutput ?? outcome.output ?? (output === "full" ? inputRootOf(task) : undefined) ?? emptyDigest;
 }
 
 /** What its worker is told of the present attempt. Its input is there. */
@@ -330,10 +414,19 @@ const isLateResult = (context: TaskContext, { outcome, attempt, workerId }: Of<"
 const isLostOnItsWorker = (context: TaskContext, held: Of<"task.held">): boolean =>
   held.attempt === context.attempt && held.workerId === workerOf(context) && context.nextReason === "workerLost";
 
+const acknowledged = ({ workerId, attempt }: Of<"task.ended">, taskId: TaskId): TaskMessage => ({
+  type: "attempt.acknowledged",
+  to: memberAddress(workerId),
+  taskId,
+  attempt,
+});
+
 export const taskMachine = setup({
   types: { input: {} as TaskInput, context: {} as TaskContext, events: {} as TaskEvent, emitted: {} as TaskMessage },
   guards: {
-    needsNoTask: ({ context }) => context.source.kind !== "task",
+    hasInput: ({ context }) => inputRootOf(context) !== undefined,
+    wantsTree: ({ context }) => treeWantedBy(context) !== undefined,
+    isTreeOf: ({ event }, params: { readonly of: TreeWanted["of"] }) => "of" in event && event.of === params.of,
     isCurrentAttempt: ({ context, event }) => "attempt" in event && event.attempt === context.attempt,
     isCurrentOnItsWorker: ({ context, event }) =>
       "attempt" in event && "workerId" in event && event.attempt === context.attempt &&
@@ -411,12 +504,10 @@ export const taskMachine = setup({
         reason: params.reason,
       });
     }),
-    sayAcknowledged: emit(({ context, event }) => ({
-      type: "attempt.acknowledged" as const,
-      to: memberAddress((event as Of<"task.ended">).workerId),
-      taskId: context.taskId,
-      attempt: (event as Of<"task.ended">).attempt,
-    })),
+    sayAcknowledged: emit(({ context, event }) => acknowledged(as(event, "task.ended"), context.taskId)),
+    sayAcknowledgedIfEnded: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type === "task.ended") enqueue.emit(acknowledged(event, context.taskId));
+    }),
     start: assign(({ context, event }) => {
       const startedAtMs = (event as Of<"task.started">).startedAtMs;
       return {
@@ -445,7 +536,7 @@ export const taskMachine = setup({
       const atMs = context.settledAtMs!;
       const job = jobOfTask(context.taskId);
       const failed = isSuccess(outcome) ? undefined : describeOutcome(outcome).slice(0, failureTextMax);
-      const output = isSuccess(outcome) && "output" in outcome ? outcome.output ?? emptyDigest : emptyDigest;
+      const output = outputOf(context) ?? emptyDigest;
       for (const index of context.dependents) {
         enqueue.emit({
           type: "task.inputSettled",
@@ -604,9 +695,22 @@ export const taskMachine = setup({
         settledAtMs: atMs,
       };
     }),
-    takeInput: assign(({ event }) => {
-      const { output, atMs } = as(event, "task.inputSettled");
-      return { sourceOutput: output ?? emptyDigest, queuedAtMs: atMs };
+    takeInput: assign(({ context, event }) => {
+      const { from, output = emptyDigest, atMs } = as(event, "task.inputSettled");
+      return context.source.kind === "task"
+        ? { sourceOutput: output, queuedAtMs: atMs }
+        : { made: [...context.made ?? [], { index: indexOfTask(from), output }], queuedAtMs: atMs };
+    }),
+    takeTree: assign(({ event }) => {
+      const { of, tree, atMs } = as(event, "task.treeMade");
+      return of === "inputs" ? { sourceOutput: tree, queuedAtMs: atMs } : { fullOutput: tree, settledAtMs: atMs };
+    }),
+    failWithoutTree: assign(({ context, event }) => {
+      const { fault, atMs } = as(event, "task.treeFailed");
+      const { outcome } = context;
+      if (outcome?.kind !== "exited") return { outcome: { kind: "failed" as const, fault }, settledAtMs: atMs };
+      const { kind: _kind, exitCode: _exitCode, signal: _signal, ...leavings } = outcome;
+      return { outcome: { kind: "failed" as const, fault, ...leavings }, settledAtMs: atMs };
     }),
     takeBack: assign(({ context, event }) => {
       const held = as(event, "task.held");
@@ -637,20 +741,36 @@ export const taskMachine = setup({
   initial: "waiting",
   states: {
     waiting: {
-      description: "Waiting for the output of the task that is its input.",
-      always: { target: "queued", guard: "needsNoTask" },
+      description: "Waiting for the outputs of the tasks that its inputs are made of.",
+      always: [{ target: "queued", guard: "hasInput" }, { target: "mounting", guard: "wantsTree" }],
       on: {
         "task.inputSettled": [
           { target: "settled", guard: "inputFailed", actions: ["skip", "saySettled"] },
-          { target: "queued", actions: "takeInput" },
+          { actions: "takeInput" },
         ],
+        "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
+      },
+    },
+    mounting: {
+      description: "All that its inputs are made of is there; a gateway puts it together.",
+      on: {
+        "task.treeMade": {
+          target: "queued",
+          guard: { type: "isTreeOf", params: { of: "inputs" } },
+          actions: "takeTree",
+        },
+        "task.treeFailed": {
+          target: "settled",
+          guard: { type: "isTreeOf", params: { of: "inputs" } },
+          actions: ["failWithoutTree", "saySettled"],
+        },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
       },
     },
     queued: {
       description: "Waiting for the scheduler to choose a worker.",
       on: {
-        "task.cached": { target: "settled", actions: ["takeCached", "saySettled"] },
+        "task.cached": { target: "concluding", actions: "takeCached" },
         "task.placed": { target: "active", actions: ["place", "sayHold"] },
         "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
         "task.unplaceable": [
@@ -664,7 +784,7 @@ export const taskMachine = setup({
         ],
         "task.ended": [
           { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
-          { target: "settled", guard: "wasGivenUp", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { target: "concluding", guard: "wasGivenUp", actions: "takeOutcome" },
           { actions: "sayAcknowledged" },
         ],
       },
@@ -685,16 +805,14 @@ export const taskMachine = setup({
           { target: "queued", guard: "needsMoreMemory", actions: ["noteMemory", "sayAcknowledged"] },
           { target: "queued", guard: "wasFailedByItsWorker", actions: ["noteFault", "sayAcknowledged"] },
           { target: "queued", guard: "wasKilledUnasked", actions: ["noteUnaskedKill", "sayAcknowledged"] },
-          { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { target: "concluding", guard: "isCurrentAttempt", actions: "takeOutcome" },
           { guard: "wasGivenUpAndMayRetry", actions: ["noteLateFailure", "sayAcknowledged"] },
           {
-            target: "settled",
+            target: "concluding",
             guard: "wasGivenUp",
             actions: [
               { type: "sayDrop", params: { reason: "An earlier attempt delivered its result after all" } },
               "takeOutcome",
-              "saySettled",
-              "sayAcknowledged",
             ],
           },
           { actions: "sayAcknowledged" },
@@ -728,7 +846,7 @@ export const taskMachine = setup({
       description: "It is to be killed; its worker has not yet said that it ended. The host wakes it at wakeAtMs.",
       on: {
         "task.ended": [
-          { target: "settled", guard: "isCurrentAttempt", actions: ["takeOutcome", "saySettled", "sayAcknowledged"] },
+          { target: "concluding", guard: "isCurrentAttempt", actions: "takeOutcome" },
           { actions: "sayAcknowledged" },
         ],
         "task.awaited": { actions: "awaitWorker" },
@@ -736,6 +854,30 @@ export const taskMachine = setup({
         "task.putBack": { target: "settled", guard: "isCurrentAttempt", actions: ["settleStopped", "saySettled"] },
         "clock.reached": { target: "settled", guard: "isDue", actions: ["settleStopped", "saySettled"] },
         "task.kill": {},
+      },
+    },
+    concluding: {
+      description: "Its command is over, or need not run. Nobody sees it so: it goes on at once.",
+      always: [
+        { target: "overlaying", guard: "wantsTree", actions: "sayAcknowledgedIfEnded" },
+        { target: "settled", actions: ["saySettled", "sayAcknowledgedIfEnded"] },
+      ],
+    },
+    overlaying: {
+      description: "It succeeded; a gateway lays what it made over its inputs.",
+      on: {
+        "task.treeMade": {
+          target: "settled",
+          guard: { type: "isTreeOf", params: { of: "output" } },
+          actions: ["takeTree", "saySettled"],
+        },
+        "task.treeFailed": {
+          target: "settled",
+          guard: { type: "isTreeOf", params: { of: "output" } },
+          actions: ["failWithoutTree", "saySettled"],
+        },
+        "task.kill": { target: "settled", actions: ["killNow", "saySettled"] },
+        "task.ended": { actions: "sayAcknowledged" },
       },
     },
     settled: {

@@ -24,17 +24,45 @@ import { settings } from "./settings.ts";
  * scheduler. Every request has an answer; a watch also has pushes. See docs/protocol.md for the CDDL.
  */
 
-const taskInput = v.variant("kind", [
+/** A sentence of ours: it may quote what a task or a system call said, so it is any text. */
+const sentence = v.pipe(v.string(), v.maxLength(20_000));
+
+const taskInput = [
   v.strictObject({ kind: v.literal("empty") }),
   v.strictObject({ kind: v.literal("snapshot"), snapshot: digest }),
   v.strictObject({ kind: v.literal("task"), task: name(200) }),
-]);
+] as const;
 
 const namedPath = v.pipe(cText(4_096), v.minLength(1));
+/** Trees that are mounted into one. */
+const partsMax = 100;
+
+/** A snapshot by digest or name, or the output of a task of the job, or what is at `subtree` of it, and where it is mounted. */
+const inputPart = v.pipe(
+  v.strictObject({
+    path: v.optional(cText(4_096), "."),
+    snapshot: v.exactOptional(name(512)),
+    task: v.exactOptional(name(200)),
+    subtree: v.exactOptional(namedPath),
+  }),
+  v.check(({ snapshot, task }) => (snapshot === undefined) !== (task === undefined), "must have a snapshot or a task"),
+);
+
+/** An {@link inputPart} as the scheduler has it. */
+const mountedPart = v.pipe(
+  v.strictObject({
+    path: cText(4_096),
+    /** For faults: "the output of task "deps"". */
+    name: sentence,
+    snapshot: v.exactOptional(digest),
+    task: v.exactOptional(name(200)),
+    subtree: v.exactOptional(namedPath),
+  }),
+  v.check(({ snapshot, task }) => (snapshot === undefined) !== (task === undefined), "must have a snapshot or a task"),
+);
 
 const commonTask = {
   name: name(200),
-  input: v.optional(taskInput, { kind: "empty" }),
   timeoutMs: v.optional(whole(1, 30 * 24 * 3_600_000), 30 * 60_000),
   retries: v.optional(whole(0, 20), 0),
   platform: v.optional(textRecord(64, 200), {}),
@@ -60,10 +88,15 @@ const commonTask = {
   caches: v.exactOptional(
     v.pipe(v.array(v.strictObject({ path: namedPath, name: name(200) })), v.maxLength(cachesMax)),
   ),
+  /** Of one that succeeded: what it made alone (`only`, if absent), or its inputs with what it made laid over them. */
+  output: v.exactOptional(v.picklist(["only", "full"])),
 };
 
-export const taskSpec = v.strictObject({
+const taskFields = v.strictObject({
   ...commonTask,
+  input: v.optional(v.variant("kind", taskInput), { kind: "empty" }),
+  /** Instead of `input`: trees that are mounted into one. */
+  inputs: v.exactOptional(v.pipe(v.array(inputPart), v.maxLength(partsMax))),
   argv: v.pipe(
     v.array(cText(1_000_000)),
     v.minLength(1),
@@ -73,6 +106,10 @@ export const taskSpec = v.strictObject({
   env: v.optional(textRecord(10_000, 1_000_000), {}),
   outputs: v.optional(v.pipe(v.array(namedPath), v.maxLength(10_000)), []),
 });
+export const taskSpec = v.pipe(
+  taskFields,
+  v.check(({ input, inputs }) => inputs === undefined || input.kind === "empty", "must have input or inputs, not both"),
+);
 
 const commonJob = {
   key: name(200),
@@ -99,6 +136,13 @@ export const encodedJob = v.strictObject({
   tasks: v.pipe(
     v.array(v.strictObject({
       ...commonTask,
+      input: v.variant("kind", [
+        ...taskInput,
+        v.strictObject({
+          kind: v.literal("mounted"),
+          parts: v.pipe(v.array(mountedPart), v.minLength(1), v.maxLength(partsMax)),
+        }),
+      ]),
       command: digest,
       /** When a client of the Remote Execution API asked for it. */
       action: v.exactOptional(askedAction),
@@ -147,6 +191,10 @@ export const schedulerRequest = v.variant("type", [
   v.strictObject({ type: v.literal("job.accept"), job: encodedJob }),
   /** As `job.watch`, of one task: for whoever follows its output. */
   v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
+  /** The gateway makes the trees that tasks want: it is told of each, until `job.unwatch`. */
+  v.strictObject({ type: v.literal("tree.serve"), watch: whole(1) }),
+  v.strictObject({ type: v.literal("tree.made"), taskId, of: v.picklist(["inputs", "output"]), tree: digest }),
+  v.strictObject({ type: v.literal("tree.failed"), taskId, of: v.picklist(["inputs", "output"]), fault }),
   v.strictObject({ type: v.literal("cluster.drain"), why: label(200) }),
   /** What tasks that have not settled are made of: what must not be collected. In pages, by address. */
   v.strictObject({ type: v.literal("task.leases"), after: v.exactOptional(v.pipe(v.string(), v.maxLength(255))) }),
@@ -182,9 +230,6 @@ export const clientRequest = v.variant("type", [
   }),
   v.strictObject({ type: v.literal("output.stop"), follow: whole(1) }),
 ]);
-
-/** A sentence of ours: it may quote what a task or a system call said, so it is any text. */
-const sentence = v.pipe(v.string(), v.maxLength(20_000));
 
 const attempt = v.strictObject({
   attempt: whole(1),
@@ -319,7 +364,7 @@ export const answer = v.variant("type", [
   v.strictObject({
     type: v.literal("task.leases"),
     leases: v.array(
-      v.strictObject({ state: v.picklist(["queued", "running"]), command: digest, input: v.exactOptional(digest) }),
+      v.strictObject({ state: v.picklist(["queued", "running"]), command: digest, inputs: v.array(digest) }),
     ),
     /** Where the next page begins, when there is one. */
     next: v.exactOptional(v.string()),
@@ -331,6 +376,27 @@ export const answer = v.variant("type", [
 export const push = v.variant("type", [
   v.strictObject({ type: v.literal("job.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), job: jobView }),
   v.strictObject({ type: v.literal("task.changed"), watch: whole(1), seq: whole(1), atMs: whole(0), task: taskView }),
+  /** From a scheduler to one of its gateways: make it, then say `tree.made` or `tree.failed`. */
+  v.strictObject({
+    type: v.literal("tree.wanted"),
+    watch: whole(1),
+    taskId,
+    tree: v.variant("of", [
+      v.strictObject({
+        of: v.literal("inputs"),
+        parts: v.pipe(
+          v.array(v.strictObject({
+            path: cText(4_096),
+            subtree: v.exactOptional(namedPath),
+            name: sentence,
+            snapshot: digest,
+          })),
+          v.readonly(),
+        ),
+      }),
+      v.strictObject({ of: v.literal("output"), base: digest, top: digest }),
+    ]),
+  }),
   /** Nothing more comes of a watch: the job (or the task) has ended and its last change was sent, or a fault. */
   v.strictObject({ type: v.literal("watch.end"), watch: whole(1), fault: v.exactOptional(fault) }),
   /** A chunk of another attempt than the last one's begins that attempt's stream, at offset 0. */

@@ -49,9 +49,9 @@ export function startBudget(options: BudgetOptions): Collector {
   const kept = caches === undefined ? undefined : keptFolders({ refs: caches, blobs, clock: realClock, log });
   async function* roots(): AsyncGenerator<Root> {
     for await (const [, value] of names.list("")) yield { digest: value as Digest, kind: "tree", why: "named" };
-    for await (const { state, command, input } of gateway.leases()) {
+    for await (const { state, command, inputs } of gateway.leases()) {
       yield { digest: command, kind: "blob", why: state };
-      if (input !== undefined) yield { digest: input, kind: "tree", why: state };
+      for (const digest of inputs) yield { digest, kind: "tree", why: state };
     }
     if (kept === undefined || collector.isFull) return;
     for await (const digest of kept.snapshots()) yield { digest, kind: "tree", why: "kept for the next run" };

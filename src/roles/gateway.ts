@@ -74,6 +74,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   const gateway: Gateway = createGateway({
     blobs,
     trees,
+    names,
     sealed: options.sealed,
     clock: realClock,
     log,

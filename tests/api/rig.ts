@@ -285,7 +285,7 @@ export async function startRig(
   const startGateway = async (): Promise<void> => {
     const stopping = new AbortController();
     const connections: Connection[] = [];
-    const here = createGateway({ blobs, trees, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
+    const here = createGateway({ blobs, trees, names, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
     gateway = here;
     const take = (connection: Connection): void => {
       connections.push(connection);

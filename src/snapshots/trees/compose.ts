@@ -1,5 +1,5 @@
 import type { Digest } from "../../domain/digest.ts";
-import { Fault } from "../../domain/fault.ts";
+import { Fault, isFault } from "../../domain/fault.ts";
 import { encodeDirectory } from "../../protocol/reapi/canonical.ts";
 import { type Blobs, digestOf } from "../blobs/blobs.ts";
 import { lookup, readDirectory, readRoot, refuseDepth, segmentsOf } from "./read_tree.ts";
@@ -82,7 +82,7 @@ export async function mountTrees(
       if (next === undefined) at.below.set(segment, next = newMount());
       at = next;
     }
-    at.here.push({ node: await lookup(blobs, part.snapshot, part.subtree ?? "", options), part });
+    at.here.push({ node: await nodeOf(blobs, part, options), part });
   }
   const made = new Made(blobs, options);
 
@@ -128,6 +128,15 @@ export async function mountTrees(
     "PATH_INVALID",
     `Cannot mount ${nameOf(only!.part)} at "." as that must be a folder: current value is a ${tree.kind}`,
   );
+}
+
+async function nodeOf(blobs: Blobs, part: MountedPart, options: ComposeOptions): Promise<Node> {
+  try {
+    return await lookup(blobs, part.snapshot, part.subtree ?? "", options);
+  } catch (error) {
+    if (!isFault(error, "PATH_UNKNOWN")) throw error;
+    throw new Fault(error.code, `Cannot mount ${nameOf(part)}: ${error.message}`, { cause: error });
+  }
 }
 
 function isSameThing(a: Node, b: Node): boolean {

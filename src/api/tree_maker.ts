@@ -1,0 +1,95 @@
+import { asFault, Fault, faultData } from "../domain/fault.ts";
+import type { Answer, Push, SchedulerRequest } from "../protocol/client_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { mountTrees, overlay } from "../snapshots/trees/compose.ts";
+import type { Link } from "./link.ts";
+
+type Wanted = Extract<Push, { type: "tree.wanted" }>;
+
+/** Trees made at once: each waits for the store now and then. */
+const atOnceMax = 4;
+const againMs = 1_000;
+
+export interface TreeMakerOptions {
+  readonly scheduler: Link<SchedulerRequest>;
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+}
+
+/**
+ * Makes the trees that the scheduler's tasks want, of trees that are in the store. Where the store has no room, or cannot
+ * be reached, it tries again until it can: the task waits, and is not failed for it. @returns what ends it.
+ */
+export function makeTrees({ scheduler, blobs, clock }: TreeMakerOptions): () => void {
+  /** Wanted and not answered, by task and what of it. */
+  const known = new Set<string>();
+  const waiting: Wanted[] = [];
+  const stopping = new AbortController();
+  let making = 0;
+  let cancelAgain = (): void => {};
+
+  const make = async ({ tree }: Wanted): Promise<string> =>
+    tree.of === "inputs"
+      ? await mountTrees(blobs, tree.parts, { signal: stopping.signal })
+      : await overlay(blobs, tree.base, tree.top, { signal: stopping.signal });
+  const answer = async (wanted: Wanted): Promise<SchedulerRequest | "again"> => {
+    const { taskId, tree: { of } } = wanted;
+    try {
+      return {
+        type: "tree.made",
+        taskId,
+        of,
+        tree: await make(wanted) as Extract<SchedulerRequest, { type: "tree.made" }>["tree"],
+      };
+    } catch (thrown) {
+      const fault = asFault(thrown, `Cannot put together the ${of} of ${taskId}`);
+      return fault.meaning.retry === "later" ? "again" : { type: "tree.failed", taskId, of, fault: faultData(fault) };
+    }
+  };
+  const next = (): void => {
+    while (making < atOnceMax && waiting.length > 0) {
+      const wanted = waiting.shift()!;
+      const key = keyOf(wanted);
+      making++;
+      void answer(wanted).then(async (said): Promise<Answer | undefined> => {
+        making--;
+        if (stopping.signal.aborted) return undefined;
+        if (said === "again") {
+          clock.at(clock.now() + againMs, () => {
+            waiting.push(wanted);
+            next();
+          });
+          return undefined;
+        }
+        known.delete(key);
+        next();
+        return await scheduler.ask(said);
+      }).catch(() => {}); // a scheduler that was away for so long asks again
+    }
+  };
+
+  const serve = (): void => {
+    scheduler.subscribe({
+      begin: (watch) => ({ type: "tree.serve", watch }),
+      stop: (watch) => ({ type: "job.unwatch", watch }),
+      hear(push) {
+        if (push.type !== "tree.wanted" || known.has(keyOf(push))) return;
+        known.add(keyOf(push));
+        waiting.push(push);
+        next();
+      },
+      failed(why) {
+        if (stopping.signal.aborted || why.code === "CANCELLED") return;
+        cancelAgain = clock.at(clock.now() + againMs, serve);
+      },
+    });
+  };
+  serve();
+  return () => {
+    stopping.abort(new Fault("CANCELLED", "The gateway stops"));
+    cancelAgain();
+  };
+}
+
+const keyOf = ({ taskId, tree }: Wanted): string => `${taskId} ${tree.of}`;
