@@ -8,7 +8,8 @@ import type { History } from "./world.ts";
 type Heard =
   | { readonly type: "task.attemptLost"; readonly workerId: WorkerId; readonly why: string }
   | { readonly type: "task.ended"; readonly workerId: WorkerId; readonly outcome: Outcome }
-  | { readonly type: "task.placed" | "task.putBack" | "task.held" };
+  | { readonly type: "task.putBack"; readonly preempted?: true }
+  | { readonly type: "task.placed" | "task.held" };
 
 interface Followed {
   /** Its state by the last entry. */
@@ -25,7 +26,7 @@ export function* attemptsHaveCauses({ entries }: History): Iterable<string> {
   /** The entry by which a worker was given up or had started anew. */
   const gone = new Map<WorkerId, number>();
   for (const entry of entries) {
-    if (entry.state === null) continue;
+    if (entry.state === null || entry.machine === "scheduler") continue;
     const state = entry.state as State;
     const path = pathOf(state.value);
     if (entry.machine === "worker") {
@@ -58,7 +59,7 @@ export function* attemptsHaveCauses({ entries }: History): Iterable<string> {
         }
         break;
       case "task.putBack":
-        task.happened = "drained";
+        task.happened = heard.preempted === true ? "preempted" : "drained";
         break;
       case "task.ended":
         if (!wasActive || path !== "queued") break;

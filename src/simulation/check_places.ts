@@ -1,15 +1,18 @@
 import { nameOf, type TaskId } from "../domain/ids.ts";
+import type { SchedulerContext } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import { isSetAside, type WorkerContext } from "../machines/worker.ts";
-import { defaultPolicy } from "../scheduling/policy.ts";
+import { sharesOf } from "../scheduling/fairness.ts";
+import { classifier, defaultPolicy, throttler } from "../scheduling/policy.ts";
 import { encodeEntry } from "../snapshots/states/entry_codec.ts";
 import type { History } from "./world.ts";
 
 /**
- * Fairness: whoever is given a slot is of the most urgent rank that waits, and of those a requestor with the fewest
- * running tasks (all workers of a simulation can run all tasks), unless it has waited from one period of ageing into
- * another; and no worker is given more than it has slots for.
+ * Fairness (all workers of a simulation can run all tasks): whoever is given a slot is of a class that has not its whole
+ * share, or no class that waits lacks a slot of its own; within the class it is of the most urgent rank that waits, and of
+ * those a requestor with the fewest running tasks, unless it has waited from one period of ageing into another. No
+ * requestor is given more than its throttle lets it run, and no worker more than it has slots for.
  */
 export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<string> {
   // A task that has a twin may wait for the twin's result and not for a slot.
@@ -17,11 +20,27 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
   const queued = new Map<TaskId, TaskContext>();
   const setAside = new Set<string>();
   const placed = new Map<TaskId, TaskContext>();
+  /** Workers that are given tasks, and their slots. */
+  const slotsOf = new Map<string, number>();
+  let policy = defaultPolicy;
+  let classOf = classifier(policy);
+  let runningMaxOf = throttler(policy);
   for (const entry of entries) {
-    if (entry.machine === "worker" && entry.state !== null) {
-      const worker = (entry.state as State).context as WorkerContext;
-      if (isSetAside(worker)) setAside.add(worker.workerId);
-      else setAside.delete(worker.workerId);
+    if (entry.machine === "scheduler" && entry.state !== null) {
+      const { settings } = (entry.state as State).context as SchedulerContext;
+      policy = settings.policy;
+      classOf = classifier(policy);
+      runningMaxOf = throttler(policy);
+    }
+    if (entry.machine === "worker") {
+      const worker = (entry.state as State | null)?.context as WorkerContext | undefined;
+      if (worker !== undefined) {
+        if (isSetAside(worker)) setAside.add(worker.workerId);
+        else setAside.delete(worker.workerId);
+      }
+      const isGiven = worker !== undefined && !isSetAside(worker) && pathOf((entry.state as State).value) === "present";
+      if (isGiven) slotsOf.set(nameOf(entry.address), worker.slots);
+      else slotsOf.delete(nameOf(entry.address));
     }
     if (entry.machine !== "task" || entry.state === null) continue;
     const state = entry.state as State;
@@ -35,8 +54,35 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
     const event = entry.cause.event as { readonly type: string; readonly atMs: number };
     if (event.type === "task.placed") {
       const own = runningOf(task.requestor);
+      const ownClass = classOf(task.requestor);
+      if (own >= runningMaxOf(task.requestor)) {
+        yield `Fairness: ${taskId} of ${task.requestor}, who may run ${runningMaxOf(task.requestor)}, is one more`;
+      }
+      const waiting = policy.classes.map(() => 0);
+      const running = policy.classes.map(() => 0);
+      const mayWait = (requestor: string): boolean => runningOf(requestor) < runningMaxOf(requestor);
+      for (const { requestor } of queued.values()) if (mayWait(requestor)) waiting[classOf(requestor)]!++;
+      for (const { requestor } of placed.values()) running[classOf(requestor)]!++;
+      const slots = [...slotsOf.values()].reduce((sum, each) => sum + each, 0);
+      const shares = sharesOf(
+        slots,
+        policy.classes.map(({ percent, floor }, at) => ({
+          percent,
+          floor,
+          running: running[at]!,
+          waiting: waiting[at]!,
+          owed: 0,
+        })),
+      );
+      for (const [at, { name }] of policy.classes.entries()) {
+        if (waiting[at] === 0 || shares[at]! - running[at]! < 1 || running[ownClass]! < shares[ownClass]!) continue;
+        yield `Fairness: ${taskId} of class ${
+          policy.classes[ownClass]!.name
+        }, which has its share, went ahead of class ${name} (${running[at]} of ${shares[at]} slots)`;
+      }
       const isYoung = periodOf(task.queuedAtMs) === periodOf(event.atMs);
       for (const [other, { priority, requestor }] of isYoung ? queued : []) {
+        if (classOf(requestor) !== ownClass || !mayWait(requestor)) continue;
         if (priority > task.priority) yield `Fairness: ${taskId} went ahead of ${other}, which is more urgent`;
         else if (priority === task.priority && runningOf(requestor) < own) {
           yield `Fairness: ${taskId} of ${task.requestor} (${own} running) went ahead of ${other} of ${requestor} (${

@@ -14,6 +14,7 @@ import type { Connection, Hello } from "../transport/transport.ts";
 import { type Planted, simulatedDisk } from "./disk.ts";
 import { calm, type NetworkFaults, simulatedNetwork } from "./network.ts";
 import { type Life, newLife, virtualTime } from "./time.ts";
+import { simulatedSettings } from "./policies.ts";
 import { type KeptResults, simulatedResults } from "./results.ts";
 import { type Mark, type PlannedJob, pretendDigest, pretendedExit, workload } from "./workload.ts";
 
@@ -37,7 +38,7 @@ export interface History {
     readonly tasks: readonly TaskView[];
   }[];
   readonly marks: readonly Mark[];
-  /** Every saved step of the tasks and of the workers, in order. */
+  /** Every saved step of the scheduler itself, the tasks and the workers, in order. */
   readonly entries: readonly Entry[];
   readonly slotsOfEach: number;
   /** How often processes were asked to stop, and how often disks were full. */
@@ -284,6 +285,11 @@ export async function simulate(options: SimulationOptions): Promise<History> {
         ask({ type: "job.kill", jobId: one.jobId!, reason: "the simulation said so" }, () =>
           void (one.killed = true)));
     });
+  const setPolicy = (): void =>
+    ask({ type: "settings.set", settings: simulatedSettings(seed), reason: "the simulation said so" }, (answer) => {
+      if (answer.type === "fault") time.at(time.now() + 1_000, setPolicy);
+    });
+  time.at(startMs, setPolicy);
   for (const one of known) time.at(one.planned.submitAtMs, () => submit(one));
   let stops = 0;
   for (let stop = random.integer(stopsMax + 1); stop > 0; stop--) {
@@ -320,7 +326,9 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     await time.run(time.now() + 5_000, () => known.every(isOver));
   }
   const entries: Entry[] = [];
-  for (const kind of ["task/", "worker/"]) for await (const entry of schedulerDisk.history(kind)) entries.push(entry);
+  for (const kind of ["scheduler", "task/", "worker/"]) {
+    for await (const entry of schedulerDisk.history(kind)) entries.push(entry);
+  }
   entries.sort((a, b) => a.seq - b.seq);
   return {
     seed,

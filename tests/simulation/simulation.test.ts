@@ -13,16 +13,27 @@ describe("a simulated cluster", () => {
     `loses nothing, runs nothing twice and is fair under ${seeds} seeds of crashes, stops, full disks and bad networks`,
     async () => {
       let starts = 0;
+      const reasons = new Set<string>();
       let stops = 0;
       let fullDisks = 0;
       for (let seed = 1; seed <= seeds; seed++) {
         const history = await simulate({ seed });
         expect(violations(history), `replay with seed ${seed}`).toEqual([]);
         expect(history.marks.length, `seed ${seed} ran something`).toBeGreaterThan(10);
+        for (const { tasks } of history.jobs) {
+          for (const { attempts } of tasks) for (const { reason } of attempts) reasons.add(reason);
+        }
         starts += history.schedulerStarts - 1 + history.workerStarts - 3;
         stops += history.stops;
         fullDisks += history.fullDisks;
       }
+      expect([...reasons].sort(), "a policy put tasks back, too").toEqual([
+        "drained",
+        "first",
+        "preempted",
+        "retry",
+        "workerLost",
+      ]);
       expect(starts, "processes were killed").toBeGreaterThan(seeds);
       expect(stops, "processes were stopped").toBeGreaterThan(seeds);
       expect(fullDisks, "disks were full").toBeGreaterThan(seeds / 4);
@@ -41,8 +52,12 @@ describe("a simulated cluster", () => {
   }, 30_000);
 
   test("is checked by its log: a false reason, a turn out of turn and an entry that grows are found", async () => {
-    const history = await simulate({ seed: 1 });
-    const changed = (change: (task: Record<string, unknown>, entry: Entry) => Record<string, unknown>): string[] =>
+    // One has a single class, the other three, of a requestor each.
+    const [one, three] = [await simulate({ seed: 3 }), await simulate({ seed: 1 })];
+    const changed = (
+      change: (task: Record<string, unknown>, entry: Entry) => Record<string, unknown>,
+      history = one,
+    ): string[] =>
       violations({
         ...history,
         entries: history.entries.map((entry) => {
@@ -52,11 +67,13 @@ describe("a simulated cluster", () => {
         }),
       });
     const attempts = (task: Record<string, unknown>): readonly Attempt[] => task["attempts"] as readonly Attempt[];
-    expect(changed(() => ({}))).toEqual([]);
+    expect([...changed(() => ({})), ...changed(() => ({}), three)]).toEqual([]);
     expect(changed((task) => ({ attempts: attempts(task).map((one) => ({ ...one, reason: "drained" })) }))[0])
       .toMatch(/was made for "drained"/);
     expect(changed((_, { seq }) => ({ priority: seq % 3 }))[0]).toMatch(/which is more urgent/);
-    expect(changed((_, { seq }) => ({ requestor: `r${seq % 3}`, priority: 0 }))[0]).toMatch(/running\) went ahead of/);
+    const mixed = (_: unknown, { seq }: Entry) => ({ requestor: `r${seq % 3}`, priority: 0 });
+    expect(changed(mixed)[0]).toMatch(/running\) went ahead of/);
+    expect(changed(mixed, three)[0]).toMatch(/of class ., which has its share, went ahead of class/);
     expect(changed((task) => ({ name: `${task["name"]}`.repeat(3_000) }))[0]).toMatch(/has \d+ bytes/);
   }, 30_000);
 
