@@ -46,15 +46,38 @@ describe("a forecast", () => {
     expect(forecast([], { workers: 1, slots: 1 }, defaultPolicy)).toMatchObject({ tasks: 0, utilisationPercent: 0 });
   });
 
-  test("gives each class its percentage of the slots in every minute in which all have work", () => {
-    const random = seededRandom(7);
-    const trace = Array.from({ length: 40_000 }, (_, n) => task(0, 500 + random.integer(4_500), n % 2 ? "ci" : "bob"));
-    const { unfairPoints, classes: [ci] } = forecast(trace, { workers: 100, slots: 1 }, classes);
-    expect(unfairPoints!.minutes).toBeGreaterThan(5);
-    // The first minute begins with all slots free, and each class has its part of them at once.
-    expect(unfairPoints!.worst).toBeLessThanOrEqual(2);
-    expect(ci!.tasks).toBe(20_000);
-  });
+  test.each<readonly [string, readonly number[], { readonly workers: number; readonly slots: number }]>([
+    ["two classes, 100 slots", [75, 25], { workers: 100, slots: 1 }],
+    ["two that are equal", [50, 50], { workers: 25, slots: 4 }],
+    ["four of odd percentages", [47, 31.5, 15.5, 6], { workers: 50, slots: 2 }],
+    ["one of one per cent", [90, 9, 1], { workers: 100, slots: 1 }],
+    ["eight, 300 slots", [30, 20, 15, 12, 10, 7, 4, 2], { workers: 75, slots: 4 }],
+  ])(
+    "gives each class its percentage within 2 points in every minute in which all have work: %s",
+    (_, percents, fleet) => {
+      const policy: Policy = {
+        ...defaultPolicy,
+        classes: percents.map((percent, at) => ({ name: `c${at}`, percent, floor: 0 })),
+        requestors: percents.map((_, at) => ({ pattern: `c${at}`, class: `c${at}` })),
+      };
+      const random = seededRandom(7);
+      const slots = fleet.workers * fleet.slots;
+      const minutes = 5;
+      // Enough for each class for so many minutes. The first one is alone for a while: what it was lent comes back.
+      const works = percents.map((percent, at) =>
+        Array.from(
+          { length: Math.ceil(slots * percent / 100 * minutes * 60 / 2.5) + 2 * slots },
+          () => task(at === 0 ? 0 : 30_000, 1 + random.integer(5_000), `c${at}`),
+        )
+      );
+      const first = works[0]!.concat(
+        Array.from({ length: slots * 12 }, () => task(0, 1 + random.integer(5_000), "c0")),
+      );
+      const { unfairPoints } = forecast([...first, ...works.slice(1).flat()], fleet, policy);
+      expect(unfairPoints!.minutes).toBeGreaterThanOrEqual(minutes - 1);
+      expect(unfairPoints!.worst).toBeLessThanOrEqual(2);
+    },
+  );
 
   test("is the same for the same trace", () => {
     const work = { tasks: 2_000, hours: 1, durationMs: 10_000, requestors: [{ name: "ci", part: 3, rank: 2 }] };
