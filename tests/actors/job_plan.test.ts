@@ -66,6 +66,30 @@ describe("planJob()", () => {
     expect(refusal(task("a", after("a")))).toContain("a → a");
   });
 
+  test("makes places of the names of all that is mounted, and tells each of those once who waits for it", () => {
+    const name = "x";
+    const parts = [
+      { path: "", name, snapshot: digestOfHash("a".repeat(64), 3) },
+      { path: "a", name, task: "a" },
+      { path: "b", name, task: "b", subtree: "s" },
+      { path: "c", name, task: "a" },
+    ];
+    const plan = planJob(job(task("t", { kind: "mounted", parts }), task("a"), task("b", after("a"))));
+    expect(plan.tasks.map(({ source, dependents }) => [source, dependents])).toEqual([
+      [{
+        kind: "mounted",
+        parts: [
+          parts[0],
+          { path: "a", name, index: 1 },
+          { path: "b", name, index: 2, subtree: "s" },
+          { path: "c", name, index: 1 },
+        ],
+      }, []],
+      [{ kind: "empty" }, [0, 2]],
+      [{ kind: "task", index: 1 }, [0]],
+    ]);
+  });
+
   test("names the cycle, from wherever it is entered", () => {
     expect(refusal(task("x", after("a")), task("a", after("c")), task("b", after("a")), task("c", after("b"))))
       .toContain("a → c → b → a");
@@ -83,6 +107,39 @@ describe("planJob()", () => {
     );
     expect(plan.tasks.at(-1)!.source).toEqual({ kind: "task", index: 99_998 });
     expect(plan.tasks[0]!.dependents).toEqual([1]);
+  });
+
+  test("accepts exactly the graphs without a cycle, of tasks that need several", () => {
+    const needs = fc.array(fc.uniqueArray(fc.nat(6), { maxLength: 3 }), { minLength: 1, maxLength: 7 });
+    fc.assert(fc.property(needs, (list) => {
+      const wanted = list.map((of) => [...new Set(of.map((at) => at % list.length))]);
+      const tasks = wanted.map((of, index) =>
+        task(`t${index}`, {
+          kind: "mounted",
+          parts: [
+            { path: "", name: "", snapshot: digestOfHash("a".repeat(64), 3) },
+            ...of.map((at) => ({
+              path: `${at}`,
+              name: "",
+              task: `t${at}`,
+            })),
+          ],
+        })
+      );
+      // What needs nothing that is left goes, until nothing does.
+      let left = wanted.map((_, index) => index);
+      for (let before = -1; before !== left.length;) {
+        before = left.length;
+        left = left.filter((index) => wanted[index]!.some((at) => left.includes(at)));
+      }
+      const told = refusal(...tasks);
+      expect(told === "accepted").toBe(left.length === 0);
+      if (left.length > 0) {
+        const cycle = /each other: (.*)$/.exec(told)![1]!.split(" → ").map((name) => Number(name.slice(1)));
+        expect(cycle.at(-1)).toBe(cycle[0]);
+        cycle.slice(1).forEach((to, at) => expect(wanted[cycle[at]!]).toContain(to));
+      }
+    }));
   });
 
   test("accepts exactly the graphs without a cycle, and its dependents are the inverse of its sources", () => {

@@ -12,6 +12,8 @@ import {
   type TaskEvent,
   type TaskInput,
   taskMachine,
+  treesOf,
+  treeWantedBy,
 } from "../../src/machines/task.ts";
 import { type Running, running, typesOf } from "./running.ts";
 
@@ -36,6 +38,32 @@ const input = (changes: Partial<TaskInput> = {}): TaskInput => ({
   cache: "off",
   atMs: 10,
   ...changes,
+});
+/** Of a snapshot, and of the outputs of those tasks. */
+const mounted = (...indexes: number[]): TaskInput["source"] => ({
+  kind: "mounted",
+  parts: [
+    { path: "", name: "the snapshot", snapshot },
+    ...indexes.map((index) => ({ path: `m${index}`, name: `task ${index}`, subtree: "x", index })),
+  ],
+});
+const inputSettled = (index: number, made: Digest, atMs = 15): TaskEvent => ({
+  type: "task.inputSettled",
+  from: taskId(job, index),
+  output: made,
+  atMs,
+});
+const treeMade = (of: "inputs" | "output", tree: Digest, atMs = 16): TaskEvent => ({
+  type: "task.treeMade",
+  of,
+  tree,
+  atMs,
+});
+const treeFailed = (of: "inputs" | "output"): TaskEvent => ({
+  type: "task.treeFailed",
+  of,
+  fault: { code: "PATH_INVALID", message: "Cannot put a and b into one tree" },
+  atMs: 17,
 });
 type Task = Running<TaskContext, TaskEvent>;
 const newTask = (changes: Partial<TaskInput> = {}): Task => running(taskMachine, input(changes));
@@ -480,6 +508,114 @@ describe("a task that is put back", () => {
   });
 });
 
+describe("a task whose inputs are mounted", () => {
+  const tree: Digest = digestOfHash("d".repeat(64), 4);
+
+  test("waits for every output, then for the tree, and is queued with that as its input", () => {
+    const task = newTask({ source: mounted(0, 4) });
+    expect(task.path).toBe("waiting");
+    expect(treesOf(task.context)).toEqual([snapshot]);
+    task.hear(inputSettled(4, output));
+    expect(task.path).toBe("waiting");
+    expect(treesOf(task.context)).toEqual([snapshot, output]);
+    task.hear(inputSettled(0, emptyDigest));
+    expect(task.path).toBe("mounting");
+    expect(treeWantedBy(task.context)).toEqual({
+      of: "inputs",
+      parts: [
+        { path: "", name: "the snapshot", snapshot },
+        { path: "m0", name: "task 0", subtree: "x", snapshot: emptyDigest },
+        { path: "m4", name: "task 4", subtree: "x", snapshot: output },
+      ],
+    });
+    expect(task.hear(treeMade("output", snapshot)).isUnchanged).toBe(true);
+    task.hear(treeMade("inputs", tree, 30));
+    expect(task.path).toBe("queued");
+    expect(inputRootOf(task.context)).toBe(tree);
+    expect(treesOf(task.context)).toEqual([tree]);
+    expect(task.context.queuedAtMs).toBe(30);
+    expect(task.hear(treeMade("inputs", snapshot)).isUnchanged).toBe(true);
+    expect(task.hear(placed()).said[0]).toMatchObject({ type: "attempt.hold", inputRoot: tree });
+  });
+
+  test("of snapshots alone wants its tree at once", () => {
+    expect(newTask({ source: mounted() }).path).toBe("mounting");
+  });
+
+  test("is skipped by the first that fails, and fails when there can be no tree", () => {
+    const skipped = newTask({ source: mounted(0, 4) }).hear(inputSettled(0, output), {
+      type: "task.inputSettled",
+      from: taskId(job, 4),
+      failed: "exited with 1",
+      atMs: 20,
+    });
+    expect(skipped.context.outcome).toMatchObject({ kind: "skipped", because: taskId(job, 4) });
+    const failed = newTask({ source: mounted(0), dependents: [7] }).hear(inputSettled(0, output), treeFailed("inputs"));
+    expect(failed.path).toBe("settled");
+    expect(failed.context).toMatchObject({
+      outcome: { kind: "failed", fault: { code: "PATH_INVALID" } },
+      settledAtMs: 17,
+    });
+    expect(typesOf(failed.said)).toEqual(["task.inputSettled", "job.taskSettled"]);
+    expect(newTask({ source: mounted(0) }).hear(inputSettled(0, output), kill).context.outcome?.kind).toBe("killed");
+  });
+});
+
+describe("a task whose output is to be full", () => {
+  const tree: Digest = digestOfHash("d".repeat(64), 4);
+  const made = (): Outcome => ({ ...exited(0), output } as Outcome);
+
+  test("wants what it made laid over its inputs, and gives that to others; its outcome keeps what it made alone", () => {
+    const task = newTask({ output: "full", dependents: [3] }).hear(placed(), started(), ended(made()));
+    expect(task.path).toBe("overlaying");
+    expect(typesOf(task.said)).toEqual(["attempt.acknowledged"]);
+    expect(treeWantedBy(task.context)).toEqual({ of: "output", base: snapshot, top: output });
+    expect(treesOf(task.context)).toEqual([snapshot, output]);
+    expect(typesOf(task.hear(ended(made())).said), "said again").toEqual(["attempt.acknowledged"]);
+    expect(task.hear(treeMade("inputs", snapshot)).isUnchanged).toBe(true);
+    task.hear(treeMade("output", tree, 50));
+    expect(task.path).toBe("settled");
+    expect(task.context).toMatchObject({ outcome: { output }, fullOutput: tree, settledAtMs: 50 });
+    expect(task.said[0]).toMatchObject({ type: "task.inputSettled", output: tree });
+  });
+
+  test("that was not run wants it too", () => {
+    const task = newTask({ output: "full" }).hear({
+      type: "task.cached",
+      outcome: made(),
+      cached: { madeAtMs: 1, savedMs: 2 },
+      atMs: 20,
+    });
+    expect(task.path).toBe("overlaying");
+    expect(task.said).toEqual([]);
+    expect(task.hear(treeMade("output", tree)).context).toMatchObject({ fullOutput: tree, cached: { savedMs: 2 } });
+  });
+
+  test("that made nothing gives its inputs, and one that had none what it made; neither wants a tree", () => {
+    const nothing = newTask({ output: "full", dependents: [3] }).hear(placed(), ended(exited(0)));
+    expect(nothing.said[0]).toMatchObject({ type: "task.inputSettled", output: snapshot });
+    const alone = newTask({ output: "full", dependents: [3], source: { kind: "empty" } }).hear(placed(), ended(made()));
+    expect(alone.said[0]).toMatchObject({ type: "task.inputSettled", output });
+  });
+
+  test("that failed, or whose tree cannot be, has no full output; what it wrote is kept", () => {
+    expect(newTask({ output: "full" }).hear(placed(), ended({ ...exited(1), output } as Outcome)).path).toBe("settled");
+    const stdout = { digest: output, truncatedBytes: 0 };
+    const task = newTask({ output: "full", dependents: [3] }).hear(placed(), ended({ ...made(), stdout } as Outcome));
+    task.hear(treeFailed("output"));
+    expect(task.context.outcome).toMatchObject({ kind: "failed", fault: { code: "PATH_INVALID" }, stdout, output });
+    expect(task.said[0]).toMatchObject({ failed: expect.stringContaining("Cannot put a and b") });
+    const killed = newTask({ output: "full" }).hear(placed(), ended(made()), kill);
+    expect(killed.context.outcome?.kind).toBe("killed");
+  });
+
+  test("is retried, and put back, before that as any other", () => {
+    const task = newTask({ output: "full", retries: 1 }).hear(placed(), ended(exited(1)));
+    expect(task.path).toBe("queued");
+    expect(task.hear(placed(), ended(made(), 2)).path).toBe("overlaying");
+  });
+});
+
 describe("a kill", () => {
   test("of a waiting or queued task settles it at once", () => {
     for (const source of [{ kind: "task", index: 0 }, { kind: "empty" }] as const) {
@@ -559,20 +695,42 @@ describe("whatever a task hears, in whatever order", () => {
     fc.record({ attempt, atMs }).map((e) => ({ type: "task.putBack", why: "p", ...e })),
     { arbitrary: atMs.map((at) => ({ type: "task.kill", reason: "k", atMs: at })), weight: 1 },
     atMs.map((at) => ({ type: "clock.reached", atMs: at })),
-    fc.record({ atMs, isGood: fc.boolean() }).map(({ atMs: at, isGood }) =>
+    fc.record({ atMs, isGood: fc.boolean(), from: fc.constantFrom(0, 0, 4) }).map(({ atMs: at, isGood, from }) =>
       isGood
-        ? { type: "task.inputSettled", from: taskId(job, 0), output, atMs: at }
-        : { type: "task.inputSettled", from: taskId(job, 0), failed: "exited with 1", atMs: at }
+        ? { type: "task.inputSettled", from: taskId(job, from), output, atMs: at }
+        : { type: "task.inputSettled", from: taskId(job, from), failed: "exited with 1", atMs: at }
     ),
+    fc.record({ atMs, of: fc.constantFrom("inputs", "output"), isGood: fc.constantFrom(true, true, false) }).map(
+      ({ atMs: at, of, isGood }) =>
+        isGood
+          ? { type: "task.treeMade", of, tree: snapshot, atMs: at }
+          : { type: "task.treeFailed", of, fault: { code: "PATH_INVALID", message: "x" }, atMs: at },
+    ),
+    fc.record({ atMs, outcome }).map(({ atMs: at, outcome: known }) => ({
+      type: "task.cached",
+      outcome: known,
+      cached: { madeAtMs: 1, savedMs: 1 },
+      atMs: at,
+    })),
   ) as fc.Arbitrary<TaskEvent>;
   const anyInput = fc.record({
     retries: fc.integer({ min: 0, max: 3 }),
     dependents: fc.constantFrom([], [2], [2, 3]),
-    source: fc.constantFrom<TaskInput["source"]>({ kind: "empty" }, { kind: "snapshot", snapshot }, {
-      kind: "task",
-      index: 0,
-    }),
-  });
+    source: fc.constantFrom<TaskInput["source"]>(
+      { kind: "empty" },
+      { kind: "snapshot", snapshot },
+      {
+        kind: "task",
+        index: 0,
+      },
+      mounted(0),
+      mounted(0, 4),
+    ),
+    output: fc.constantFrom("only" as const, "full" as const),
+  }).map(({ output, ...rest }): Partial<TaskInput> & { readonly retries: number } => ({
+    ...rest,
+    ...(output === "full" ? { output } : {}),
+  }));
 
   test("its attempts are consecutive, it settles once and for good, and an attempt without an end is the last or the result's", () => {
     fc.assert(
@@ -593,15 +751,19 @@ describe("whatever a task hears, in whatever order", () => {
           for (const { reason, attempt: number } of attempts) expect(reason === "first").toBe(number === 1);
 
           settlements += task.said.filter((message) => message.type === "job.taskSettled").length;
-          expect(settlements).toBe(result === undefined ? 0 : 1);
-          expect(task.path === "settled").toBe(result !== undefined);
+          const isOver = task.path === "settled";
+          expect(settlements).toBe(isOver ? 1 : 0);
+          expect(result !== undefined).toBe(isOver || task.path === "overlaying");
+          expect(treeWantedBy(task.context) !== undefined).toBe(
+            task.path === "mounting" || task.path === "overlaying" || (isOver && treeWantedBy(before) !== undefined),
+          );
           if (settled !== undefined) expect(task.context).toEqual(settled);
-          if (result !== undefined) settled = task.context;
+          if (isOver) settled = task.context;
 
           const isWithWorker = task.path.startsWith("active") || task.path === "stopping";
           expect(task.context.wakeAtMs !== undefined).toBe(isWithWorker);
           if (isWithWorker) expect(attempts.at(-1)!.ended).toBeUndefined();
-          if (one.type === "task.ended" && task.path !== "waiting" && task.path !== "stopping") {
+          if (one.type === "task.ended" && !["waiting", "mounting", "stopping"].includes(task.path)) {
             expect(typesOf(task.said), "every result is acknowledged").toContain("attempt.acknowledged");
           }
         }
@@ -611,11 +773,17 @@ describe("whatever a task hears, in whatever order", () => {
   });
 
   test("a task that nobody kills settles, when its worker always ends what it holds", () => {
-    fc.assert(fc.property(fc.array(event, { maxLength: 40 }), outcome, (events, last) => {
-      const task = newTask({ retries: 2 });
+    fc.assert(fc.property(anyInput, fc.array(event, { maxLength: 40 }), outcome, (changes, events, last) => {
+      const task = newTask({ ...changes, retries: 2 });
       for (const one of events) task.hear(one);
+      for (const index of [0, 4]) {
+        if (task.path === "waiting") task.hear(inputSettled(index, output));
+      }
       for (let round = 0; round < 12 && task.path !== "settled"; round++) {
+        if (task.path === "mounting") task.hear(treeMade("inputs", snapshot));
+        if (task.path === "overlaying") task.hear(treeMade("output", snapshot));
         if (task.path === "queued") task.hear(placed(w2));
+        if (task.context.attempts.length === 0) continue;
         task.hear(ended(last, task.context.attempt, task.context.attempts.at(-1)!.workerId));
       }
       expect(task.path).toBe("settled");
