@@ -1,11 +1,16 @@
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { digestOfHash } from "../../src/domain/digest.ts";
 import { connectClient } from "../../src/api/client.ts";
+import { realClock } from "../../src/runtime/clock.ts";
+import { capture } from "../../src/snapshots/trees/capture.ts";
 import type { Blobs } from "../../src/snapshots/blobs/blobs.ts";
 import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
 import { blobsContract } from "../snapshots/blobs/contract.ts";
 import { refsContract } from "../snapshots/refs/contract.ts";
+import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+import { writeTree } from "../snapshots/trees/git_repositories.ts";
 import { type Rig, startRig, token } from "./rig.ts";
 
 let rig: Rig;
@@ -35,6 +40,30 @@ test("20,000 small blobs are stored and read back in a few requests", async () =
   }));
   expect(sizes).toEqual(contents.map(({ length }) => length));
   expect(rig.requests() - requests).toBeLessThan(80);
+});
+
+test("a folder that is as it was is sent again to a store that has lost any of it, and else asked after once", async () => {
+  const dir = temporaryFolder();
+  const indexPath = join(temporaryFolder(), "index");
+  const files = Array.from({ length: 50 }, (_, index) => `folder${index % 5}/file${index}`);
+  writeTree(dir, Object.fromEntries(files.map((path) => [path, path])));
+  const { client } = rig;
+  const warm = () =>
+    capture({
+      dir,
+      blobs: client.blobs,
+      clock: { ...realClock, now: () => realClock.now() + 10_000 }, // what was just written is old to it
+      indexPath,
+      holdsTree: client.holds,
+    });
+  const first = await warm();
+  expect(first.sentFiles).toBe(50);
+  const requests = rig.requests();
+  expect(await warm()).toMatchObject({ snapshot: first.snapshot, sentFiles: 0, sentBytes: 0 });
+  expect(rig.requests() - requests).toBe(1);
+  rig.empty();
+  expect(await warm()).toMatchObject({ snapshot: first.snapshot, sentFiles: 50 });
+  expect(await client.holds(first.snapshot)).toBe(true);
 });
 
 /** A stream of that many bytes that breaks the gateway after some of them, the first time. */

@@ -9,9 +9,17 @@ import { findRepository, type GitRepository, readFolderRules, repositoryAt, rule
 import { collisionsIn } from "./name_collisions.ts";
 import { CacheMistaken } from "./outbox.ts";
 import { isKeyText, isPrivateName, isPrivateWhenKey } from "./private_keys.ts";
-import { FileReader, listFolder, type Reading, realFolder, type SourceOptions, statOf } from "./read_files.ts";
+import {
+  FileReader,
+  isExecutable,
+  listFolder,
+  type Reading,
+  realFolder,
+  type SourceOptions,
+  statOf,
+} from "./read_files.ts";
 import { refuseDepth, segmentsOf } from "./read_tree.ts";
-import { readStatCache, type StatCache, StatCacheWriter } from "./stat_cache.ts";
+import { readStatCache, type StatCache, type StatCacheFolder, StatCacheWriter } from "./stat_cache.ts";
 import type { CaptureReport, Node } from "./tree.ts";
 
 export interface CaptureOptions extends SourceOptions {
@@ -52,16 +60,28 @@ const keyStartBytes = 4096;
  * there, `PATH_INVALID` for one outside or that is a socket, pipe or device, and whatever the store throws. The signal's reason when it is aborted.
  */
 export async function capture(options: CaptureOptions): Promise<CaptureReport> {
-  try {
-    return await captureOnce(options, options.indexPath);
-  } catch (error) {
-    if (!(error instanceof CacheMistaken)) throw error;
-    return await captureOnce(options, undefined);
+  let { holdsTree } = options;
+  let indexPath = options.indexPath;
+  for (;;) {
+    try {
+      return await captureOnce(options, indexPath, holdsTree);
+    } catch (error) {
+      if (error instanceof StoreLacks) holdsTree = undefined;
+      else if (error instanceof CacheMistaken) indexPath = undefined;
+      else throw error;
+    }
   }
 }
 
+/** Thrown when the store has not all of what was captured last, so that it must be asked after each file. */
+class StoreLacks extends Error {}
+
 /** @param cachePath where to read what is known from; the new knowledge is kept at `options.indexPath` anyway. */
-async function captureOnce(options: CaptureOptions, cachePath: string | undefined): Promise<CaptureReport> {
+async function captureOnce(
+  options: CaptureOptions,
+  cachePath: string | undefined,
+  holdsTree: CaptureOptions["holdsTree"],
+): Promise<CaptureReport> {
   const startedAtMs = options.clock.now();
   const dir = realFolder(options.dir);
   const named = namedPaths(dir, options.include ?? []);
@@ -69,9 +89,9 @@ async function captureOnce(options: CaptureOptions, cachePath: string | undefine
   const cache = cachePath === undefined ? undefined : readStatCache(cachePath, cacheOf);
   const writer = options.indexPath === undefined ? undefined : new StatCacheWriter(startedAtMs);
   const known = cache?.snapshot;
-  const isKnownHeld = known === undefined ? undefined : options.holdsTree?.(known);
+  const isKnownHeld = known === undefined ? undefined : holdsTree?.(known); // the answer comes while files are looked at
   isKnownHeld?.catch(() => {}); // who waits for it throws it
-  const run = new Run(options, { ...(isKnownHeld === undefined ? {} : { isKnownHeld }), named, cache, writer });
+  const run = new Run(options, { isKnownOffered: isKnownHeld === undefined, named, cache, writer });
   const isRuled = options.ignoreRules ?? true;
   const repository = isRuled ? findRepository(dir, options.environment ?? {}) : undefined;
   const above = repository === undefined ? "" : byteText(relative(repository.top, dir));
@@ -89,7 +109,8 @@ async function captureOnce(options: CaptureOptions, cachePath: string | undefine
       ownBase: base,
       ownRules: repository === undefined ? [] : rulesAbove(repository, dir, ".scootignore"),
     });
-    snapshot = run.reader.add(root ?? []).digest;
+    snapshot = root?.digest ?? run.reader.add([]).digest;
+    if (await isKnownHeld === false) throw new StoreLacks();
     await run.reader.outbox.finish();
   } finally {
     await run.reader.outbox.settle();
@@ -165,11 +186,38 @@ interface Folder {
 }
 
 interface Knowledge {
-  /** Whether the store has all that the cache knows; absent when nobody can tell. */
-  readonly isKnownHeld?: Promise<boolean>;
+  /** Whether the store is asked after what the cache knows; else it has all of it. */
+  readonly isKnownOffered: boolean;
   readonly named: NamedPaths;
   readonly cache: StatCache | undefined;
   readonly writer: StatCacheWriter | undefined;
+}
+
+/** What a folder was captured as. */
+interface Visited {
+  readonly digest: Digest;
+  /** Whether it is what the cache knows, with all below it. */
+  readonly isAsKnown: boolean;
+}
+
+/** Files of a folder that are as the cache knows them; made into nodes only when the folder is not. */
+class KnownFiles {
+  readonly names: string[] = [];
+  #entries: number[] = [];
+  #modes: number[] = [];
+
+  add(name: string, entry: number, { mode }: Stats): void {
+    this.names.push(name);
+    this.#entries.push(entry);
+    this.#modes.push(mode);
+  }
+
+  *nodes(cached: StatCacheFolder): Generator<Node> {
+    for (const [place, name] of this.names.entries()) {
+      const executable = isExecutable(this.#modes[place]!);
+      yield { kind: "file", name, digest: cached.digestOf(this.#entries[place]!), executable };
+    }
+  }
 }
 
 /** One walk through a folder. */
@@ -181,20 +229,22 @@ class Run {
   readonly privateKeys: string[] = [];
   readonly collisions: (readonly [string, string])[] = [];
   #options: CaptureOptions;
+  #isKnownOffered: boolean;
   #named: NamedPaths;
   #cache: StatCache | undefined;
   #writer: StatCacheWriter | undefined;
 
-  constructor(options: CaptureOptions, { isKnownHeld, named, cache, writer }: Knowledge) {
+  constructor(options: CaptureOptions, { isKnownOffered, named, cache, writer }: Knowledge) {
     this.#options = options;
+    this.#isKnownOffered = isKnownOffered;
     this.#named = named;
     this.#cache = cache;
     this.#writer = writer;
-    this.reader = new FileReader(isKnownHeld === undefined ? options : { ...options, isKnownHeld });
+    this.reader = new FileReader(options);
   }
 
-  /** The nodes of a folder, or undefined when it is not to be captured: something was in it and all was left out. */
-  async visit(folder: Folder): Promise<Node[] | undefined> {
+  /** Captures a folder; undefined when it is not to be captured: something was in it and all was left out. */
+  async visit(folder: Folder): Promise<Visited | undefined> {
     const { reader } = this;
     const names = listFolder(folder.path, folder.name);
     const within = folder.rule === "ruled" && names.includes(".git") ? this.#nested(folder) : folder;
@@ -208,10 +258,12 @@ class Run {
       : undefined;
     const ownRules = onTop === undefined ? within.ownRules : [onTop, ...within.ownRules];
     const cached = this.#cache?.folder(within.name);
+    const known = new KnownFiles();
+    /** All others. */
     const nodes: Node[] = [];
     const folders: Folder[] = [];
     let isSomeLeftOut = within.rule === "tracked" || within.rule === "named";
-    this.#writer?.folder(within.name);
+    const written = this.#writer?.folder(within.name);
     for (const name of names) {
       const path = `${within.path}/${name}`;
       const relativePath = within.name + name;
@@ -226,12 +278,12 @@ class Run {
         isSomeLeftOut = true;
         if (within.rule !== "named" && within.rule !== "tracked") this.#leaveOut(name, relativePath, isFolder);
       } else if (stat.isFile()) {
-        const known = cached?.find(name, stat);
-        if (known !== undefined) {
-          reader.pass();
-          reader.addFile(nodes, name, known, stat);
-          reader.outbox.offerKnown(known, path);
-          this.#writer?.add(name, stat, known);
+        const entry = cached?.find(name, stat) ?? -1;
+        if (entry >= 0) {
+          reader.pass(stat);
+          known.add(name, entry, stat);
+          if (this.#isKnownOffered) reader.outbox.offerKnown(cached!.digestOf(entry), path);
+          written?.keep(cached!, entry, name, stat);
         } else if (isPrivateWhenKey(name) && !this.#named.paths.has(relativePath) && isKeyFile(path)) {
           isSomeLeftOut = true;
           this.#leaveOut(name, relativePath, false, true);
@@ -241,7 +293,7 @@ class Run {
           if (read !== undefined) {
             reader.addFile(nodes, name, read.digest, read.stat);
             // What may be a key is looked at again each time: it may have been captured because it was named.
-            if (read.isStill && !isPrivateWhenKey(name)) this.#writer?.add(name, read.stat, read.digest);
+            if (read.isStill && !isPrivateWhenKey(name)) written?.add(name, read.stat, read.digest);
           }
         }
         if (reader.isTurnOver) await reader.rest();
@@ -261,22 +313,34 @@ class Run {
       } else if (stat.isSymbolicLink()) nodes.push(reader.link(path, relativePath, name));
       else this.#note(0, relativePath);
     }
+    const files = nodes.length; // and symlinks
+    let areFoldersAsKnown = true;
     for (const sub of folders) {
-      const subNodes = await this.visit(sub);
-      if (subNodes === undefined) {
+      const visited = await this.visit(sub);
+      if (visited === undefined) {
         isSomeLeftOut = true;
         continue;
       }
-      nodes.push({
-        kind: "directory",
-        name: sub.name.slice(within.name.length, -1),
-        digest: reader.add(subNodes).digest,
-      });
+      areFoldersAsKnown &&= visited.isAsKnown;
+      nodes.push({ kind: "directory", name: sub.name.slice(within.name.length, -1), digest: visited.digest });
     }
-    for (const [one, other] of collisionsIn(nodes.map(({ name }) => name))) {
+    const foldersIn = nodes.length - files;
+    if (known.names.length + nodes.length === 0 && isSomeLeftOut) return undefined;
+    const isAsKnown = !this.#isKnownOffered && files === 0 && areFoldersAsKnown &&
+      known.names.length === cached?.entries && foldersIn === cached.folders && cached.directory !== undefined;
+    if (isAsKnown) {
+      written?.end(cached.directory, foldersIn);
+      return { digest: cached.directory!, isAsKnown };
+    }
+    if (cached !== undefined) nodes.push(...known.nodes(cached));
+    const collisions = collisionsIn(nodes.map(({ name }) => name));
+    for (const [one, other] of collisions) {
       if (this.collisions.length < leftOutNamesMax) this.collisions.push([within.name + one, within.name + other]);
     }
-    return nodes.length === 0 && isSomeLeftOut ? undefined : nodes;
+    const { digest } = reader.add(nodes);
+    const isAllWritten = written?.size === nodes.length - foldersIn && collisions.length === 0;
+    written?.end(isAllWritten ? digest : undefined, foldersIn);
+    return { digest, isAsKnown: false };
   }
 
   /** A folder that has a `.git`: another repository begins here, or undefined when it is not to be captured. */

@@ -16,8 +16,6 @@ export type PutFile = (
 export interface OutboxOptions {
   readonly blobs: Blobs;
   readonly putFile?: PutFile | undefined;
-  /** Whether the store has all that is offered as known; absent when it is to be asked. */
-  readonly isKnownHeld?: Promise<boolean>;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -177,7 +175,6 @@ export class Outbox {
   }
 
   async #deliverKnown({ digests, paths }: Known): Promise<void> {
-    if (await this.#options.isKnownHeld) return;
     const missing = await this.#options.blobs.missing(digests);
     if (missing.size === 0) return;
     let place = 0;

@@ -72,7 +72,7 @@ export class FileReader {
   #turnFilesRead = 0;
   #turnFilesSeen = 0;
 
-  constructor(options: SourceOptions & { readonly isKnownHeld?: Promise<boolean> }) {
+  constructor(options: SourceOptions) {
     this.#options = options;
     this.outbox = new Outbox(options);
   }
@@ -91,11 +91,13 @@ export class FileReader {
   addFile(nodes: Node[], name: string, digest: Digest, { mode }: Stats): void {
     this.files++;
     this.bytes += sizeOf(digest);
-    nodes.push({ kind: "file", name, digest, executable: (mode & 0o111) !== 0 });
+    nodes.push({ kind: "file", name, digest, executable: isExecutable(mode) });
   }
 
-  /** Notes that a file was seen and needs no reading. */
-  pass(): void {
+  /** Counts a file that was seen and needs no reading. */
+  pass({ size }: Stats): void {
+    this.files++;
+    this.bytes += size;
     this.#turnFilesSeen++;
   }
 
@@ -195,6 +197,8 @@ export class FileReader {
     await this.outbox.room();
   }
 }
+
+export const isExecutable = (mode: number): boolean => (mode & 0o111) !== 0;
 
 /** What is at a path, or undefined when nothing is, also because a file is where a folder would have to be. */
 export function statOf(path: string): Stats | undefined {

@@ -3,29 +3,38 @@ import { hash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { type Digest, digestOfHash, hashOf, isDigest } from "../../domain/digest.ts";
+import { type Digest, digestOfHash, emptyDigest, hashOf, isDigest, sizeOf } from "../../domain/digest.ts";
 import { asFault } from "../../domain/fault.ts";
 
 /**
  * What files held when they were last read, by what `lstat` said of them then: a file that is as it was is not read
- * again. What cannot be trusted is not kept, so a cache that is lost, damaged or of another folder only costs time.
+ * again, and a folder in which all is as it was is not encoded again. What cannot be trusted is not kept, so a cache that
+ * is lost, damaged or of another folder only costs time.
  *
  * The file, numbers in this machine's byte order: u32 magic · u32 entries · u32 folders · u32 text bytes ·
- * f64 × 4 an entry (inode, size, mtime ms, ctime ms) · u32 a folder (how many entries are its) · 32 bytes an entry
- * (SHA-256) · the text (what it is of, the snapshot, then each folder's path and its entries' names, each ended by NUL) · SHA-256 of
- * all before.
+ * f64 × 4 an entry (inode, size, mtime ms, ctime ms) · u32 × 3 a folder (how many entries are its, how many folders are
+ * in it, bytes of its Directory or 0) · 32 bytes an entry (SHA-256) · 32 bytes a folder (of its Directory) · the text
+ * (what it is of, the snapshot, then each folder's path and its entries' names, each ended by NUL) · SHA-256 of all
+ * before.
  */
 export interface StatCache {
   readonly entries: number;
   /** What was captured then: the entries are files of it. */
   readonly snapshot?: Digest;
-  /** What is known of one folder. @param path "" or "src/web/". */
-  folder(path: string): StatCacheFolder;
+  /** What is known of one folder, if anything is. @param path "" or "src/web/". */
+  folder(path: string): StatCacheFolder | undefined;
 }
 
 export interface StatCacheFolder {
-  /** The digest of a file that is as it was. Names are to be asked for in the order in which they were added. */
-  find(name: string, stat: FileStat): Digest | undefined;
+  /** How many files are known of it. */
+  readonly entries: number;
+  /** What it was encoded as, if those files and so many folders are all that was in it. */
+  readonly directory?: Digest;
+  readonly folders: number;
+  /** The number of the entry of a file that is as it was, else -1. Names are to be asked for in the order in which they were added. */
+  find(name: string, stat: FileStat): number;
+  /** What the file of an entry held. */
+  digestOf(entry: number): Digest;
 }
 
 /** The part of `Stats` that says whether a file is as it was. Sub-millisecond where the runtime tells. */
@@ -39,13 +48,13 @@ export interface FileStat {
 export const isSameStat = (a: FileStat, b: FileStat): boolean =>
   a.ino === b.ino && a.size === b.size && a.mtimeMs === b.mtimeMs && a.ctimeMs === b.ctimeMs;
 
-const magic = 0x32747373; // "sst2"
+const magic = 0x33747373; // "sst3"
 const headBytes = 16;
 const numbersAnEntry = 4;
+const numbersAFolder = 3;
 const hashBytes = 32;
 
-const nothing: StatCacheFolder = { find: () => undefined };
-const emptyCache: StatCache = { entries: 0, folder: () => nothing };
+const emptyCache: StatCache = { entries: 0, folder: () => undefined };
 
 /** @param of what the cache must be of, as {@link StatCacheWriter.save} was told; another is as good as none. */
 export function readStatCache(path: string, of: string): StatCache {
@@ -66,23 +75,26 @@ export function readStatCache(path: string, of: string): StatCache {
     number,
     number,
   ];
-  const countsFrom = headBytes + entries * numbersAnEntry * 8;
-  const hashesFrom = countsFrom + folders * 4;
-  const textFrom = hashesFrom + entries * hashBytes;
+  const foldersFrom = headBytes + entries * numbersAnEntry * 8;
+  const hashesFrom = foldersFrom + folders * numbersAFolder * 4;
+  const textFrom = hashesFrom + (entries + folders) * hashBytes;
   if (foundMagic !== magic || textFrom + textBytes !== bytes.byteLength) return emptyCache;
   const numbers = new Float64Array(bytes, headBytes, entries * numbersAnEntry);
-  const counts = new Uint32Array(bytes, countsFrom, folders);
-  const hashes = Buffer.from(bytes, hashesFrom, entries * hashBytes).toString("hex");
+  const folderNumbers = new Uint32Array(bytes, foldersFrom, folders * numbersAFolder);
+  const hashes = Buffer.from(bytes, hashesFrom, (entries + folders) * hashBytes);
   const texts = Buffer.from(bytes, textFrom, textBytes).toString("utf8").split("\0");
   const [foundOf, snapshot = ""] = texts;
   if (foundOf !== of || !isDigest(snapshot)) return emptyCache;
+  const digestAt = (at: number, size: number): Digest =>
+    digestOfHash(hashes.toString("hex", at * hashBytes, (at + 1) * hashBytes), size);
 
   /** Where each folder's entries and the texts of their names start. */
-  const places = new Map<string, { readonly entry: number; readonly text: number; readonly count: number }>();
+  const places = new Map<string, { readonly number: number; readonly entry: number; readonly text: number }>();
   let entry = 0;
   let text = 2;
-  for (const count of counts) {
-    places.set(texts[text]!, { entry, text: text + 1, count });
+  for (let number = 0; number < folders; number++) {
+    places.set(texts[text]!, { number, entry, text: text + 1 });
+    const count = folderNumbers[number * numbersAFolder]!;
     entry += count;
     text += 1 + count;
   }
@@ -91,22 +103,29 @@ export function readStatCache(path: string, of: string): StatCache {
     snapshot,
     folder(folderPath) {
       const place = places.get(folderPath);
-      if (place === undefined) return nothing;
+      if (place === undefined) return undefined;
+      const [count, foldersIn, directoryBytes] = folderNumbers.subarray(place.number * numbersAFolder) as unknown as [
+        number,
+        number,
+        number,
+      ];
       let next = 0;
       return {
+        entries: count,
+        folders: foldersIn,
+        ...(directoryBytes === 0 ? {} : { directory: digestAt(entries + place.number, directoryBytes) }),
         find(name, { ino, size, mtimeMs, ctimeMs }) {
           // Mostly the very next one; names that are gone or not yet known lie between.
           let i = next;
-          while (i < place.count && texts[place.text + i] !== name) i++;
-          if (i === place.count) return undefined;
+          while (i < count && texts[place.text + i] !== name) i++;
+          if (i === count) return -1;
           next = i + 1;
           const at = (place.entry + i) * numbersAnEntry;
           const isSame = numbers[at] === ino && numbers[at + 1] === size && numbers[at + 2] === mtimeMs &&
             numbers[at + 3] === ctimeMs;
-          if (!isSame) return undefined;
-          const from = (place.entry + i) * hashBytes * 2;
-          return digestOfHash(hashes.slice(from, from + hashBytes * 2), size);
+          return isSame ? place.entry + i : -1;
         },
+        digestOf: (entry) => digestAt(entry, numbers[entry * numbersAnEntry + 1]!),
       };
     },
   };
@@ -118,54 +137,92 @@ export function readStatCache(path: string, of: string): StatCache {
  */
 const settledMs = (timeMs: number): number => timeMs % 1000 === 0 ? 2000 : 100;
 
+interface WrittenEntry {
+  readonly name: string;
+  readonly stat: FileStat;
+  readonly digest: () => Digest;
+}
+
+/** One folder of those that the next reader may trust. */
+export class WrittenFolder {
+  readonly path: string;
+  readonly entries: WrittenEntry[] = [];
+  #folders = 0;
+  #directory: Digest | undefined;
+  #startedAtMs: number;
+
+  constructor(path: string, startedAtMs: number) {
+    this.path = path;
+    this.#startedAtMs = startedAtMs;
+  }
+
+  /** Adds a file of the folder, unless it changed so lately that it could change again and look the same. */
+  add(name: string, stat: FileStat, digest: Digest): void {
+    const { mtimeMs, ctimeMs } = stat;
+    if (mtimeMs > this.#startedAtMs - settledMs(mtimeMs) || ctimeMs > this.#startedAtMs - settledMs(ctimeMs)) return;
+    this.entries.push({ name, stat, digest: () => digest });
+  }
+
+  /** Adds a file that is as it was. */
+  keep(cached: StatCacheFolder, entry: number, name: string, stat: FileStat): void {
+    this.entries.push({ name, stat, digest: () => cached.digestOf(entry) });
+  }
+
+  /** How many files of it may be trusted. */
+  get size(): number {
+    return this.entries.length;
+  }
+
+  /** @param directory what it was encoded as, if files that may be trusted and so many folders are all that is in it. */
+  end(directory: Digest | undefined, folders: number): void {
+    this.#directory = directory;
+    this.#folders = folders;
+  }
+
+  get numbers(): readonly [entries: number, folders: number, directoryBytes: number] {
+    return [this.entries.length, this.#folders, this.#directory === undefined ? 0 : sizeOf(this.#directory)];
+  }
+
+  get hash(): string {
+    return hashOf(this.#directory ?? emptyDigest);
+  }
+}
+
 /** Gathers what the next reader may trust. */
 export class StatCacheWriter {
-  entries = 0;
   #startedAtMs: number;
-  #numbers = new Float64Array(1024);
-  #counts: number[] = [];
-  #hashes: string[] = [];
-  #texts: string[] = [];
+  #folders: WrittenFolder[] = [];
 
   /** @param startedAtMs a time before the first file was looked at. */
   constructor(startedAtMs: number) {
     this.#startedAtMs = startedAtMs;
   }
 
-  /** Makes this the folder that the next files are of. */
-  folder(path: string): void {
-    this.#texts.push(path);
-    this.#counts.push(0);
+  get entries(): number {
+    return this.#folders.reduce((sum, { entries }) => sum + entries.length, 0);
   }
 
-  /** Adds a file of the folder, unless it changed so lately that it could change again and look the same. */
-  add(name: string, stat: FileStat, digest: Digest): void {
-    const { ino, size, mtimeMs, ctimeMs } = stat;
-    if (mtimeMs > this.#startedAtMs - settledMs(mtimeMs) || ctimeMs > this.#startedAtMs - settledMs(ctimeMs)) return;
-    const at = this.entries * numbersAnEntry;
-    if (at === this.#numbers.length) {
-      const grown = new Float64Array(at * 2);
-      grown.set(this.#numbers);
-      this.#numbers = grown;
-    }
-    this.#numbers[at] = ino;
-    this.#numbers[at + 1] = size;
-    this.#numbers[at + 2] = mtimeMs;
-    this.#numbers[at + 3] = ctimeMs;
-    this.#hashes.push(hashOf(digest));
-    this.#texts.push(name);
-    this.#counts[this.#counts.length - 1]! += 1;
-    this.entries++;
+  folder(path: string): WrittenFolder {
+    const folder = new WrittenFolder(path, this.#startedAtMs);
+    this.#folders.push(folder);
+    return folder;
   }
 
   /** Replaces the file in one step. @throws {Fault} `NO_SPACE`, `INTERNAL`. */
   async save(path: string, of: string, snapshot: Digest): Promise<void> {
-    const text = Buffer.from(`${[of, snapshot, ...this.#texts].join("\0")}\0`);
+    const all = this.#folders.flatMap(({ entries }) => entries);
+    const texts = this.#folders.flatMap((folder) => [folder.path, ...folder.entries.map(({ name }) => name)]);
+    const text = Buffer.from(`${[of, snapshot, ...texts].join("\0")}\0`);
     const body = Buffer.concat([
-      new Uint8Array(new Uint32Array([magic, this.entries, this.#counts.length, text.length]).buffer),
-      new Uint8Array(this.#numbers.buffer, 0, this.entries * numbersAnEntry * 8),
-      new Uint8Array(new Uint32Array(this.#counts).buffer),
-      Buffer.from(this.#hashes.join(""), "hex"),
+      bytesOf(new Uint32Array([magic, all.length, this.#folders.length, text.length])),
+      bytesOf(
+        new Float64Array(all.flatMap(({ stat: { ino, size, mtimeMs, ctimeMs } }) => [ino, size, mtimeMs, ctimeMs])),
+      ),
+      bytesOf(
+        new Uint32Array(this.#folders.flatMap(({ numbers }) => numbers)),
+      ),
+      Buffer.from(all.map(({ digest }) => hashOf(digest())).join(""), "hex"),
+      Buffer.from(this.#folders.map(({ hash }) => hash).join(""), "hex"),
       text,
     ]);
     const beside = `${path}.${process.pid}.tmp`;
@@ -179,3 +236,6 @@ export class StatCacheWriter {
     }
   }
 }
+
+const bytesOf = ({ buffer }: Uint32Array<ArrayBuffer> | Float64Array<ArrayBuffer>): Uint8Array =>
+  new Uint8Array(buffer);

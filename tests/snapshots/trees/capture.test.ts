@@ -4,13 +4,16 @@ import {
   chmodSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
+import fc from "fast-check";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Digest, emptyDigest, sizeOf } from "../../../src/domain/digest.ts";
@@ -491,10 +494,56 @@ describe("capture() with the store's word for a whole tree", () => {
     const second = counted(blobs);
     const report = await warm({ holdsTree, blobs: second.blobs });
     expect(asked).toEqual([first.snapshot]);
-    expect(second.asked).toHaveLength(1 + 3); // the file and three folders
+    expect(second.asked).toHaveLength(1 + 2); // the file, and the folders that it is in
     expect(report.snapshot).toBe((await captured()).snapshot);
     await warm({ holdsTree });
     expect(asked).toEqual([first.snapshot, report.snapshot]);
+  });
+
+  test("whatever was changed, it captures what a capture without an index does", async () => {
+    const names = ["a", "B", "d/a", "d/e/a", "d/e/B", "f/a"];
+    const edit = fc.oneof(
+      fc.record({ kind: fc.constantFrom("write" as const, "program" as const), path: fc.constantFrom(...names) }),
+      fc.record({
+        kind: fc.constantFrom("remove" as const, "link" as const, "folder" as const),
+        path: fc.constantFrom(...names, "d", "d/e", "f"),
+      }),
+      fc.record({ kind: fc.constant("move" as const), path: fc.constantFrom("d", "d/e", "f"), to: fc.constant("g") }),
+      fc.record({ kind: fc.constant("ignore" as const), path: fc.constantFrom("/d/e", "a", "!a") }),
+    );
+    let writes = 0;
+    const apply = (each: typeof edit extends fc.Arbitrary<infer Edit> ? Edit : never): void => {
+      const path = join(dir, each.path);
+      try {
+        // Of another length each time: the clock that is ahead has the cache trust what is too young for it.
+        if (each.kind === "write") writeTree(dir, { [each.path]: "x".repeat(++writes) });
+        else if (each.kind === "program") writeFileSync(path, "x".repeat(++writes), { mode: 0o755 });
+        else if (each.kind === "remove") rmSync(path, { recursive: true, force: true });
+        else if (each.kind === "link") symlinkSync("a", path);
+        else if (each.kind === "folder") mkdirSync(path, { recursive: true });
+        else if (each.kind === "move") renameSync(path, join(dir, each.to));
+        else if (each.kind === "ignore") appendFileSync(join(dir, ".scootignore"), `${each.path}\n`);
+      } catch {
+        // what cannot be done there is no edit
+      }
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.array(edit, { maxLength: 4 }), { maxLength: 5 }), async (rounds) => {
+        for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true });
+        rmSync(indexPath(), { force: true });
+        blobs = memoryBlobs();
+        writeTree(dir, Object.fromEntries(names.map((name) => [name, name])));
+        for (const edits of [[], ...rounds, []]) {
+          for (const each of edits) apply(each);
+          const report = await warm({ holdsTree: () => Promise.resolve(true) });
+          const cold = await captured({ blobs: memoryBlobs() });
+          expect({ ...report, sentFiles: 0, sentBytes: 0, tookMs: 0 })
+            .toEqual({ ...cold, sentFiles: 0, sentBytes: 0, tookMs: 0 });
+          await pathsOf(report.snapshot, blobs); // all of it is there
+        }
+      }),
+      { numRuns: 60 },
+    );
   });
 
   test("sends what is missing when the store says no, and passes on what it throws", async () => {
