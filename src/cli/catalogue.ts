@@ -162,6 +162,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/cluster.ts")).cluster,
   },
   {
+    name: "inspect",
+    group: "Cluster",
+    does: "The page on which it is seen, or the job in a file",
+    load: async () => (await import("./commands/inspect.ts")).inspect,
+  },
+  {
     name: "workers",
     group: "Cluster",
     does: "The workers and how busy they are",

@@ -12,7 +12,7 @@ import { needTask } from "./output.ts";
 type EncodedTask = EncodedJob["tasks"][number];
 
 /** What of a task does not depend on the job that it is in. */
-const alone = ({ name, command, timeoutMs, retries, platform, needs, caches, action }: TaskContext) => ({
+const alone = ({ name, command, timeoutMs, retries, platform, needs, caches, output, action }: TaskContext) => ({
   name,
   command,
   timeoutMs,
@@ -20,6 +20,7 @@ const alone = ({ name, command, timeoutMs, retries, platform, needs, caches, act
   platform: { ...platform },
   ...(needs === undefined ? {} : { needs: structuredClone(needs) as NonNullable<EncodedTask["needs"]> }),
   ...(caches === undefined ? {} : { caches: caches.map((kept) => ({ ...kept })) }),
+  ...(output === undefined ? {} : { output }),
   ...(action === undefined ? {} : { action }),
 });
 
@@ -61,12 +62,26 @@ export async function again(
     ...asked,
     tasks: tasks.map(({ task }): EncodedTask => ({
       ...alone(task),
-      input: task.source.kind === "task"
-        ? { kind: "task", task: nameOf(task.source.index) }
-        : task.source.kind === "snapshot"
-        ? { kind: "snapshot", snapshot: task.source.snapshot }
-        : { kind: "empty" },
+      input: inputOf(task.source, nameOf),
       cache: task.cache,
     })),
   };
+}
+
+function inputOf(source: TaskContext["source"], nameOf: (index: number) => string): EncodedTask["input"] {
+  switch (source.kind) {
+    case "task":
+      return { kind: "task", task: nameOf(source.index) };
+    case "mounted":
+      return {
+        kind: "mounted",
+        parts: source.parts.map((part) => {
+          const { path, name, subtree } = part;
+          const at = { path, name, ...(subtree === undefined ? {} : { subtree }) };
+          return "index" in part ? { ...at, task: nameOf(part.index) } : { ...at, snapshot: part.snapshot };
+        }),
+      };
+    default:
+      return source;
+  }
 }

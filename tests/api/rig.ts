@@ -9,6 +9,8 @@ import { httpServer } from "../../src/api/http.ts";
 import type { CommandData } from "../../src/domain/command.ts";
 import type { TaskId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
+import { pagePolicy } from "../../src/inspector/files.ts";
+import { createInspector } from "../../src/inspector/server.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import { decodeCommand } from "../../src/protocol/reapi/canonical.ts";
 import { protocolVersion } from "../../src/protocol/version.ts";
@@ -307,6 +309,7 @@ export async function startRig(
       signal: stopping.signal,
     });
     const listener = await memory.listen({ name: "gateway", ...accept });
+    const inspector = createInspector({ states: () => Promise.resolve(states), clock, blobs, actions });
     const server: Server = httpServer({
       gateway: here,
       blobs,
@@ -316,6 +319,7 @@ export async function startRig(
       token,
       clock,
       log,
+      inspector: { ...inspector, policy: pagePolicy },
       acceptUpgrade: (request, socket, head) => webSockets.acceptUpgrade(request, socket, head, accept),
     });
     server.on("request", () => requests++);
@@ -329,6 +333,7 @@ export async function startRig(
     port = (server.address() as AddressInfo).port;
     closeGateway = async () => {
       stopping.abort();
+      inspector.close();
       await listener.close();
       const closed = once(server, "close");
       server.close();

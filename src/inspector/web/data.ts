@@ -37,7 +37,10 @@ export class Refusal extends Error {
   }
 }
 
+let borrowed: Promise<void> | undefined;
+
 async function call(path: string, signal?: AbortSignal): Promise<Response> {
+  await (borrowed ??= token.borrow());
   let response: Response;
   try {
     response = await fetch(path, {

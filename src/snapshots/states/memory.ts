@@ -102,10 +102,12 @@ export function memoryStates(): States {
       yield newest.filter(({ gone }) => !gone).map(({ address, bytes }) => decodeStanding(address, bytes));
     },
     async *history(address, { afterSeq = 0, toSeq = lastSeq, limit = Infinity } = {}) {
-      const entries = (address === "" || address.endsWith("/") ? under(address) : [address])
-        .flatMap((one) => actors.get(one) ?? [])
-        .filter(({ seq }) => seq >= firstSeq && seq > afterSeq && seq <= toSeq)
-        .sort((a, b) => a.seq - b.seq);
+      const entries = address === ""
+        ? log.slice(Math.max(0, afterSeq + 1 - firstSeq), Math.max(0, toSeq + 1 - firstSeq))
+        : (address.endsWith("/") ? under(address) : [address])
+          .flatMap((one) => actors.get(one) ?? [])
+          .filter(({ seq }) => seq >= firstSeq && seq > afterSeq && seq <= toSeq)
+          .sort((a, b) => a.seq - b.seq);
       for (const kept of entries.slice(0, limit)) yield entryOf(kept);
     },
     async *cut(seq, prefix = "", after = "") {

@@ -1,0 +1,128 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { News } from "../../src/inspector/routes.ts";
+import { viewTokenOf } from "../../src/transport/secret.ts";
+import { type Rig, startRig, token, until } from "./rig.ts";
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterAll(() => rig.close());
+
+const send = (path: string, init: RequestInit & { readonly as?: string } = {}): Promise<Response> =>
+  fetch(`${rig.url}${path}`, { ...init, headers: { authorization: `Bearer ${init.as ?? token}` } });
+
+/** Reads the feed line by line, and keeps the news. */
+function reads(response: Response) {
+  const news: News[] = [];
+  const beats: number[] = [];
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const end = (async () => {
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      text += value;
+      const lines = text.split("\n");
+      text = lines.pop()!;
+      for (const line of lines) {
+        if (line === "") beats.push(1);
+        else news.push(JSON.parse(line));
+      }
+    }
+  })().catch(() => {});
+  return { news, beats, end, cancel: () => reader.cancel().catch(() => {}) };
+}
+
+describe("the feed over HTTP", () => {
+  test("says at once that it is there, then tells of each change of what is watched", async () => {
+    const { jobId } = await rig.client.submit({ key: "f1", tasks: [{ name: "a", argv: ["hold"] }] });
+    await until("it to run", async () => (await rig.client.job(jobId)).tasks[0]!.state === "running");
+    const { last } = await (await send("/v1/inspect/bounds")).json();
+    const stop = new AbortController();
+    const response = await send(`/v1/inspect/feed?watch=job/${jobId}&watch=task/${jobId}/&after=${last.seq}`, {
+      signal: stop.signal,
+    });
+    expect(response.headers.get("content-type")).toBe("application/x-ndjson");
+    const feed = reads(response);
+    await until("a beat", () => feed.beats.length > 0);
+    expect(feed.news).toEqual([]);
+    await rig.worker.finish(`${jobId}/0` as never);
+    await until("news", () => feed.news.flatMap(({ changed }) => changed).includes(`job/${jobId}`));
+    expect(feed.news.flatMap(({ changed }) => changed)).toContain(`task/${jobId}/`);
+    const job = await (await send(`/v1/inspect/job?id=${jobId}`)).json();
+    expect(job.job.state).toBe("succeeded");
+    expect(job.moment.seq).toBeGreaterThanOrEqual(feed.news.at(-1)!.last.seq);
+    await feed.cancel();
+    stop.abort();
+    await feed.end;
+  });
+
+  test.each([
+    ["", "watch"],
+    ["watch=job/x", "after"],
+    ["watch=job/x&after=a", "whole number"],
+    [`${"watch=a&".repeat(33)}after=1`, "at most 32"],
+  ])("%s is refused", async (query, said) => {
+    const refused = await send(`/v1/inspect/feed?${query}`);
+    expect(refused.status).toBe(400);
+    expect((await refused.json()).message).toContain(said);
+  });
+});
+
+describe("who may only look", () => {
+  const viewer = viewTokenOf(token);
+
+  test("sees all, and changes nothing", async () => {
+    const { jobId } = await rig.client.submit({ key: "v1", tasks: [{ name: "a", argv: ["hold"] }] });
+    expect(await (await send("/v1/inspect/session", { as: viewer })).json()).toMatchObject({ isReadOnly: true });
+    expect(await (await send("/v1/inspect/session")).json()).toMatchObject({ isReadOnly: false });
+    expect((await (await send(`/v1/jobs/${jobId}`, { as: viewer })).json()).job.jobId).toBe(jobId);
+    for (
+      const [method, path] of [
+        ["DELETE", `/v1/jobs/${jobId}`],
+        ["POST", `/v1/jobs/${jobId}/rerun`],
+        ["POST", "/v1/jobs"],
+        ["POST", "/v1/workers/w1/offline"],
+        ["PUT", "/v1/settings"],
+        ["PUT", "/v1/names/a"],
+      ] as const
+    ) {
+      const refused = await send(path, { method, as: viewer });
+      expect([path, refused.status, (await refused.json()).code]).toEqual([path, 403, "READ_ONLY"]);
+    }
+    expect((await rig.client.job(jobId)).job.state).toBe("running");
+    await rig.client.kill(jobId, "over");
+  });
+
+  test("is nobody to the protocol of clients", async () => {
+    const { connectClient } = await import("../../src/api/client.ts");
+    const client = connectClient({ url: rig.url, token: viewer, waitMs: 5_000 });
+    await expect(client.cluster()).rejects.toMatchObject({ code: "TOKEN_INVALID" });
+    await client.close();
+  });
+});
+
+test("a job, or one task of it, is run once more", async () => {
+  const { jobId } = await rig.client.submit({
+    key: "r1",
+    requestor: "ada",
+    tasks: [{ name: "a", argv: ["exit", "0"] }, { name: "b", argv: ["exit", "3"], input: { kind: "task", task: "a" } }],
+  });
+  await until("it to end", async () => (await rig.client.job(jobId)).job.state === "failed");
+  const whole = await send(`/v1/jobs/${jobId}/rerun?key=again`, { method: "POST" });
+  expect(whole.status).toBe(201);
+  const again = await whole.json();
+  expect(again.jobId).not.toBe(jobId);
+  expect((await send(`/v1/jobs/${jobId}/rerun?key=again`, { method: "POST" })).status).toBe(200);
+  await until("it to end again", async () => (await rig.client.job(again.jobId)).job.state === "failed");
+  const { job, tasks } = await rig.client.job(again.jobId);
+  expect(job.requestor).toBe("ada");
+  expect(tasks.map(({ name, outcome }) => [name, outcome])).toMatchObject([["a", { exitCode: 0 }], ["b", {
+    exitCode: 3,
+  }]]);
+  const one = await (await send(`/v1/jobs/${jobId}/rerun?task=0`, { method: "POST" })).json();
+  await until("the one to end", async () => (await rig.client.job(one.jobId)).job.state === "succeeded");
+  expect((await rig.client.job(one.jobId)).tasks).toHaveLength(1);
+  expect((await send("/v1/jobs/j01k3x9q7fa-0004m2/rerun", { method: "POST" })).status).toBe(404);
+});
