@@ -8,6 +8,8 @@ const mountSchema = v.union([
   name(200),
   v.strictObject({ task: name(200), from: v.exactOptional(path) }),
   v.strictObject({ snapshot: v.union([digest, name(512)]), from: v.exactOptional(path) }),
+  /** Of the git repository around the task file. */
+  v.strictObject({ revision: name(512), from: v.exactOptional(path) }),
 ]);
 const definition = v.strictObject({
   /** Globs of gitignore's kind from the folder of the task file on; without, all that git's ignore rules leave. */
@@ -34,7 +36,7 @@ const definition = v.strictObject({
 
 /** A task of a task file: docs/tasks.md. */
 export type TaskDefinition = v.InferInput<typeof definition>;
-/** What is put at a path: what a task made there, or somewhere else, or a snapshot by digest or name. */
+/** What is put at a path: what a task made there, or somewhere else, a snapshot by digest or name, or a commit. */
 export type TaskMount = v.InferInput<typeof mountSchema>;
 
 /** Where a file that is being read says its tasks; one place, however often this module is loaded in a process. */

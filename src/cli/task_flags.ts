@@ -8,6 +8,7 @@ import { duration, type FlagValues, list, text, textOf, toggle, usage, whole } f
 import { resolveSnapshot } from "./ids.ts";
 import { progressBar } from "./progress.ts";
 import { jsonLine, plain } from "./render.ts";
+import type { World } from "./world.ts";
 
 const timeoutMsMax = 30 * 24 * 3_600_000;
 const nameCharactersMax = 200;
@@ -233,6 +234,23 @@ async function captureCommit(
   if (isJson) await world.stdout.write(jsonLine({ type: "captured", revision, ...report, tookMs }));
   else await world.stderr.write(revisionLine(revision, report, tookMs));
   return report.snapshot;
+}
+
+/** Snapshots of commits of one repository, each captured once. */
+export type Commits = (revision: string) => Promise<Digest>;
+
+/** @param repository a folder in it. */
+export function commitsOf(world: World, client: Client, repository: string, signal?: AbortSignal): Commits {
+  const known = new Map<string, Promise<Digest>>();
+  const capture = async (revision: string): Promise<Digest> => {
+    const options = { repository, revision, blobs: client.blobs, ...(signal === undefined ? {} : { signal }) };
+    return (await (await world.trees()).captureRevision(options)).snapshot;
+  };
+  return (revision) => {
+    const commit = known.get(revision) ?? capture(revision);
+    known.set(revision, commit);
+    return commit;
+  };
 }
 
 /** Whether the command runs in what lies in the folder. */

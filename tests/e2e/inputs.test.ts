@@ -1,15 +1,19 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startCluster, type TestCluster, until } from "../../scripts/support/cluster.ts";
 import { type Client, connectClient } from "../../src/api/client.ts";
 import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
+import { jobId } from "../../src/domain/ids.ts";
 import type { JobSpecInput, TaskSpecInput, TaskView } from "../../src/protocol/client_messages.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { mountTrees, overlay } from "../../src/snapshots/trees/compose.ts";
 import { walk } from "../../src/snapshots/trees/read_tree.ts";
+import { typeTo } from "./command_line.ts";
 import { ended, killIfThere } from "./support.ts";
 
 let cluster: TestCluster;
@@ -285,5 +289,52 @@ test("tasks that wait for trees get them after the gateway and the scheduler wer
   const { tasks } = await ended(client, job);
   for (const [at, one] of tasks.entries()) {
     if (at % 2 === 1) expect(await paths(outputOf(one))).toEqual(["g", "made", "made/f", "src", "src/a"]);
+  }
+});
+
+test("the job of docs/tasks.md, as a file: with a commit of the repository around the folder", async () => {
+  const document = readFileSync(fileURLToPath(new URL("../../docs/tasks.md", import.meta.url)), "utf8");
+  const dir = mkdtempSync(join(tmpdir(), "scoot-job-file-"));
+  try {
+    const git = (...args: string[]) =>
+      execFileSync("git", ["-c", "user.name=a", "-c", "user.email=a@b", ...args], { cwd: dir, stdio: "pipe" });
+    git("init", "-q");
+    writeFileSync(join(dir, "committed"), "");
+    git("add", "committed");
+    git("commit", "-qm", "one");
+    writeFileSync(join(dir, "later"), "");
+    writeFileSync(join(dir, "job.json"), /```json\n([^`]*)```/.exec(document)![1]!);
+    const submitted = await typeTo(cluster, dir, ["job", "submit", "job.json"]);
+    expect(submitted).toMatchObject({ code: 0, stderr: "" });
+    const { tasks } = await ended(client, jobId(submitted.stdout.trim()));
+    expect(tasks.map(({ why }) => why)).toEqual(tasks.map(() => expect.stringMatching(/^It exited with 0/)));
+    expect(await paths(outputOf(tasks[1]!))).toEqual([
+      "build",
+      "build/answer",
+      "old",
+      "old/committed",
+      "vendor",
+      "vendor/values.sh",
+    ]);
+    const unknown = { tasks: [sh("t", "true", { inputs: [{ revision: "nowhere" } as never] })] };
+    writeFileSync(join(dir, "job.json"), JSON.stringify(unknown));
+    const bad = await typeTo(cluster, dir, ["job", "submit", "job.json"]);
+    expect(bad.code).not.toBe(0);
+    expect(bad.stderr).toMatch(/Cannot capture revision "nowhere"/);
+
+    writeFileSync(join(dir, "committed"), "changed");
+    const scoot = { list: { inputs: ["committed"], mount: { was: { revision: "HEAD" } }, run: "ls . was" } };
+    writeFileSync(join(dir, "scoot.json"), JSON.stringify(scoot));
+    const done = await typeTo(cluster, dir, ["do", "list", "--json"]);
+    expect({ code: done.code, stderr: done.stderr }).toMatchObject({ code: 0 });
+    writeFileSync(
+      join(dir, "scoot.json"),
+      JSON.stringify({ list: { mount: { was: { revision: "none" } }, run: "ls" } }),
+    );
+    const none = await typeTo(cluster, dir, ["do", "list"]);
+    expect(none.code).toBe(1);
+    expect(none.stdout).toContain('Cannot capture revision "none"');
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
   }
 });

@@ -4,7 +4,7 @@ import { exitCodes } from "../exit_codes.ts";
 import { text, toggle, usage } from "../flags.ts";
 import { readJson, shown } from "../read_json.ts";
 import { jsonLine } from "../render.ts";
-import { environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
+import { commitsOf, environmentOf, folderOf, inputOf, jobOf, outputsOf, taskFlags } from "../task_flags.ts";
 
 const keyBytes = 16;
 
@@ -19,7 +19,7 @@ export const jobSubmit = command({
   name: "job submit",
   usage: ["job submit FILE|- [FLAGS]", "job submit [--dir PATH | --snapshot ID] [FLAGS] -- COMMAND …"],
   about:
-    "Hands in a job, prints its id and goes on without waiting for it. The job is a JSON file (or comes on stdin): an object with a list of tasks, each with a name, an argv, and what else docs/protocol.md says; or it is one command that follows --. Without --dir the command starts in an empty folder.",
+    "Hands in a job, prints its id and goes on without waiting for it. The job is a JSON file (or comes on stdin): an object with a list of tasks, each with a name, an argv, and what else docs/protocol.md says (an input may also be a revision of the repository around this folder); or it is one command that follows --. Without --dir the command starts in an empty folder.",
   examples: [
     ["job submit --dir . -- make test", "one command on this folder"],
     [
@@ -70,11 +70,37 @@ async function jobOfFile(call: Call<typeof flags>, file: string): Promise<JobSpe
   }
   const { parseJobSpec } = await import("../../protocol/client_messages.ts");
   return parseJobSpec({
-    ...given,
+    ...await withCommits(call, given),
     key: flags.key ?? (given as { key?: unknown }).key ?? world.randomHex(keyBytes),
     ...(flags.requestor === undefined ? {} : { requestor: flags.requestor }),
     ...(flags.tag === undefined ? {} : { tag: flags.tag }),
     ...(flags.priority === undefined ? {} : { priority: flags.priority }),
     ...(flags["fail-fast"] ? { failFast: true } : {}),
   });
+}
+
+/** The job with the digests of the commits that it names as inputs: they are of the repository around this folder. */
+async function withCommits(call: Call<typeof flags>, job: object): Promise<object> {
+  const { tasks } = job as { readonly tasks?: unknown };
+  const hasRevision = (part: unknown): part is { readonly revision: string } =>
+    typeof part === "object" && part !== null && typeof (part as { revision?: unknown }).revision === "string";
+  const partsOf = (task: unknown): readonly unknown[] => {
+    const inputs = typeof task === "object" && task !== null ? (task as { inputs?: unknown }).inputs : undefined;
+    return Array.isArray(inputs) ? inputs : [];
+  };
+  if (!Array.isArray(tasks) || !tasks.some((task) => partsOf(task).some(hasRevision))) return job;
+  const commits = commitsOf(call.world, await call.connect(), call.world.userDir);
+  return {
+    ...job,
+    tasks: await Promise.all(tasks.map(async (task: unknown) => {
+      const parts = partsOf(task);
+      if (!parts.some(hasRevision)) return task;
+      const inputs = await Promise.all(parts.map(async (part) => {
+        if (!hasRevision(part)) return part;
+        const { revision, ...rest } = part;
+        return { ...rest, snapshot: await commits(revision) };
+      }));
+      return { ...task as object, inputs };
+    })),
+  };
 }

@@ -10,7 +10,7 @@ const timeoutMsMax = 30 * 24 * 3_600_000;
 /** What is put at a path of a task's folder. */
 export type PlannedMount =
   & { readonly path: string; readonly from: string }
-  & ({ readonly task: string } | { readonly snapshot: string });
+  & ({ readonly task: string } | { readonly snapshot: string } | { readonly revision: string });
 
 /** A task of a task file, ready to be run. */
 export interface PlannedTask {
@@ -70,7 +70,10 @@ function plannedTask(name: string, definition: TaskDefinition): PlannedTask {
       const at = segmentsOf(path).join("/");
       if (typeof what === "string") return { path: at, task: what, from: at };
       const from = segmentsOf(what.from ?? "").join("/");
-      return "task" in what ? { path: at, task: what.task, from } : { path: at, snapshot: what.snapshot, from };
+      if ("task" in what) return { path: at, task: what.task, from };
+      return "snapshot" in what
+        ? { path: at, snapshot: what.snapshot, from }
+        : { path: at, revision: what.revision, from };
     });
     const timeoutMs = timeout === undefined ? undefined : duration(timeoutMsMax)(timeout, "its timeout");
     return {

@@ -7,7 +7,7 @@ import type { JobSpecInput, TaskView } from "../../protocol/client_messages.ts";
 import { type FailureReport, failureReport, pageOf } from "../failure.ts";
 import { resolveSnapshot } from "../ids.ts";
 import { outcomeText } from "../render.ts";
-import { cachesOf } from "../task_flags.ts";
+import { cachesOf, type Commits, commitsOf } from "../task_flags.ts";
 import type { World } from "../world.ts";
 import type { PlannedTask } from "./plan.ts";
 import type { TreeSelection } from "./select_tree.ts";
@@ -63,6 +63,7 @@ export interface RunPlanOptions {
 export async function runPlan(options: RunPlanOptions): Promise<ReadonlyMap<string, TaskEnd>> {
   const { plan, world, onState } = options;
   const ends = new Map<string, Promise<TaskEnd>>();
+  const commits = commitsOf(world, options.client, options.dir, options.signal);
   for (const task of plan) {
     const end = (async (): Promise<TaskEnd> => {
       onState(task.name, { kind: "waiting" });
@@ -76,7 +77,7 @@ export async function runPlan(options: RunPlanOptions): Promise<ReadonlyMap<stri
       }
       const startedAtMs = world.clock.now();
       try {
-        return await runTask(options, task, made, startedAtMs);
+        return await runTask(options, task, made, commits, startedAtMs);
       } catch (thrown) {
         if (options.signal.aborted) return { kind: "stopped" };
         return { kind: "failed", why: asFault(thrown).message, tookMs: world.clock.now() - startedAtMs };
@@ -94,11 +95,12 @@ async function runTask(
   options: RunPlanOptions,
   task: PlannedTask,
   made: ReadonlyMap<string, Digest | undefined>,
+  commits: Commits,
   startedAtMs: number,
 ): Promise<TaskEnd> {
   const { world, client, signal, onState } = options;
   onState(task.name, { kind: "preparing" });
-  const input = await inputOf(options, task, made);
+  const input = await inputOf(options, task, made, commits);
   if (signal.aborted) return { kind: "stopped" };
   const { jobId } = await client.submit(jobOf(options, task, input));
   onState(task.name, { kind: "queued" });
@@ -129,6 +131,7 @@ async function inputOf(
   { world, client, snapshot, selection }: RunPlanOptions,
   task: PlannedTask,
   made: ReadonlyMap<string, Digest | undefined>,
+  commits: Commits,
 ): Promise<Digest> {
   const own = task.inputs === undefined ? snapshot : await selection.select(task.inputs);
   if (task.mounts.length === 0) return own;
@@ -141,6 +144,10 @@ async function inputOf(
         );
       }
       return { path: mount.path, snapshot: output, subtree: mount.from, name: `the output of "${mount.task}"` };
+    }
+    if ("revision" in mount) {
+      const { path, from: subtree, revision } = mount;
+      return { path, snapshot: await commits(revision), subtree, name: `revision ${revision}` };
     }
     const named = isDigest(mount.snapshot) ? mount.snapshot : await resolveSnapshot(client, mount.snapshot);
     return { path: mount.path, snapshot: named, subtree: mount.from, name: `snapshot ${mount.snapshot}` };
