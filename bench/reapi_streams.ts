@@ -27,7 +27,7 @@ import { runtimeArgs } from "../scripts/support/cluster.ts";
 import { silentLog } from "../src/observability/log.ts";
 import { methods } from "../src/protocol/reapi/services.ts";
 import { reapiServer } from "../src/reapi/server.ts";
-import { hasZstd } from "../src/reapi/zstd.ts";
+import { hasZstd } from "../src/runtime/zstd.ts";
 import { outliveHttp2Farewells } from "../src/roles/http2_on_deno.ts";
 import { realClock } from "../src/runtime/clock.ts";
 import { localActions } from "../src/snapshots/actions/local.ts";

@@ -1,9 +1,9 @@
 import { Buffer } from "node:buffer";
-import { type Digest, emptyDigest, sizeOf } from "../domain/digest.ts";
+import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { parseBlobName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
 import { methods } from "../protocol/reapi/services.ts";
-import { blobCorrupt, type Blobs } from "../snapshots/blobs/blobs.ts";
+import { blobCorrupt, blobMissing, type Blobs } from "../snapshots/blobs/blobs.ts";
 import {
   type Call,
   checkInstance,
@@ -15,7 +15,7 @@ import {
   serveUpload,
 } from "./calls.ts";
 import type { Upload, Uploads } from "./uploads.ts";
-import { compressed, decompressed, decompressSmall, needZstd } from "./zstd.ts";
+import { compressed, decompressed, decompressSmall, needServed } from "./compression.ts";
 
 /** Uploads of blobs up to this size are kept in memory; one that breaks off begins anew. */
 const memoryBytesMax = 256 * 1024;
@@ -33,28 +33,34 @@ export function serveByteStream(
   serveStream(served, methods.read, async function* ({ resourceName, readOffset, readLimit }, { signal }) {
     const { instance, digest, compressor } = parseBlobName(resourceName);
     checkInstance(instances, instance);
+    needServed(compressor);
     if (readOffset < 0 || readOffset > sizeOf(digest) || readLimit < 0) {
       throw new Fault(
         "RANGE_INVALID",
         `Cannot read blob ${digest} as offset and limit must lie within it: current values are ${readOffset} and ${readLimit}`,
       );
     }
+    if (await isMissing(blobs, digest)) throw blobMissing(digest); // else it stays for a while
     if (compressor === "identity") {
       const length = readLimit === 0 ? {} : { length: readLimit };
       for await (const data of blobs.get(digest, { offset: readOffset, ...length, signal })) yield { data };
       return;
     }
-    needZstd();
     if (readLimit !== 0) {
       throw new Fault("REQUEST_INVALID", "Cannot read a compressed blob as read_limit must be 0 then");
     }
-    // Before the first byte of a frame leaves: whether there is a blob at all.
+    const kept = readOffset === 0 ? blobs.asKept?.(digest, compressor) : undefined;
+    if (kept !== undefined) {
+      for await (const data of kept) yield { data };
+      return;
+    }
+    // Before the first byte leaves: whether there is a blob at all.
     const raw = blobs.get(digest, { offset: readOffset, signal })[Symbol.asyncIterator]();
     const first = await raw.next();
     const chunks = async function* (): AsyncGenerator<Uint8Array> {
       for (let next = first; !next.done; next = await raw.next()) yield next.value;
     };
-    for await (const data of compressed(chunks())) yield { data };
+    for await (const data of compressed(compressor, chunks())) yield { data };
   });
 
   serveUpload(served, methods.write, async (requests, call) => {
@@ -65,20 +71,21 @@ export function serveByteStream(
     const name = parseUploadName(first.value.resourceName);
     checkInstance(instances, name.instance);
     checkHeader(call, first.value.resourceName);
-    if (name.compressor === "zstd") needZstd();
+    needServed(name.compressor);
     const isRaw = name.compressor === "identity";
     const countsRaw = isRaw || countsRawBytes.test(clientOf(call)?.toolDetails?.toolName ?? "");
     const size = sizeOf(name.digest);
-    if (await holds(blobs, name.digest)) return { committedSize: countsRaw ? size : -1 };
+    if (!await isMissing(blobs, name.digest)) return { committedSize: countsRaw ? size : -1 };
     needSpace("a blob");
 
     let loses = (_why: Fault): void => {};
     const lost = new Promise<never>((_resolve, reject) => loses = reject);
     lost.catch(() => {});
-    const upload = size <= memoryBytesMax
-      ? inMemory()
-      : await uploads.take(first.value.resourceName, () =>
-        loses(new Fault("CANCELLED", "Cannot go on with this upload as its client went on with it elsewhere")));
+    const upload = size <= memoryBytesMax ? inMemory() : await uploads.take(first.value.resourceName, {
+      isHashed: isRaw,
+      onTaken: () =>
+        loses(new Fault("CANCELLED", "Cannot go on with this upload as its client went on with it elsewhere")),
+    });
     let isDone = false;
     try {
       const sentMax = isRaw ? size : size + Math.ceil(size / 128) + 1024;
@@ -119,7 +126,7 @@ export function serveByteStream(
   serveUnary(served, methods.queryWriteStatus, async ({ resourceName }) => {
     const { instance, digest } = parseUploadName(resourceName);
     checkInstance(instances, instance);
-    if (await holds(blobs, digest)) return { committedSize: sizeOf(digest), complete: true };
+    if (!await isMissing(blobs, digest)) return { committedSize: sizeOf(digest), complete: true };
     return { committedSize: await uploads.sizeOf(resourceName), complete: false };
   });
 }
@@ -131,8 +138,9 @@ interface WriteRequest {
   readonly data: Uint8Array;
 }
 
-const holds = async (blobs: Blobs, digest: Digest): Promise<boolean> =>
-  digest === emptyDigest || (await blobs.missing(new Set([digest]))).size === 0;
+/** What is there stays for a while: it was asked for. */
+const isMissing = async (blobs: Blobs, digest: Digest): Promise<boolean> =>
+  digest !== emptyDigest && (await blobs.missing(new Set([digest]))).size > 0;
 
 async function store(
   blobs: Blobs,
@@ -140,14 +148,22 @@ async function store(
   upload: Upload,
   signal: AbortSignal,
 ): Promise<void> {
+  const file = await upload.asFile?.();
+  if (file !== undefined && blobs.adopt !== undefined) {
+    if (file.hash !== undefined && file.hash !== hashOf(digest)) {
+      throw blobCorrupt(digest, digestOfHash(file.hash, upload.size));
+    }
+    return await blobs.adopt(digest, { path: file.path, compressor }, { signal });
+  }
   if (sizeOf(digest) > memoryBytesMax) {
     const bytes = upload.read();
-    return await blobs.put(digest, compressor === "identity" ? bytes : decompressed(digest, bytes), { signal });
+    const raw = compressor === "identity" ? bytes : decompressed(compressor, digest, bytes);
+    return await blobs.put(digest, raw, { signal });
   }
   const chunks: Uint8Array[] = [];
   for await (const chunk of upload.read()) chunks.push(chunk);
   const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-  await blobs.put(digest, compressor === "identity" ? whole : decompressSmall(digest, whole), { signal });
+  await blobs.put(digest, compressor === "identity" ? whole : decompressSmall(compressor, digest, whole), { signal });
 }
 
 function inMemory(): Upload {

@@ -2,7 +2,7 @@ import { Fault } from "../domain/fault.ts";
 import { compressors, sha256Function } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { checkInstance, type Instances, type Served, serveUnary } from "./calls.ts";
-import { hasZstd } from "./zstd.ts";
+import { served as servedCompressors } from "./compression.ts";
 
 /** A batch's blobs together: below the 4 MiB that most clients take in one message, with room for what is around them. */
 export const batchBytesMax = 4 * 1024 * 1024 - 64 * 1024;
@@ -22,10 +22,9 @@ export function checkPriority(given: number): 0 | 1 | 2 {
   );
 }
 
-/** What this server can do, so that clients of every age use what both know. */
-/** @param executes whether it runs actions. */
+/** What this server can do, so that clients of every age use what both know. @param executes whether it runs actions. */
 export function serveCapabilities(served: Served, instances: Instances, executes: boolean): void {
-  const zstd = hasZstd ? [compressors.zstd] : [];
+  const numbers = servedCompressors.map((name) => compressors[name]);
   serveUnary(served, methods.getCapabilities, ({ instanceName }) => {
     checkInstance(instances, instanceName);
     return {
@@ -35,8 +34,8 @@ export function serveCapabilities(served: Served, instances: Instances, executes
         cachePriorityCapabilities: undefined,
         maxBatchTotalSizeBytes: batchBytesMax,
         symlinkAbsolutePathStrategy: absoluteSymlinksAllowed,
-        supportedCompressors: zstd,
-        supportedBatchUpdateCompressors: zstd,
+        supportedCompressors: numbers,
+        supportedBatchUpdateCompressors: numbers,
       },
       executionCapabilities: executes
         ? {

@@ -1,4 +1,4 @@
-import { type Digest, hashOf, sizeOf } from "../domain/digest.ts";
+import { type Digest, digestOfHash, hashOf, isDigest, sizeOf } from "../domain/digest.ts";
 import { asFault, Fault } from "../domain/fault.ts";
 import { decodeDirectory } from "../protocol/reapi/canonical.ts";
 import type { WireDigest } from "../protocol/reapi/codec.ts";
@@ -18,7 +18,7 @@ import {
 } from "./calls.ts";
 import { batchBytesMax } from "./capabilities.ts";
 import { readQuickly, recentBlobs, rememberedMsOf } from "./recent_blobs.ts";
-import { decompressSmall, needZstd } from "./zstd.ts";
+import { compressorNamed, decompressSmall } from "./compression.ts";
 
 /** Digests looked up in one turn of the event loop: a few ms. */
 const lookupsPerTurn = 5_000;
@@ -71,6 +71,8 @@ export function serveContentAddressableStorage(
   serveUnary(served, methods.batchReadBlobs, async (request, { signal }) => {
     checkScope(instances, request);
     checkTotal(request.digests.reduce((sum, { sizeBytes }) => sum + Math.max(0, sizeBytes), 0));
+    const asked = request.digests.map(({ hash, sizeBytes }): string => digestOfHash(hash, sizeBytes));
+    await blobs.missing(new Set(asked.filter(isDigest))); // so that what is read stays for a while
     const read = async (given: WireDigest) => {
       try {
         const bytes = await readBlob(blobs, checkDigest(given, "a blob to read"), batchBytesMax, { signal });
@@ -152,18 +154,12 @@ function checkTotal(bytes: number): void {
 }
 
 function rawBytes(digest: Digest, data: Uint8Array, compressor: number): Uint8Array {
-  if (compressor === compressors.identity) return data;
-  if (compressor !== compressors.zstd) {
-    throw new Fault(
-      "REQUEST_INVALID",
-      `Cannot store a blob as its compressor must be IDENTITY or ZSTD: current value is ${compressor}`,
-    );
-  }
-  needZstd();
+  const name = compressorNamed(compressor);
+  if (name === "identity") return data;
   if (sizeOf(digest) > batchBytesMax) {
     throw blobCorrupt(digest, `a batch, in which blobs have at most ${batchBytesMax} bytes`);
   }
-  return decompressSmall(digest, data);
+  return decompressSmall(name, digest, data);
 }
 
 async function inGroups<Item, Result>(

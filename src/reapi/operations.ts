@@ -106,9 +106,9 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     live.forget = clock.at(clock.now() + graceMs, () => kill(live, "All clients that waited for it have left"));
   };
 
-  const watch = async (live: Live): Promise<void> => {
+  const watch = async (live: Live, isNew: boolean): Promise<void> => {
     try {
-      for await (const task of tasks.watch(live.jobId, live.stop.signal)) {
+      for await (const task of tasks.watch(live.jobId, live.stop.signal, isNew)) {
         live.action ??= task.action;
         live.task = task;
         if (task.state === "settled" && live.action !== undefined) {
@@ -140,7 +140,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       leave: () => {},
     };
     lives.set(jobId, live);
-    void watch(live);
+    void watch(live, action !== undefined);
     return live;
   };
   const shareOf = (live: Live, share: string): Share => {

@@ -25,8 +25,13 @@ export interface AskedTask {
 export interface Tasks {
   /** Durable when it resolves. @throws {Fault} `NO_SPACE`, `DRAINING`, `LIMIT_EXCEEDED`, `PEER_UNREACHABLE`. */
   accept(task: AskedTask): Promise<JobId>;
-  /** The job's one task as it is, then at every change; ends once it has settled. @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`. */
-  watch(jobId: JobId, signal: AbortSignal): AsyncIterable<TaskView>;
+  /**
+   * The job's one task as it is, then at every change; ends once it has settled.
+   *
+   * @param isNew whether it was accepted just now, so that there is no past to pass over.
+   * @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`.
+   */
+  watch(jobId: JobId, signal: AbortSignal, isNew: boolean): AsyncIterable<TaskView>;
   kill(jobId: JobId, reason: string): Promise<void>;
   /** What the workers that are here have, each. */
   platforms(): Promise<readonly Readonly<Record<string, string>>[]>;

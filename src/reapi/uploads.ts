@@ -19,13 +19,15 @@ export interface Upload {
   clear(): Promise<void>;
   /** Everything, once nothing is appended any more. */
   read(): AsyncIterable<Uint8Array>;
+  /** The same as a file, which may be moved away; `hash` is the SHA-256 of it, where that was wanted. */
+  asFile?(): Promise<{ readonly path: string; readonly hash: string | undefined }>;
   /** Ends this use of it. @param isDone whether the file is not needed any more. */
   close(isDone: boolean): Promise<void>;
 }
 
 export interface Uploads {
   /** Goes on with the upload of that name. A connection that still has it loses it: its client has come back on another. */
-  take(name: string, onTaken: () => void): Promise<Upload>;
+  take(name: string, options: { readonly onTaken: () => void; readonly isHashed: boolean }): Promise<Upload>;
   /** How much of it is on the disk. */
   sizeOf(name: string): Promise<number>;
 }
@@ -52,7 +54,7 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
   }
 
   return {
-    async take(name, onTaken) {
+    async take(name, { onTaken, isHashed }) {
       await sweep();
       const path = pathOf(name);
       for (let other; (other = inUse.get(path)) !== undefined;) {
@@ -63,9 +65,16 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
       inUse.set(path, { taken: onTaken, closed: new Promise((resolve) => release = resolve) });
       let file: FileHandle;
       let size: number;
+      let hash = isHashed ? createHash("sha256") : undefined;
       try {
         file = await open(path, "a+");
         size = (await file.stat()).size;
+        // What came before; as it is on the disk now.
+        if (size > 0 && hash !== undefined) {
+          for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: pieceBytes })) {
+            hash.update(chunk as Uint8Array);
+          }
+        }
       } catch (thrown) {
         inUse.delete(path);
         release();
@@ -85,6 +94,7 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
         },
         async append(bytes) {
           size += bytes.length;
+          hash?.update(bytes);
           waiting.push(bytes);
           waitingBytes += bytes.length;
           if (waitingBytes >= pieceBytes) await write();
@@ -93,11 +103,16 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
           waiting = [];
           waitingBytes = 0;
           size = 0;
+          if (isHashed) hash = createHash("sha256");
           await file.truncate(0);
         },
         async *read() {
           await write();
           yield* createReadStream(path, { highWaterMark: pieceBytes }) as AsyncIterable<Uint8Array>;
+        },
+        async asFile() {
+          await write();
+          return { path, hash: hash?.digest("hex") };
         },
         async close(isDone) {
           try {

@@ -1,6 +1,9 @@
 import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
-import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -9,8 +12,10 @@ import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { bytes, digest, int, message, text } from "../../src/protocol/reapi/codec.ts";
 import { requestMetadata, rpcStatus } from "../../src/protocol/reapi/messages.ts";
 import { methods } from "../../src/protocol/reapi/services.ts";
-import { hasZstd } from "../../src/reapi/zstd.ts";
+import { hasZstd } from "../../src/runtime/zstd.ts";
+import { realClock } from "../../src/runtime/clock.ts";
 import { digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { localBlobs } from "../../src/snapshots/blobs/local.ts";
 import { codeOf, digestOfText, nameOf, type Rig, startRig } from "./rig.ts";
 
 let rig: Rig;
@@ -52,7 +57,8 @@ describe("Capabilities", () => {
   });
   test("C-10: zstd is listed only where it is served", async () => {
     const { cacheCapabilities } = await rig.unary(methods.getCapabilities, {});
-    expect(cacheCapabilities!.supportedCompressors).toEqual(hasZstd ? [1] : []);
+    expect(cacheCapabilities!.supportedCompressors).toEqual(hasZstd ? [1, 2] : [2]);
+    expect(cacheCapabilities!.supportedBatchUpdateCompressors).toEqual(hasZstd ? [1, 2] : [2]);
   });
 });
 
@@ -166,7 +172,7 @@ describe("batches", () => {
         { digest: other, data: Buffer.from("wrong"), compressor: 0 },
         { digest: hello, data: Buffer.from("hello"), compressor: 0 },
         { digest: { hash: "xyz", sizeBytes: 1 }, data: Buffer.from("a"), compressor: 0 },
-        { digest: digestOfText("b"), data: Buffer.from("b"), compressor: 2 },
+        { digest: digestOfText("b"), data: Buffer.from("b"), compressor: 3 },
       ],
     });
     expect(responses.map((it) => it.status!.code)).toEqual([0, 3, 0, 3, 3]);
@@ -366,6 +372,55 @@ describe("ByteStream.Write", () => {
   });
 });
 
+describe("compressed blobs", () => {
+  test("C-10 W-9 R-3: deflate is taken and given by stream and in batches", async () => {
+    for (const size of [1_000, 600_000]) {
+      const content = big(size);
+      const sent = deflateRawSync(content);
+      const digest = digestOfText(content);
+      const resourceName = `uploads/${randomUUID()}/compressed-blobs/deflate/${nameOf(digest)}`;
+      expect(await rig.upload([{ resourceName, data: sent, finishWrite: true }])).toBe(sent.length);
+      expect(inflateRawSync(await read(`compressed-blobs/deflate/${nameOf(digest)}`))).toEqual(Buffer.from(content));
+      const rest = await read(`compressed-blobs/deflate/${nameOf(digest)}`, { readOffset: 7 });
+      expect(inflateRawSync(rest)).toEqual(Buffer.from(content).subarray(7));
+    }
+    const { responses } = await rig.unary(methods.batchUpdateBlobs, {
+      requests: [
+        { digest: hello, data: deflateRawSync(Buffer.from("hello")), compressor: 2 },
+        { digest: digestOfText("abc"), data: deflateRawSync(new Uint8Array(50_000_000)), compressor: 2 },
+      ],
+    });
+    expect(responses.map((it) => it.status!.code)).toEqual([0, 3]);
+  });
+  test("what is kept on a disk is given as it lies: what came compressed as it came, small text as it was deflated", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "scoot-reapi-blobs-"));
+    const blobs = localBlobs({ dir, clock: realClock });
+    const kept = await startRig({ blobs });
+    const given = async (resourceName: string) =>
+      Buffer.concat((await kept.stream(methods.read, { resourceName })).map(({ data }) => data));
+    try {
+      const content = Buffer.from("a line of text, and another\n".repeat(30_000));
+      const forms = { deflate: deflateRawSync, ...(hasZstd ? { zstd: zstdCompressSync } : {}) };
+      for (const [place, [compressor, compress]] of Object.entries(forms).entries()) {
+        content.writeUInt8(65 + place, 0); // another blob for each
+        const sent = compress(content);
+        const digest = nameOf(digestOfText(content));
+        const resourceName = `uploads/u/compressed-blobs/${compressor}/${digest}`;
+        expect(await kept.upload([{ resourceName, data: sent, finishWrite: true }])).toBe(sent.length);
+        expect(await given(`compressed-blobs/${compressor}/${digest}`)).toEqual(sent);
+        expect(await given(`blobs/${digest}`)).toEqual(content);
+      }
+      const small = Buffer.from("const answer = 42;\n".repeat(300));
+      const digest = await writeBlob(blobs, small);
+      expect(inflateRawSync(await given(`compressed-blobs/deflate/${digest}`))).toEqual(small);
+    } finally {
+      await kept.close();
+      await blobs.close();
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+});
+
 describe("ByteStream.Read", () => {
   test("R-1 R-2 R-3: names, offsets and limits", async () => {
     await put("hello");
@@ -382,6 +437,7 @@ describe("ByteStream.Read", () => {
   });
   test("R-5: loss met half-way is an error", async () => {
     const content = big(3_000_000);
+    await put(content);
     const losing = await startRig({
       blobs: {
         ...rig.blobs,
@@ -415,7 +471,7 @@ describe("ByteStream.Read", () => {
         `blobs/${hash}/5/x`,
         `blobs/${hash.toUpperCase()}/5`,
         `blobs/blake3/${hash}/5`,
-        `compressed-blobs/deflate/${hash}/5`,
+        `compressed-blobs/brotli/${hash}/5`,
         `a//blobs/${hash}/5`,
         uploadName(hello),
       ]

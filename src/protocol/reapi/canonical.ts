@@ -300,6 +300,7 @@ export function decodeCommand(bytes: Uint8Array): CommandData {
     else if (reader.field === 5) platform = decodePlatform(reader.bytes());
     else if (reader.field === 6) workingDirectory = reader.text();
     else if (reader.field === 7) outputs.push(reader.text());
+    else if (reader.field === 8) reader.fail("no properties of outputs are kept here: it asks for some");
     else reader.skip();
   }
   return {

@@ -8,7 +8,7 @@ import { bool, bytes, digest, digests, encoded, int, ints, many, message, one, t
 /** Of `DigestFunction.Value`: 0 is what clients send that know none. */
 export const sha256Function = 1;
 /** `Compressor.Value`. */
-export const compressors = { identity: 0, zstd: 1 } as const;
+export const compressors = { identity: 0, zstd: 1, deflate: 2 } as const;
 
 // google.rpc
 

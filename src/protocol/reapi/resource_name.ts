@@ -18,7 +18,7 @@ const reserved: ReadonlySet<string> = new Set([
 const instanceNameBytesMax = 256;
 const resourceNameMax = 4_000;
 
-export type CompressorName = "identity" | "zstd";
+export type CompressorName = "identity" | "zstd" | "deflate";
 
 export interface BlobName {
   readonly instance: string;
@@ -77,8 +77,8 @@ function blobAt(
   const isCompressed = segments[at] === "compressed-blobs";
   if (!isCompressed && segments[at] !== "blobs") throw badName(name, "have blobs/HASH/SIZE");
   const compressor = isCompressed ? segments[at + 1] : "identity";
-  if (compressor !== "zstd" && compressor !== "identity") {
-    throw badName(name, "have a compressor that is served here: identity or zstd");
+  if (compressor !== "zstd" && compressor !== "deflate" && compressor !== "identity") {
+    throw badName(name, "have a compressor that is spoken here: identity, zstd or deflate");
   }
   const from = at + (isCompressed ? 2 : 1);
   const [hash = "", size = ""] = segments.slice(from, from + 2);

@@ -39,8 +39,24 @@ export interface Blobs {
   peek?(digest: Digest): Uint8Array | undefined;
   /** The blob of that hash (64 lower-case hex digits), for who names blobs by that alone. Undefined says nothing, as with {@link peek}. */
   find?(hash: string): Digest | undefined;
+  /**
+   * Stores what lies in a file, which is moved where that can be: cheaper than to put its bytes, and it stays compressed as
+   * it is. What is compressed is read and checked; raw bytes are not, for the caller has hashed them.
+   *
+   * @throws {Fault} as {@link put}; the file is the caller's to remove, if it is still there.
+   */
+  adopt?(
+    digest: Digest,
+    file: { readonly path: string; readonly compressor: "identity" | Compressed },
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<void>;
+  /** The whole blob as it lies compressed, where it lies so; not checked, for who reads it has to inflate it. */
+  asKept?(digest: Digest, compressor: Compressed): AsyncIterable<Uint8Array> | undefined;
   close(): Promise<void>;
 }
+
+/** How blobs lie compressed: raw DEFLATE (RFC 1951), and one frame of zstd (RFC 8878). */
+export type Compressed = "deflate" | "zstd";
 
 /** Chunks that stores yield are at most this long. */
 export const chunkBytesMax = 1024 * 1024;

@@ -1,10 +1,16 @@
 import { constants, createDeflateRaw, createInflateRaw, deflateRawSync, inflateRawSync } from "node:zlib";
 import type { Transform } from "node:stream";
+import { Fault } from "../../domain/fault.ts";
+import { hasZstd, zstdDecompressor } from "../../runtime/zstd.ts";
 
-/** How bytes lie in a store: as they are, or as raw DEFLATE (RFC 1951). Written in rows, so numbers never change. */
-export type Encoding = 0 | 1;
-export const raw: Encoding = 0;
-export const deflated: Encoding = 1;
+/**
+ * How bytes lie in a store: as they are, as raw DEFLATE (RFC 1951), or as the frame of zstd (RFC 8878) that a client sent.
+ * Written in rows, so numbers never change.
+ */
+export type Encoding = 0 | 1 | 2;
+export const raw = 0 satisfies Encoding;
+export const deflated = 1 satisfies Encoding;
+export const zstd = 2 satisfies Encoding;
 
 /** Blobs up to this size are kept as they are: there is nothing to win. */
 const rawBytesMax = 1024;
@@ -37,6 +43,13 @@ const streamChunkBytes = 256 * 1024;
 export const deflateStream = (): Transform => createDeflateRaw({ level, chunkSize: streamChunkBytes });
 /** The reader bounds what comes out; a chunk is at most 256 KiB. */
 export const inflateStream = (): Transform => createInflateRaw({ chunkSize: streamChunkBytes });
+
+/** The reader of what lies compressed. @throws {Fault} `STORE_NEWER` for zstd where the runtime has none. */
+export function reading(encoding: Exclude<Encoding, typeof raw>): Transform & { readonly bytesWritten?: number } {
+  if (encoding === deflated) return inflateStream();
+  if (hasZstd) return zstdDecompressor();
+  throw new Fault("STORE_NEWER", "Cannot read a blob that lies as zstd, as the runtime must have that: use Node 22.15");
+}
 
 /** Whether a large blob is worth deflating, judged by its beginning: it must save a tenth. */
 export function isWorthDeflating(beginning: Uint8Array): boolean {

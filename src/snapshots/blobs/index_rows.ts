@@ -1,5 +1,5 @@
 import { type Digest, hashOf, sizeOf } from "../../domain/digest.ts";
-import { deflated, type Encoding, raw } from "./deflate.ts";
+import { deflated, type Encoding, raw, zstd } from "./deflate.ts";
 
 /*
  * Two tables of the index, by hash. Every blob has facts; a small one has its bytes in the other table, a large one in
@@ -8,9 +8,10 @@ import { deflated, type Encoding, raw } from "./deflate.ts";
  * facts := kind u8 · last use u32 (epoch seconds; a put is one) · raw size u48 · bytes at rest u48 · file name u64 (file)
  * bytes := kind u8 · raw size u48 · bytes as stored
  *
- * kind: bit 0 deflated, bit 1 a file.
+ * kind: bit 0 deflated, bit 1 a file, bit 2 zstd.
  */
 const isFileBit = 2;
+const encodingBits = { [raw]: 0, [deflated]: 1, [zstd]: 4 } as const;
 const factsBytes = 17;
 const headBytes = 7;
 
@@ -27,7 +28,7 @@ export const keyOf = (digest: Digest): Buffer => Buffer.from(hashOf(digest), "he
 
 export function writeFacts({ usedAtSeconds, size, bytesAtRest, encoding, file }: Facts): Buffer {
   const row = Buffer.alloc(factsBytes + (file === undefined ? 0 : 8));
-  row[0] = encoding | (file === undefined ? 0 : isFileBit);
+  row[0] = encodingBits[encoding] | (file === undefined ? 0 : isFileBit);
   row.writeUInt32BE(usedAtSeconds, 1);
   row.writeUIntBE(size, 5, 6);
   row.writeUIntBE(bytesAtRest, 11, 6);
@@ -52,7 +53,7 @@ export function usedAt(row: Buffer, seconds: number): Buffer {
 
 export function writeBytes(size: number, encoding: Encoding, body: Uint8Array): Buffer {
   const row = Buffer.allocUnsafe(headBytes + body.length);
-  row[0] = encoding;
+  row[0] = encodingBits[encoding];
   row.writeUIntBE(size, 1, 6);
   row.set(body, headBytes);
   return row;
@@ -64,7 +65,8 @@ export const readBytes = (row: Buffer, digest: Digest): { encoding: Encoding; bo
     ? { encoding: encodingIn(row), body: row.subarray(headBytes, row.length) }
     : undefined;
 
-const encodingIn = (row: Buffer): Encoding => (row[0]! & 1) === deflated ? deflated : raw;
+const encodingIn = (row: Buffer): Encoding =>
+  (row[0]! & encodingBits[zstd]) !== 0 ? zstd : (row[0]! & encodingBits[deflated]) !== 0 ? deflated : raw;
 
 const pageBytes = 4096;
 const wholePages = (bytes: number): number => Math.ceil(bytes / pageBytes) * pageBytes;

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync } from "node:fs";
-import { mkdir, open as openFile, rename, rm } from "node:fs/promises";
+import { copyFile, mkdir, open as openFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../../domain/digest.ts";
 import { asFault, Fault } from "../../domain/fault.ts";
@@ -9,10 +9,18 @@ import { claimFormat } from "../store_format.ts";
 import type { Pool } from "../pool/pool.ts";
 import { blobIndex, type ObjectNames } from "./blob_index.ts";
 import { blobCorrupt, blobMissing, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
-import { deflated, type Encoding, inflateSmall, raw } from "./deflate.ts";
+import { deflated, type Encoding, inflateSmall, raw, zstd } from "./deflate.ts";
 import type { CollectableBlobs, HeldBlobs } from "./held.ts";
 import type { Facts } from "./index_rows.ts";
-import { fileBytes, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
+import {
+  fileBytes,
+  hashCompressed,
+  isFileWorthDeflating,
+  type ObjectFile,
+  readObject,
+  sync,
+  writeObject,
+} from "./object_file.ts";
 import { temporaryFiles } from "./temporary.ts";
 
 export interface LocalBlobsOptions {
@@ -44,7 +52,8 @@ export interface LocalBlobs extends CollectableBlobs {
 /*
  * <dir>/format          which format this is
  * <dir>/index/          LMDB: which blobs there are, when each was last used, and the bytes of the small ones
- * <dir>/objects/ab/…    bytes of large blobs: the rest of the hash and what makes the name one put's own; ".z": deflated
+ * <dir>/objects/ab/…    bytes of large blobs: the rest of the hash and what makes the name one put's own; ".z": deflated,
+ *                       ".zst": a frame of zstd
  * <dir>/writing/        files that are being written
  * <dir>/collecting/     who removes blobs at present
  *
@@ -59,11 +68,12 @@ const inlineBytesMax = 128 * 1024;
 
 const guaranteedAgeMsDefault = 3600_000;
 
-const fileName = /^([0-9a-f]{62})(\.[0-9a-f]{16})?(\.z)?$/;
+const fileName = /^([0-9a-f]{62})(\.[0-9a-f]{16})?(\.z|\.zst)?$/;
+const endings = { [raw]: "", [deflated]: ".z", [zstd]: ".zst" } as const;
+const encodings = { deflate: deflated, zstd } as const;
 const objectNames = (dir: string): ObjectNames => ({
   dir,
-  pathOf: (hash, encoding, file) =>
-    join(dir, hash.slice(0, 2), `${hash.slice(2)}.${file}${encoding === deflated ? ".z" : ""}`),
+  pathOf: (hash, encoding, file) => join(dir, hash.slice(0, 2), `${hash.slice(2)}.${file}${endings[encoding]}`),
   hashOf(folder, name) {
     const rest = fileName.exec(name)?.[1];
     return rest === undefined || !/^[0-9a-f]{2}$/.test(folder) ? undefined : folder + rest;
@@ -178,6 +188,29 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     await putObject(digest, (path) => writeObject(atMost(digest, bytes), path, signal), signal);
   }
 
+  async function putFile(
+    path: string,
+    options: { readonly expected?: Digest; readonly signal?: AbortSignal } = {},
+  ): Promise<Digest> {
+    const { expected, signal } = options;
+    signal?.throwIfAborted();
+    if (expected === emptyDigest) return expected;
+    if (expected !== undefined && await keeps(expected)) return expected;
+    const bytes = await readSmall(path);
+    if (bytes !== undefined) {
+      const digest = digestOf(bytes);
+      if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
+      await put(digest, bytes, options);
+      return digest;
+    }
+    return putObject(
+      expected,
+      async (beside) =>
+        pool === undefined ? await writeObject(fileBytes(path), beside, signal) : await pool.storeFile(path, beside),
+      signal,
+    );
+  }
+
   return {
     async *get(digest, options) {
       const range = rangeOf(digest, options);
@@ -234,29 +267,55 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       return size === undefined ? undefined : digestOfHash(hash, size);
     },
 
-    async putFile(path, options = {}) {
-      const { expected, signal } = options;
+    putFile,
+
+    async adopt(digest, { path, compressor }, options = {}) {
+      const { signal } = options;
       signal?.throwIfAborted();
-      if (expected === emptyDigest) return expected;
-      if (expected !== undefined && await keeps(expected)) return expected;
-      const bytes = await readSmall(path);
-      if (bytes !== undefined) {
-        const digest = digestOf(bytes);
-        if (expected !== undefined && digest !== expected) throw blobCorrupt(expected, digest);
-        await put(digest, bytes, options);
-        return digest;
+      if (digest === emptyDigest || await keeps(digest)) return;
+      const encoding = compressor === "identity" ? raw : encodings[compressor];
+      if (encoding !== raw) {
+        const found = await hashCompressed(path, encoding, sizeOf(digest), signal);
+        if (found !== digest) throw blobCorrupt(digest, found ?? `no whole ${compressor} of it`);
+      } else if (sizeOf(digest) <= inlineBytesMax || await isFileWorthDeflating(path)) {
+        await putFile(path, { ...options, expected: digest });
+        return;
       }
-      return putObject(
-        expected,
-        async (beside) =>
-          pool === undefined ? await writeObject(fileBytes(path), beside, signal) : await pool.storeFile(path, beside),
-        signal,
-      );
+      const beside = temporary.next();
+      try {
+        await rename(path, beside);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw asFault(error, `Cannot store blob ${digest}`);
+        await copyFile(path, beside); // the file lies on another disk
+      }
+      try {
+        await sync(beside);
+        await putObjectFile(digest, encoding, (await stat(beside)).size, beside);
+      } catch (error) {
+        throw asFault(error, `Cannot store blob ${digest}`);
+      } finally {
+        await rm(beside, { force: true });
+      }
+    },
+
+    asKept(digest, compressor) {
+      const facts = index.facts(digest, true);
+      if (facts === undefined || facts.encoding !== encodings[compressor]) return undefined;
+      if (facts.file !== undefined) {
+        const path = pathOf(digest, facts.encoding, facts.file);
+        return existsSync(path) ? fileBytes(path) : undefined;
+      }
+      const body = index.small(digest)?.body;
+      return body === undefined ? undefined : chunksLater(new Uint8Array(body));
     },
 
     held: index.held,
     close: () => index.close(),
   };
+}
+
+async function* chunksLater(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield* await Promise.resolve(chunksOf(bytes));
 }
 
 /** A large blob as a stream that ends with a fault as soon as it is longer than its digest says. */

@@ -5,7 +5,7 @@ import { pipeline } from "node:stream";
 import { pipeline as pipelined } from "node:stream/promises";
 import { type Digest, digestOfHash } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
-import { deflated, deflateStream, type Encoding, inflateStream, isWorthDeflating, raw } from "./deflate.ts";
+import { deflated, deflateStream, type Encoding, isWorthDeflating, raw, reading } from "./deflate.ts";
 
 /** What {@link writeObject} wrote. */
 export interface ObjectFile {
@@ -96,8 +96,8 @@ export async function* readObject(
     if (at !== to) throw damaged(path, digest, `${at} bytes`);
     return;
   }
-  // A deflated stream has no middle to start from: what lies before the range is inflated and dropped.
-  const inflate = inflateStream();
+  // A compressed stream has no middle to start from: what lies before the range is inflated and dropped.
+  const inflate = reading(encoding);
   pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
   let at = 0;
   try {
@@ -109,7 +109,8 @@ export async function* readObject(
       if (at >= to) return;
     }
   } catch (error) {
-    if (String((error as NodeJS.ErrnoException).code).startsWith("Z_")) {
+    // What is no call to the system is of the decompressor, whose errors runtimes name differently.
+    if (!(error instanceof Fault) && !signal?.aborted && (error as NodeJS.ErrnoException).syscall === undefined) {
       throw damaged(path, digest, (error as Error).message, error);
     }
     throw error;
@@ -117,6 +118,49 @@ export async function* readObject(
     inflate.destroy();
   }
   throw damaged(path, digest, `${at} bytes`);
+}
+
+/**
+ * The digest of what lies compressed in a file, which must be all of the file.
+ *
+ * @param bytesMax a byte more of raw ones ends it.
+ * @returns undefined for a file that is not one whole such stream, or holds more.
+ */
+export async function hashCompressed(
+  path: string,
+  encoding: Exclude<Encoding, typeof raw>,
+  bytesMax: number,
+  signal?: AbortSignal,
+): Promise<Digest | undefined> {
+  const inflate = reading(encoding);
+  pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
+  const hash = createHash("sha256");
+  let size = 0;
+  try {
+    for await (const chunk of inflate as AsyncIterable<Uint8Array>) {
+      signal?.throwIfAborted();
+      size += chunk.length;
+      if (size > bytesMax) return undefined;
+      hash.update(chunk);
+    }
+  } catch (error) {
+    if (signal?.aborted || (error as NodeJS.ErrnoException).syscall !== undefined) throw error;
+    return undefined;
+  } finally {
+    inflate.destroy();
+  }
+  return inflate.bytesWritten === (await stat(path)).size ? digestOfHash(hash.digest("hex"), size) : undefined;
+}
+
+/** Whether a file's bytes are worth deflating. */
+export async function isFileWorthDeflating(path: string): Promise<boolean> {
+  const file = await open(path, "r");
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(64 * 1024), 0, 64 * 1024, 0);
+    return isWorthDeflating(buffer.subarray(0, bytesRead));
+  } finally {
+    await file.close();
+  }
 }
 
 /** A file's bytes, as they are. */
