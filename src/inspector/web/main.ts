@@ -1,100 +1,129 @@
-import type { Bounds } from "../moments.ts";
-import { ask, Refusal, token } from "./data.ts";
-import { type Child, clockTime, h } from "./dom.ts";
-import {
-  actorsPage,
-  actorView,
-  clusterPage,
-  conversationPage,
-  jobsPage,
-  jobView,
-  outputPage,
-  type Shown,
-} from "./pages.ts";
+import { inspect, Refusal, token } from "./data.ts";
+import { session } from "./deeds.ts";
+import { type Child, h, render } from "./dom.ts";
+import { follow } from "./feed.ts";
+import { listenToKeys, type Shortcut, showKeys } from "./keys.ts";
+import { actorPage } from "./page_actor.ts";
+import { actorsPage } from "./page_actors.ts";
+import { conversationPage } from "./page_conversation.ts";
+import { clusterPage } from "./page_cluster.ts";
+import { jobPage } from "./page_job.ts";
+import { jobsPage } from "./page_jobs.ts";
+import { machinePage } from "./page_machine.ts";
+import { outputPage } from "./page_output.ts";
+import { searchPage } from "./page_search.ts";
+import { snapshotPage } from "./page_snapshot.ts";
+import { workerPage } from "./page_worker.ts";
 import { linkTo, type Place, placeOf } from "./place.ts";
+import type { Page, Shown } from "./shown.ts";
+import { applyTheme, theme, turnTheme } from "./theme.ts";
+import { timeBar } from "./time_bar.ts";
+import { clockTime } from "./words.ts";
 
 /** The page: what the address says is asked and shown; while no moment is chosen, what is new is shown as it comes. */
 
-const pages: Readonly<Record<string, (place: Place, signal: AbortSignal) => Promise<Shown>>> = {
+const pages: Readonly<Record<string, Page>> = {
   jobs: jobsPage,
-  job: jobView,
+  search: searchPage,
+  job: jobPage,
   output: outputPage,
-  actors: actorsPage,
-  actor: actorView,
   cluster: clusterPage,
+  worker: workerPage,
+  actors: actorsPage,
+  actor: actorPage,
+  machine: machinePage,
   conversation: conversationPage,
+  snapshot: snapshotPage,
 };
-const lookMs = 500;
+/** Until it is asked again: of what comes in parts, and while the cluster is away. */
+const partMs = 500;
+const againMs = 500;
+const drawMsMin = 50;
 
-const main = document.getElementById("main")!;
-const bar = document.getElementById("time")!;
-const nav = document.getElementById("nav")!;
+const [top, trouble, main, said] = ["top", "trouble", "main", "said"].map((id) => document.getElementById(id)!) as [
+  HTMLElement,
+  HTMLElement,
+  HTMLElement,
+  HTMLElement,
+];
+const bar = timeBar(document.getElementById("time")!, async (atMs) => {
+  const { seq } = await inspect("moment", { atMs });
+  return seq;
+});
 let stop = new AbortController();
-let bounds: Bounds | undefined;
-/** Of the last entry that is on the page. */
-let shownSeq = -1;
+let saidLast = "";
+let awaySinceMs: number | undefined;
+/** What is followed for the page that is shown, and until when. */
+let followed: { readonly watch: string; readonly stop: AbortController } | undefined;
 
 const here = (): Place => placeOf(location.hash);
-const addressAt = (at: number | undefined): string => {
-  const { page, subject, query } = here();
-  return linkTo(page, subject, { at, query: Object.fromEntries(query) });
+
+const within: Readonly<Record<string, string>> = {
+  job: "jobs",
+  output: "jobs",
+  search: "jobs",
+  worker: "cluster",
+  actor: "actors",
+  machine: "actors",
 };
 
-function drawNav(): void {
-  const { page, at } = here();
+function drawTop(): void {
+  const { page, at, query } = here();
   const item = (name: string, text: string): HTMLElement =>
-    h("a", { href: linkTo(name, "", { at }), "aria-current": name === page && "page" }, text);
-  nav.replaceChildren(
-    h("b", {}, "scoot-actors"),
-    item("jobs", "Jobs"),
-    item("cluster", "Cluster"),
-    item("actors", "Actors"),
-    item("conversation", "Conversation"),
+    h("a", {
+      "href": linkTo(name, "", { at }),
+      "aria-current": page === name ? "page" : within[page] === name && "true",
+    }, text);
+  const search = (event: Event): void => {
+    event.preventDefault();
+    const text = String(new FormData(event.target as HTMLFormElement).get("text")).trim();
+    location.hash = linkTo(text === "" ? "jobs" : "search", "", { at: here().at, query: { text } });
+  };
+  render(
+    top,
+    h(
+      "a",
+      { class: "brand", href: linkTo("jobs", "", { at }) },
+      h("img", { src: "/inspector/icon.svg", alt: "", width: 22, height: 22 }),
+      "scoot-actors",
+    ),
+    h(
+      "nav",
+      { "aria-label": "Pages" },
+      item("jobs", "Jobs"),
+      item("cluster", "Cluster"),
+      item("actors", "Actors"),
+      item("conversation", "Conversation"),
+      item("snapshot", "Snapshots"),
+    ),
+    h(
+      "form",
+      { class: "find", role: "search", submit: search },
+      h("input", {
+        "name": "text",
+        "data-key": "find",
+        "type": "search",
+        "placeholder": "Find a job, requestor, target or command",
+        "aria-label": "Find ids, requestors, targets and commands",
+        "value": page === "search" ? query.get("text") ?? "" : "",
+        "aria-keyshortcuts": "/",
+      }),
+      h("kbd", { "aria-hidden": "true" }, "/"),
+    ),
+    session.now.isReadOnly && session.now.version !== "" && h("span", { class: "badge" }, "read-only"),
+    session.now.isSealed && h("span", { class: "badge" }, "a sealed job"),
+    h("button", {
+      class: "plain",
+      title: `Colours: ${theme()}`,
+      "aria-label": `Colours: ${theme()}`,
+      click: () => {
+        said.replaceChildren(`Colours: ${turnTheme()}`);
+        drawTop();
+      },
+    }, { auto: "◐", light: "☀", dark: "☾" }[theme()]),
+    h("button", { class: "plain", title: "Keys", "aria-label": "Keys", click: () => showKeys(shortcuts) }, "?"),
   );
 }
-
-function drawTime({ moment, previousSeq, nextSeq }: Shown): void {
-  const { first, last } = bounds!;
-  const { at } = here();
-  const focused = (document.activeElement as HTMLElement | null)?.dataset["control"];
-  const label = h("output", { for: "moment" }, momentText(moment, at === undefined));
-  const step = (control: string, name: string, seq: number | undefined, title: string): HTMLElement =>
-    h("button", {
-      "data-control": control,
-      title,
-      "aria-label": title,
-      disabled: seq === undefined || seq < first.seq || seq > last.seq,
-      click: () => void (location.hash = addressAt(seq)),
-    }, name);
-  const slider = h("input", {
-    "id": "moment",
-    "data-control": "slider",
-    "type": "range",
-    "min": first.seq,
-    "max": last.seq,
-    "value": moment.seq,
-    "aria-label": "Moment, as the number of an entry",
-    "aria-valuetext": `Entry ${moment.seq}, ${clockTime(moment.atMs)}`,
-    "input": () => label.replaceChildren(`Entry ${slider.value}`),
-    "change": () => void (location.hash = addressAt(Number(slider.value))),
-  }) as HTMLInputElement;
-  bar.replaceChildren(
-    step("previous", "|◀", previousSeq, "The step before, of what is shown"),
-    step("back", "◀", moment.seq - 1, "One entry back"),
-    slider,
-    step("forward", "▶", moment.seq + 1, "One entry forward"),
-    step("next", "▶|", nextSeq, "The next step of what is shown"),
-    h("button", {
-      "data-control": "now",
-      "aria-pressed": at === undefined ? "true" : "false",
-      click: () => void (location.hash = addressAt(at === undefined ? moment.seq : undefined)),
-    }, at === undefined ? "Live" : "Go to now"),
-    label,
-  );
-  if (focused !== undefined) bar.querySelector<HTMLElement>(`[data-control="${focused}"]`)?.focus();
-}
-const momentText = ({ seq, atMs }: { seq: number; atMs: number }, isNow: boolean): string =>
-  `${isNow ? "Now: entry" : "Entry"} ${seq}, ${clockTime(atMs)}`;
 
 /** @param isFresh the reader has gone to another place: what is new of the same one leaves focus and place alone. */
 async function show(isFresh: boolean): Promise<void> {
@@ -104,43 +133,146 @@ async function show(isFresh: boolean): Promise<void> {
   }
   const place = here();
   const { signal } = stop;
-  drawNav();
-  const render = pages[place.page];
+  drawTop();
+  const page = pages[place.page];
   try {
-    if (render === undefined) throw new Refusal("ROUTE_UNKNOWN", `There is no page "${place.page}".`);
-    const [found, shown] = await Promise.all([ask<Bounds>("/v1/inspect/bounds"), render(place, signal)]);
+    if (page === undefined) throw new Refusal("ROUTE_UNKNOWN", `There is no page "${place.page}".`);
+    const [bounds, shown] = await Promise.all([inspect("bounds", {}), page(place, signal)]);
     if (signal.aborted) return;
-    bounds = found;
-    shownSeq = shown.moment.seq;
+    isHere();
     document.title = `${shown.title} · scoot-actors`;
-    const focused = (document.activeElement as HTMLAnchorElement | null)?.getAttribute("href");
-    replace(shown.content);
-    drawTime(shown);
-    if (isFresh && !bar.contains(document.activeElement)) main.focus({ preventScroll: true });
-    else if (focused) main.querySelector<HTMLElement>(`a[href="${CSS.escape(focused)}"]`)?.focus();
-    if (shown.isPart) setTimeout(() => !signal.aborted && void show(false), lookMs);
+    const isOther = main.dataset["page"] !== `${place.page}/${place.subject}`;
+    if (isOther) main.replaceChildren();
+    render(main, ...shown.content);
+    main.dataset["page"] = `${place.page}/${place.subject}`;
+    bar.show({ place, bounds, ...shown });
+    if (isFresh && isOther) {
+      scrollTo(0, 0);
+      if (document.activeElement === document.body || !document.activeElement?.closest("#time, #top")) {
+        main.focus({ preventScroll: true });
+      }
+    }
+    announce(isOther, shown);
+    followNews(place.at === undefined ? shown.watch : [], shown.moment.seq);
+    if (shown.isPart === true) setTimeout(() => !signal.aborted && news.come(), partMs);
     main.dataset["shown"] = location.hash;
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof Refusal && error.code === "TOKEN_INVALID") return askToken();
-    if (isFresh || !(error instanceof Refusal && error.code === "PEER_UNREACHABLE")) refuse(error as Error);
+    if (error instanceof Refusal && error.code === "PEER_UNREACHABLE") {
+      isAway();
+      setTimeout(() => !signal.aborted && news.come(), againMs);
+      return;
+    }
+    // What was shown a moment ago is not taken away for a hiccup.
+    if (isFresh || main.dataset["page"] === "") refuse(error as Error);
   }
 }
 
-const replace = (content: readonly Child[]): void => main.replaceChildren(...h("div", {}, content).childNodes);
-const refuse = (error: Error): void =>
-  replace([h("h1", {}, "That cannot be shown"), h("p", { role: "alert", class: "why" }, error.message)]);
+/** News are shown one after the other, and no more often than the page can be drawn beside its other work. */
+const news = (() => {
+  let isDrawing = false;
+  let isMore = false;
+  const come = (): void => {
+    if (isDrawing || document.hidden) {
+      isMore = true;
+      return;
+    }
+    isDrawing = true;
+    isMore = false;
+    const fromMs = performance.now();
+    void show(false).finally(() =>
+      setTimeout(() => {
+        isDrawing = false;
+        if (isMore) come();
+      }, Math.max(drawMsMin, 2 * (performance.now() - fromMs)))
+    );
+  };
+  document.addEventListener("visibilitychange", () => isMore && !document.hidden && come());
+  return { come };
+})();
+
+function followNews(watch: readonly string[], after: number): void {
+  const key = watch.join(" ");
+  if (followed?.watch === key && !followed.stop.signal.aborted) return;
+  followed?.stop.abort();
+  if (watch.length === 0) return void (followed = undefined);
+  const own = new AbortController();
+  followed = { watch: key, stop: own };
+  follow({
+    watch,
+    after,
+    signal: own.signal,
+    onNews: () => !own.signal.aborted && here().at === undefined && news.come(),
+    onConnected: (isConnected) => {
+      if (own.signal.aborted) return;
+      if (!isConnected) isAway();
+      else if (awaySinceMs !== undefined) news.come();
+    },
+  }).catch((error) => {
+    own.abort();
+    if (error instanceof Refusal && error.code === "TOKEN_INVALID") askToken();
+  });
+}
+
+function announce(isOther: boolean, { title, says = "" }: Shown): void {
+  const text = isOther ? title : says === saidLast ? undefined : says;
+  if (text !== undefined && text !== "") said.replaceChildren(text);
+  saidLast = says;
+}
+
+const refuse = (error: Error): void => {
+  main.dataset["page"] = "";
+  render(
+    main,
+    h("h1", {}, "That cannot be shown"),
+    h("p", { role: "alert", class: "why is-failed" }, error.message),
+    h("p", {}, h("a", { href: "#/jobs" }, "All jobs"), ", or ", h("a", { href: linkHereNow() }, "this page now"), "."),
+  );
+};
+const linkHereNow = (): string => {
+  const { page, subject, query } = here();
+  return linkTo(page, subject, { query: Object.fromEntries(query) });
+};
+
+/** What is shown stays; that it may be old is said, and it is asked again until the cluster answers. */
+function isAway(): void {
+  awaySinceMs ??= Date.now();
+  render(
+    trouble,
+    h(
+      "p",
+      {},
+      h("b", {}, "The cluster does not answer"),
+      ` since ${
+        clockTime(awaySinceMs, Date.now(), false)
+      }. What you see is from before; it is asked again every half second.`,
+    ),
+  );
+  document.body.dataset["away"] = "";
+  if (main.childElementCount === 0) render(main, h("p", { class: "faint" }, "Waiting for the cluster …"));
+}
+function isHere(): void {
+  if (awaySinceMs === undefined) return;
+  awaySinceMs = undefined;
+  trouble.replaceChildren();
+  delete document.body.dataset["away"];
+  said.replaceChildren("The cluster answers again");
+}
 
 function askToken(): void {
-  bar.replaceChildren();
-  replace([
+  bar.clear();
+  main.dataset["page"] = "";
+  const content: Child[] = [
     h("h1", {}, "The cluster's token, please"),
     h(
       "p",
       {},
       "It is in the file ",
       h("code", {}, "token"),
-      " of the cluster's data folder, such as ~/.local/state/scoot-actors/token. This browser keeps it.",
+      " of the cluster's data folder, such as ",
+      h("code", {}, "~/.local/state/scoot-actors/token"),
+      ". This browser keeps it.",
     ),
     h(
       "form",
@@ -149,38 +281,53 @@ function askToken(): void {
         submit(event: Event) {
           event.preventDefault();
           token.set(String(new FormData(event.target as HTMLFormElement).get("token")));
-          void show(true);
+          void begin();
         },
       },
       h("label", {}, "Token ", h("input", { name: "token", type: "password", autocomplete: "off", required: true })),
-      h("button", {}, "Open"),
+      h("button", { class: "main" }, "Open"),
     ),
-  ]);
+  ];
+  render(main, ...content);
 }
 
-/** What a reader is in the middle of is left alone. */
-const isBusy = (): boolean =>
-  document.hidden || main.querySelector("input:focus, select:focus, details[open]") !== null ||
-  main.querySelector("[data-busy]") !== null || String(getSelection()) !== "";
+const goTo = (page: string) => (): void => void (location.hash = linkTo(page, "", { at: here().at }));
+/** To the row of the page's list after or before the one that has the focus. */
+const stepRow = (by: 1 | -1) => (): void => {
+  const rows = [...main.querySelectorAll<HTMLElement>("tbody tr a:first-of-type, [data-row] a:first-of-type")];
+  const at = rows.indexOf(document.activeElement as HTMLElement);
+  rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + by))]?.focus();
+};
+const shortcuts: readonly Shortcut[] = [
+  { key: "?", does: "these keys", act: () => showKeys(shortcuts) },
+  { key: "/", does: "find", act: () => top.querySelector<HTMLElement>("input[name=text]")?.focus() },
+  { key: "[", does: "the step before, of what is shown", act: () => bar.press("previous") },
+  { key: "]", does: "the next step of what is shown", act: () => bar.press("next") },
+  { key: ",", does: "one entry back", act: () => bar.press("back") },
+  { key: ".", does: "one entry forward", act: () => bar.press("forward") },
+  { key: "t", does: "go to a time", act: () => bar.focusJump() },
+  { key: "l", does: "hold this moment, or follow what happens", act: () => bar.press("now") },
+  { key: "j", does: "the next row", act: stepRow(1) },
+  { key: "k", does: "the row before", act: stepRow(-1) },
+  { key: "1", does: "jobs", act: goTo("jobs") },
+  { key: "2", does: "cluster", act: goTo("cluster") },
+  { key: "3", does: "actors", act: goTo("actors") },
+  { key: "4", does: "conversation", act: goTo("conversation") },
+  { key: "5", does: "snapshots", act: goTo("snapshot") },
+];
 
-async function look(): Promise<void> {
-  const { at, page } = here();
-  try {
-    if (at === undefined && page !== "output" && token.get() !== "" && !isBusy()) {
-      const { last } = await ask<Bounds>("/v1/inspect/bounds");
-      if (last.seq !== shownSeq && here().at === undefined && !isBusy()) await show(false);
-    }
-  } catch {
-    // away, or the token is asked for: the next look tells
-  }
-  setTimeout(() => void look(), lookMs);
+/** What may be done here is asked once; without the token it is asked again with it. */
+async function begin(): Promise<void> {
+  session.now = await inspect("session", {}).catch(() => session.now);
+  await show(true);
 }
 
+applyTheme();
 const given = /^#token=([^&]+)$/.exec(location.hash)?.[1];
 if (given !== undefined) {
   token.set(decodeURIComponent(given));
   history.replaceState(null, "", location.pathname); // so that it is in no link that is copied
 }
 addEventListener("hashchange", () => void show(true));
-await show(true);
-void look();
+listenToKeys(shortcuts);
+await begin();

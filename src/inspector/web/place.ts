@@ -19,16 +19,21 @@ export function placeOf(hash: string): Place {
     page: (slash < 0 ? path : path.slice(0, slash)) || "jobs",
     subject: slash < 0 ? "" : path.slice(slash + 1),
     query,
-    at: at !== null && /^[0-9]+$/.test(at) ? Number(at) : undefined,
+    at: at !== null && /^[0-9]{1,15}$/.test(at) ? Number(at) : undefined,
   };
 }
 
+/** Values that are empty are left out. */
 export function linkTo(
   page: string,
   subject = "",
-  { at, query = {} }: { readonly at?: number | undefined; readonly query?: Readonly<Record<string, string>> } = {},
+  { at, query = {} }: {
+    readonly at?: number | undefined;
+    readonly query?: Readonly<Record<string, string | undefined>>;
+  } = {},
 ): string {
-  const search = new URLSearchParams(query);
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value !== undefined && value !== "") search.set(name, value);
   if (at !== undefined) search.set("at", String(at));
   const text = search.toString();
   return `#/${page}${subject === "" ? "" : `/${subject}`}${text === "" ? "" : `?${text}`}`;

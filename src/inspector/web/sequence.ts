@@ -1,18 +1,32 @@
 import type { SpokenLine } from "../conversation.ts";
-import { clockTime, svg } from "./dom.ts";
+import { svg } from "./dom.ts";
+import { cut } from "./graph.ts";
+import { clockTime, shortName } from "./words.ts";
+
+export interface SequenceOptions {
+  readonly linkOf: (message: SpokenLine) => string;
+  /** Messages of this entry are marked. */
+  readonly markedSeq?: number | undefined;
+  /** It is at most so wide, if its lanes have room. */
+  readonly widthPx?: number;
+}
+
+const row = 34;
+const headHeight = 46;
+const whenWidth = 104;
 
 /** A conversation as a sequence diagram; each message leads to the moment at which it was said. */
 export function drawSequence(
   members: readonly string[],
   messages: readonly SpokenLine[],
-  linkOf: (message: SpokenLine) => string,
+  { linkOf, markedSeq, widthPx = 1_180 }: SequenceOptions,
 ): SVGElement {
-  const lane = 230;
-  const row = 30;
-  const left = 250;
-  const width = left + lane * Math.max(1, members.length - 1) + 130;
-  const height = 60 + row * messages.length + 10;
-  const xOf = (member: string): number => left + lane * members.indexOf(member);
+  const lane = Math.max(112, Math.min(250, (widthPx - whenWidth - 140) / Math.max(1, members.length - 1)));
+  const boxWidth = Math.min(132, lane - 8);
+  const first = whenWidth + 66;
+  const width = first + lane * Math.max(1, members.length - 1) + 74;
+  const height = headHeight + row * messages.length + 18;
+  const xOf = (member: string): number => first + lane * members.indexOf(member);
   return svg(
     "svg",
     {
@@ -27,26 +41,43 @@ export function drawSequence(
       svg(
         "g",
         { class: "member" },
-        svg("line", { x1: xOf(member), y1: 36, x2: xOf(member), y2: height }),
-        svg("text", { x: xOf(member), y: 24, "text-anchor": "middle" }, member),
+        svg("title", {}, member),
+        svg("line", { x1: xOf(member), y1: headHeight - 10, x2: xOf(member), y2: height - 6 }),
+        svg("rect", { x: xOf(member) - boxWidth / 2, y: 6, width: boxWidth, height: 28, rx: 7 }),
+        svg(
+          "text",
+          { x: xOf(member), y: 25, "text-anchor": "middle" },
+          cut(shortName(member), Math.floor(boxWidth / 7.2)),
+        ),
       )
     ),
     messages.map((message, index) => {
-      const y = 60 + row * index;
+      const y = headHeight + 24 + row * index;
       const [from, to] = [xOf(message.from), xOf(message.to)];
       const side = to > from ? -1 : 1;
+      const isSelf = from === to;
       return svg(
         "a",
         {
           href: linkOf(message),
-          class: "message",
+          class: `message${message.seq === markedSeq || message.heardSeq === markedSeq ? " marked" : ""}`,
           "aria-label": `${clockTime(message.atMs)}: ${message.from} to ${message.to}: ${message.type}`,
         },
-        svg("title", {}, message.body),
-        svg("text", { x: 6, y: y + 4, class: "when" }, `${message.seq} · ${clockTime(message.atMs).slice(11)}`),
-        svg("line", { x1: from, y1: y, x2: to, y2: y }),
-        svg("path", { d: `M${to} ${y}l${8 * side} -4v8z`, class: "head" }),
-        svg("text", { x: (from + to) / 2, y: y - 5, "text-anchor": "middle" }, message.type),
+        svg("title", {}, `${message.type} at entry ${message.seq}\n${message.body}`),
+        svg("rect", { x: 0, y: y - row / 2 - 5, width, height: row, class: "row" }),
+        svg("text", { x: 10, y: y + 4, class: "when" }, clockTime(message.atMs, message.atMs)),
+        isSelf
+          ? svg("path", { d: `M${from} ${y - 6}h26v10h-20`, class: "line" })
+          : svg("path", { d: `M${from} ${y}L${to + 7 * side} ${y}`, class: "line" }),
+        svg("path", {
+          d: isSelf ? `M${from + 1} ${y + 4}l8 -4v8z` : `M${to + side} ${y}l${8 * side} -4.500v9z`,
+          class: "head",
+        }),
+        svg(
+          "text",
+          isSelf ? { x: from + 32, y: y + 3 } : { x: (from + to) / 2, y: y - 6, "text-anchor": "middle" },
+          message.type || "is born",
+        ),
       );
     }),
   );

@@ -1,0 +1,293 @@
+import type { ActorPage, MessageLine, StepLine } from "../actors.ts";
+import type { Chart } from "../charts.ts";
+import type { ActionStory } from "../routes.ts";
+import { inspect } from "./data.ts";
+import { drawChart, wayText } from "./chart.ts";
+import { type Child, h } from "./dom.ts";
+import { chartMermaid, exportButtons } from "./export.ts";
+import { machines } from "./machines.ts";
+import { actorLink, badge, facts, link, scrolls, section, sentence, table, time } from "./parts.ts";
+import { linkTo } from "./place.ts";
+import { drawSequence } from "./sequence.ts";
+import type { Page } from "./shown.ts";
+import { clockTime, duration } from "./words.ts";
+
+const messagesShown = 8;
+
+/** One actor at a moment: why, its machine, what led here, what it knows, and every step before. */
+export const actorPage: Page = async ({ subject, at }, signal) => {
+  const [actor, past, all] = await Promise.all([
+    inspect("actor", { address: subject, at }),
+    inspect("history", { address: subject, at }),
+    machines(),
+  ]);
+  const partners = partnersOf(subject, past.steps);
+  const [spoken, story] = await Promise.all([
+    inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq, limit: messagesShown }),
+    actor.kind === "task" ? inspect("action", { task: subject.slice(5), at }).catch(() => undefined) : undefined,
+  ]);
+  signal.throwIfAborted();
+  const chart = all[actor.kind];
+  const heard = new Set([subject, ...spoken.messages.flatMap(({ from, to }) => [from, to])]);
+  const members = [...partners.filter((one) => heard.has(one)), subject];
+  // The one that is looked at stands in the middle of those that it speaks with.
+  members.splice(Math.floor((members.length - 1) / 2), 0, members.pop()!);
+  return {
+    title: `${subject}: ${actor.state}`,
+    moment: actor.moment,
+    watch: [subject],
+    says: `${subject} is ${actor.state}. ${actor.why}`,
+    previousSeq: actor.previousSeq,
+    nextSeq: actor.nextSeq,
+    content: [
+      h(
+        "div",
+        { class: "head" },
+        h("h1", {}, story?.name ?? subject, " ", badge(actor.state)),
+        h("div", { class: "buttons" }, linksOf(subject, actor, [subject, ...partners], at)),
+      ),
+      h(
+        "div",
+        { class: `why is-${actor.state.split(".").at(-1)}` },
+        h("p", { class: "sentence" }, sentence(actor.why)),
+      ),
+      facts([
+        ["Actor", h("code", { class: "id" }, subject)],
+        ["In this state since", time(actor.atMs, true)],
+        actor.requestor !== undefined && ["Requestor", actor.requestor || "nobody by name"],
+        ...storyFacts(story, actor.why),
+      ]),
+      h(
+        "div",
+        { class: "columns" },
+        section(
+          "chart",
+          [
+            "Where it is ",
+            chart !== undefined && h(
+              "span",
+              { class: "buttons inline" },
+              exportButtons(
+                `${subject.replaceAll("/", "-")}-chart`,
+                () => document.querySelector<SVGElement>("svg.chart"),
+                () => chartMermaid(chart),
+              ),
+            ),
+          ],
+          chart !== undefined &&
+            scrolls("Chart", drawChart(chart, { state: actor.state, taken: actor.step.taken })),
+          chart !== undefined && hears(chart, actor.state),
+        ),
+        h(
+          "div",
+          {},
+          section(
+            "step",
+            "What led here",
+            h(
+              "div",
+              { class: "card step" },
+              h(
+                "p",
+                { class: "from-to" },
+                actor.step.before === undefined ? h("span", { class: "faint" }, "born") : badge(actor.step.before),
+                h("span", { "aria-label": "became" }, "→"),
+                badge(actor.state),
+                h("span", { class: "faint" }, "entry ", String(actor.seq), ", ", time(actor.atMs, true)),
+              ),
+              stepView(actor.step),
+            ),
+          ),
+          section(
+            "talk",
+            "What was said up to this moment",
+            spoken.messages.length === 0 ? h("p", { class: "faint" }, "Nothing that is kept.") : scrolls(
+              "Sequence diagram",
+              drawSequence(members, spoken.messages, {
+                markedSeq: actor.seq,
+                widthPx: 700,
+                linkOf: (message) => linkTo("actor", subject, { at: message.heardSeq ?? message.seq }),
+              }),
+            ),
+          ),
+        ),
+      ),
+      story?.program !== undefined && section("program", "What it runs", programView(story.program)),
+      section("history", "Every step, the newest first", historyTable(subject, past.steps, actor.seq)),
+      past.next !== undefined &&
+      h("p", { class: "more" }, link(linkTo("actor", subject, { at: past.next }), "Older steps")),
+      section(
+        "context",
+        "What it knows",
+        table(
+          "Context",
+          ["Name", "Value"],
+          actor.context.map(({ key, value }) => [h("code", { class: "nowrap" }, key), valueOf(key, value)]),
+        ),
+      ),
+    ],
+  };
+};
+
+/** Those that it spoke with most, at most four. */
+function partnersOf(subject: string, steps: readonly StepLine[]): readonly string[] {
+  const counts = new Map<string, number>();
+  for (const { event, said } of steps) {
+    for (const one of [event.from, ...said.map(({ to }) => to)]) {
+      if (one !== subject && /^(scheduler$|(job|task|worker|member)\/)/.test(one)) {
+        counts.set(one, (counts.get(one) ?? 0) + 1);
+      }
+    }
+  }
+  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([one]) => one);
+}
+
+function linksOf(subject: string, { kind }: ActorPage, members: readonly string[], at: number | undefined): Child {
+  const [, id = "", place] = subject.split("/");
+  const button = (href: string, text: string): HTMLElement => h("a", { class: "button", href }, text);
+  return [
+    kind === "task" && [
+      button(linkTo("job", id, { at }), "Its job"),
+      button(linkTo("output", `${id}/${place}/stdout`), "Output"),
+    ],
+    kind === "job" && button(linkTo("job", id, { at }), "The job"),
+    kind === "worker" && button(linkTo("worker", id, { at }), "The worker"),
+    button(linkTo("conversation", "", { at, query: { with: members.join(",") } }), "Conversation"),
+    button(linkTo("machine", kind, { at }), `All ${kind}s`),
+  ];
+}
+
+function storyFacts(story: ActionStory | undefined, said: string): readonly (readonly [string, Child] | false)[] {
+  if (story === undefined) return [];
+  const { inputRoot, output, why } = story;
+  const tree = (digest: string): HTMLElement => link(linkTo("snapshot", digest), `${digest.slice(0, 10)}…`);
+  return [
+    inputRoot !== undefined && ["Input", tree(inputRoot)],
+    output !== undefined && ["Output", [
+      tree(output),
+      inputRoot !== undefined &&
+      [" · ", link(linkTo("snapshot", output, { query: { against: inputRoot } }), "against its input")],
+    ]],
+    why !== said && ["Cache", [
+      sentence(why),
+      story.kept !== undefined && story.kept.useCount > 0 && ` Its result was used ${story.kept.useCount} times.`,
+    ]],
+    story.timeoutMs > 0 && ["Time limit", duration(story.timeoutMs)],
+  ];
+}
+
+function programView({ argv, env, outputs, platform, workingDirectory }: NonNullable<ActionStory["program"]>): Child {
+  return [
+    h("pre", { class: "card command", tabindex: 0, "aria-label": "Command" }, argv.map(quoted).join(" ")),
+    facts([
+      outputs.length > 0 && ["Outputs", h("code", {}, outputs.join(", "))],
+      workingDirectory !== "" && ["In", h("code", {}, workingDirectory)],
+      platform.length > 0 && ["Needs", platform.map(({ name, value }) => `${name}=${value}`).join(", ")],
+      Object.keys(env).length > 0 &&
+      ["Environment", h("code", {}, Object.entries(env).map(([name, value]) => `${name}=${value}`).join(" "))],
+    ]),
+  ];
+}
+const quoted = (word: string): string => /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+/** What the machine would hear where it is. */
+function hears({ arrows }: Chart, state: string): Child {
+  const here = arrows.filter(({ from }) => from === "" || state === from || state.startsWith(`${from}.`));
+  if (here.length === 0) return h("p", { class: "faint" }, "Nothing moves it any more.");
+  return h(
+    "details",
+    {},
+    h("summary", {}, `What it would hear in ${state} (${here.length})`),
+    h(
+      "ul",
+      { class: "hears" },
+      here.map((arrow) =>
+        h(
+          "li",
+          {},
+          h("code", {}, wayText(arrow)),
+          h("span", { class: "faint" }, arrow.to === undefined ? "it stays" : `→ ${arrow.to}`),
+        )
+      ),
+    ),
+  );
+}
+
+const messageOf = ({ from, to, type, body }: MessageLine, seq: number): Child => [
+  h(
+    "p",
+    { class: "message-line" },
+    h("code", {}, type || "its birth"),
+    " from ",
+    actorLink(from, seq),
+    " to ",
+    actorLink(to, seq),
+  ),
+  body !== "" && h("details", {}, h("summary", {}, "what it says"), h("pre", { class: "body" }, pretty(body))),
+];
+
+/** JSON on lines of its own; what was cut off stays as it is. */
+function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function stepView(step: StepLine): Child {
+  return [
+    step.reason !== undefined && h("p", { class: "reason" }, sentence(step.reason)),
+    h("h3", {}, "It heard"),
+    messageOf(step.event, step.seq),
+    step.changes.length > 0 && [
+      h("h3", {}, "What changed in what it knows"),
+      h("ul", { class: "changes" }, step.changes.map(change)),
+    ],
+    step.said.length > 0 && [
+      h("h3", {}, "It said"),
+      h("ul", { class: "plain" }, step.said.map((message) => h("li", {}, messageOf(message, step.seq)))),
+    ],
+  ];
+}
+/** A value as JSON; of a time also what a clock showed. */
+const valueOf = (key: string, value: string): Child =>
+  key.endsWith("AtMs") && /^[0-9]{12,14}$/.test(value)
+    ? [time(Number(value), true), h("span", { class: "id" }, ` ${value}`)]
+    : h("code", { class: "value" }, value);
+const change = ({ key, before, after }: StepLine["changes"][number]): HTMLElement =>
+  h(
+    "li",
+    {},
+    h("code", { class: "name" }, key),
+    before !== undefined && h("del", {}, valueOf(key, before)),
+    after !== undefined && h("ins", {}, valueOf(key, after)),
+  );
+
+function historyTable(subject: string, steps: readonly StepLine[], seq: number): HTMLElement {
+  return table(
+    "History",
+    ["Entry", "When", "Heard", "State", "What changed", "Reason"],
+    steps.map((step) => [
+      h(
+        "a",
+        { href: linkTo("actor", subject, { at: step.seq }), "aria-current": step.seq === seq && "true" },
+        String(step.seq),
+      ),
+      h("span", { class: "nowrap" }, clockTime(step.atMs, Date.now())),
+      [
+        h("code", {}, step.event.type || "its birth"),
+        h("span", { class: "faint" }, " from "),
+        actorLink(step.event.from, step.seq),
+      ],
+      h(
+        "span",
+        { class: "nowrap" },
+        step.before !== undefined && step.before !== step.after ? [badge(step.before), " → "] : "",
+        step.after === undefined ? "gone" : badge(step.after),
+      ),
+      step.changes.map(({ key }) => key).join(", "),
+      step.reason ?? "",
+    ]),
+  );
+}
