@@ -19,7 +19,7 @@ import {
   statOf,
 } from "./read_files.ts";
 import { refuseDepth, segmentsOf } from "./read_tree.ts";
-import { readStatCache, type StatCache, type StatCacheFolder, StatCacheWriter } from "./stat_cache.ts";
+import { KnownFiles, readStatCache, type StatCache, type StatCacheFolder, StatCacheWriter } from "./stat_cache.ts";
 import type { CaptureReport, Node } from "./tree.ts";
 
 export interface CaptureOptions extends SourceOptions {
@@ -200,23 +200,10 @@ interface Visited {
   readonly isAsKnown: boolean;
 }
 
-/** Files of a folder that are as the cache knows them; made into nodes only when the folder is not. */
-class KnownFiles {
-  readonly names: string[] = [];
-  #entries: number[] = [];
-  #modes: number[] = [];
-
-  add(name: string, entry: number, { mode }: Stats): void {
-    this.names.push(name);
-    this.#entries.push(entry);
-    this.#modes.push(mode);
-  }
-
-  *nodes(cached: StatCacheFolder): Generator<Node> {
-    for (const [place, name] of this.names.entries()) {
-      const executable = isExecutable(this.#modes[place]!);
-      yield { kind: "file", name, digest: cached.digestOf(this.#entries[place]!), executable };
-    }
+function* nodesOf({ names, entries, modes }: KnownFiles, cached: StatCacheFolder): Generator<Node> {
+  for (const [place, name] of names.entries()) {
+    const executable = isExecutable(modes[place]!);
+    yield { kind: "file", name, digest: cached.digestOf(entries[place]!), executable };
   }
 }
 
@@ -281,9 +268,8 @@ class Run {
         const entry = cached?.find(name, stat) ?? -1;
         if (entry >= 0) {
           reader.pass(stat);
-          known.add(name, entry, stat);
+          known.add(name, entry, stat.mode);
           if (this.#isKnownOffered) reader.outbox.offerKnown(cached!.digestOf(entry), path);
-          written?.keep(cached!, entry, name, stat);
         } else if (isPrivateWhenKey(name) && !this.#named.paths.has(relativePath) && isKeyFile(path)) {
           isSomeLeftOut = true;
           this.#leaveOut(name, relativePath, false, true);
@@ -313,6 +299,7 @@ class Run {
       } else if (stat.isSymbolicLink()) nodes.push(reader.link(path, relativePath, name));
       else this.#note(0, relativePath);
     }
+    if (cached !== undefined) written?.keep(known, cached);
     const files = nodes.length; // and symlinks
     let areFoldersAsKnown = true;
     for (const sub of folders) {
@@ -332,7 +319,7 @@ class Run {
       written?.end(cached.directory, foldersIn);
       return { digest: cached.directory!, isAsKnown };
     }
-    if (cached !== undefined) nodes.push(...known.nodes(cached));
+    if (cached !== undefined) nodes.push(...nodesOf(known, cached));
     const collisions = collisionsIn(nodes.map(({ name }) => name));
     for (const [one, other] of collisions) {
       if (this.collisions.length < leftOutNamesMax) this.collisions.push([within.name + one, within.name + other]);

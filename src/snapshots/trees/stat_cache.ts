@@ -5,6 +5,7 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Digest, digestOfHash, emptyDigest, hashOf, isDigest, sizeOf } from "../../domain/digest.ts";
 import { asFault } from "../../domain/fault.ts";
+import { compareUtf8 } from "../../protocol/reapi/wire.ts";
 
 /**
  * What files held when they were last read, by what `lstat` said of them then: a file that is as it was is not read
@@ -35,6 +36,7 @@ export interface StatCacheFolder {
   find(name: string, stat: FileStat): number;
   /** What the file of an entry held. */
   digestOf(entry: number): Digest;
+  statOf(entry: number): FileStat;
 }
 
 /** The part of `Stats` that says whether a file is as it was. Sub-millisecond where the runtime tells. */
@@ -126,6 +128,10 @@ export function readStatCache(path: string, of: string): StatCache {
           return isSame ? place.entry + i : -1;
         },
         digestOf: (entry) => digestAt(entry, numbers[entry * numbersAnEntry + 1]!),
+        statOf(entry) {
+          const [ino = 0, size = 0, mtimeMs = 0, ctimeMs = 0] = numbers.subarray(entry * numbersAnEntry);
+          return { ino, size, mtimeMs, ctimeMs };
+        },
       };
     },
   };
@@ -137,19 +143,34 @@ export function readStatCache(path: string, of: string): StatCache {
  */
 const settledMs = (timeMs: number): number => timeMs % 1000 === 0 ? 2000 : 100;
 
+/** Files of a folder that are as a cache knows them, in the order in which they are listed. */
+export class KnownFiles {
+  readonly names: string[] = [];
+  readonly entries: number[] = [];
+  readonly modes: number[] = [];
+
+  add(name: string, entry: number, mode: number): void {
+    this.names.push(name);
+    this.entries.push(entry);
+    this.modes.push(mode);
+  }
+}
+
 interface WrittenEntry {
   readonly name: string;
   readonly stat: FileStat;
-  readonly digest: () => Digest;
+  readonly digest: Digest;
 }
 
 /** One folder of those that the next reader may trust. */
 export class WrittenFolder {
   readonly path: string;
-  readonly entries: WrittenEntry[] = [];
+  #startedAtMs: number;
+  #added: WrittenEntry[] = [];
+  #known: KnownFiles | undefined;
+  #cached: StatCacheFolder | undefined;
   #folders = 0;
   #directory: Digest | undefined;
-  #startedAtMs: number;
 
   constructor(path: string, startedAtMs: number) {
     this.path = path;
@@ -160,17 +181,18 @@ export class WrittenFolder {
   add(name: string, stat: FileStat, digest: Digest): void {
     const { mtimeMs, ctimeMs } = stat;
     if (mtimeMs > this.#startedAtMs - settledMs(mtimeMs) || ctimeMs > this.#startedAtMs - settledMs(ctimeMs)) return;
-    this.entries.push({ name, stat, digest: () => digest });
+    this.#added.push({ name, stat, digest });
   }
 
-  /** Adds a file that is as it was. */
-  keep(cached: StatCacheFolder, entry: number, name: string, stat: FileStat): void {
-    this.entries.push({ name, stat, digest: () => cached.digestOf(entry) });
+  /** Adds those that are as they were. */
+  keep(known: KnownFiles, cached: StatCacheFolder): void {
+    this.#known = known;
+    this.#cached = cached;
   }
 
   /** How many files of it may be trusted. */
   get size(): number {
-    return this.entries.length;
+    return this.#added.length + (this.#known?.names.length ?? 0);
   }
 
   /** @param directory what it was encoded as, if files that may be trusted and so many folders are all that is in it. */
@@ -179,8 +201,18 @@ export class WrittenFolder {
     this.#folders = folders;
   }
 
+  /** In the order in which they are listed. */
+  entries(): readonly WrittenEntry[] {
+    const kept = this.#known?.names.map((name, place) => {
+      const entry = this.#known!.entries[place]!;
+      return { name, stat: this.#cached!.statOf(entry), digest: this.#cached!.digestOf(entry) };
+    });
+    if (kept === undefined) return this.#added;
+    return this.#added.length === 0 ? kept : [...kept, ...this.#added].sort((a, b) => compareUtf8(a.name, b.name));
+  }
+
   get numbers(): readonly [entries: number, folders: number, directoryBytes: number] {
-    return [this.entries.length, this.#folders, this.#directory === undefined ? 0 : sizeOf(this.#directory)];
+    return [this.size, this.#folders, this.#directory === undefined ? 0 : sizeOf(this.#directory)];
   }
 
   get hash(): string {
@@ -199,7 +231,7 @@ export class StatCacheWriter {
   }
 
   get entries(): number {
-    return this.#folders.reduce((sum, { entries }) => sum + entries.length, 0);
+    return this.#folders.reduce((sum, { size }) => sum + size, 0);
   }
 
   folder(path: string): WrittenFolder {
@@ -210,8 +242,9 @@ export class StatCacheWriter {
 
   /** Replaces the file in one step. @throws {Fault} `NO_SPACE`, `INTERNAL`. */
   async save(path: string, of: string, snapshot: Digest): Promise<void> {
-    const all = this.#folders.flatMap(({ entries }) => entries);
-    const texts = this.#folders.flatMap((folder) => [folder.path, ...folder.entries.map(({ name }) => name)]);
+    const byFolder = this.#folders.map((folder) => ({ path: folder.path, entries: folder.entries() }));
+    const all = byFolder.flatMap(({ entries }) => entries);
+    const texts = byFolder.flatMap(({ path, entries }) => [path, ...entries.map(({ name }) => name)]);
     const text = Buffer.from(`${[of, snapshot, ...texts].join("\0")}\0`);
     const body = Buffer.concat([
       bytesOf(new Uint32Array([magic, all.length, this.#folders.length, text.length])),
@@ -221,7 +254,7 @@ export class StatCacheWriter {
       bytesOf(
         new Uint32Array(this.#folders.flatMap(({ numbers }) => numbers)),
       ),
-      Buffer.from(all.map(({ digest }) => hashOf(digest())).join(""), "hex"),
+      Buffer.from(all.map(({ digest }) => hashOf(digest)).join(""), "hex"),
       Buffer.from(this.#folders.map(({ hash }) => hash).join(""), "hex"),
       text,
     ]);
