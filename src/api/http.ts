@@ -575,7 +575,7 @@ function routes(
     log.error("Cannot answer a request over HTTP", { error: fault });
     return { code: "INTERNAL", message: "Cannot answer: see the gateway's log" };
   };
-  inspectorRoutes(app, { inspector, clock, isReadOnly: (c) => c.get("isReadOnly") === true, told });
+  inspectorRoutes(app, { inspector, isReadOnly: (c) => c.get("isReadOnly") === true });
   const refuse = async (c: Ctx, thrown: unknown): Promise<Response> => {
     const fault = asFault(thrown);
     await discardBody(c.env.incoming);

@@ -2,13 +2,12 @@ import type { Context, Hono } from "hono";
 import { Fault } from "../domain/fault.ts";
 import type { JobId } from "../domain/ids.ts";
 import type { EncodedJob } from "../protocol/client_messages.ts";
-import type { Clock } from "../runtime/clock.ts";
 
 /** The page in the browser at `/`, and what it asks under /v1/inspect. */
 export interface InspectorDoor {
   answer(path: string, query: URLSearchParams, who: { readonly isReadOnly: boolean }): Promise<unknown>;
-  /** News of what is watched. @throws {Fault} before the first. */
-  follow(query: URLSearchParams, signal: AbortSignal): AsyncIterable<unknown>;
+  /** Resolves when there are news of what is watched, or after a while without. */
+  news(query: URLSearchParams, signal: AbortSignal): Promise<unknown>;
   /** A job, or one of its tasks, to be run once more. */
   again(asked: { readonly jobId: JobId; readonly place?: number; readonly key: string }): Promise<EncodedJob>;
   file(name: string): Promise<PageFile | undefined>;
@@ -24,9 +23,6 @@ export interface PageFile {
   /** Of the bytes, in quotes. */
   readonly tag: string;
 }
-
-const beatMs = 15_000;
-const utf8 = new TextEncoder();
 
 /** Files of the page: they hold nothing of the cluster, so whoever asks may have them. */
 // deno-lint-ignore no-explicit-any -- whatever the app's environment is
@@ -60,12 +56,9 @@ export function pageRoutes(app: Hono<any>, inspector: InspectorDoor | undefined)
 export function inspectorRoutes(
   // deno-lint-ignore no-explicit-any -- whatever the app's environment is
   app: Hono<any>,
-  { inspector, clock, isReadOnly, told }: {
+  { inspector, isReadOnly }: {
     readonly inspector: InspectorDoor | undefined;
-    readonly clock: Clock;
     readonly isReadOnly: (c: Context) => boolean;
-    /** What a fault in the middle is told as. */
-    readonly told: (thrown: unknown) => { readonly code: string; readonly message: string };
   },
 ): void {
   if (inspector === undefined) return;
@@ -74,57 +67,11 @@ export function inspectorRoutes(
     query.delete("token");
     return query;
   };
-  app.get("/v1/inspect/feed", (c) => {
-    const stop = new AbortController();
-    const news = inspector.follow(queryOf(c), stop.signal)[Symbol.asyncIterator]();
-    return c.body(newsLines(news, stop, clock, told), 200, {
-      "Content-Type": "application/x-ndjson",
-      "X-Accel-Buffering": "no",
-    });
-  });
+  app.get("/v1/inspect/feed", async (c) => c.json(await inspector.news(queryOf(c), c.req.raw.signal)));
   app.get(
     "/v1/inspect/:what",
     async (c) => c.json(await inspector.answer(c.req.param("what"), queryOf(c), { isReadOnly: isReadOnly(c) })),
   );
-}
-
-/**
- * One JSON object a line, an empty line at once and every 15 s. The next news is asked for when the line before has left:
- * nothing is kept for a reader that is slow.
- */
-function newsLines(
-  news: AsyncIterator<unknown>,
-  stop: AbortController,
-  clock: Clock,
-  told: (thrown: unknown) => unknown,
-): ReadableStream<Uint8Array> {
-  let cancelBeat = (): void => {};
-  return new ReadableStream<Uint8Array>({
-    start(controller) {
-      const beat = (): void => {
-        if ((controller.desiredSize ?? 0) > 0) controller.enqueue(utf8.encode("\n"));
-        cancelBeat = clock.at(clock.now() + beatMs, beat);
-      };
-      beat();
-    },
-    async pull(controller) {
-      try {
-        const next = await news.next();
-        if (stop.signal.aborted) return;
-        if (!next.done) return controller.enqueue(utf8.encode(`${JSON.stringify(next.value)}\n`));
-      } catch (thrown) {
-        if (stop.signal.aborted) return;
-        controller.enqueue(utf8.encode(`${JSON.stringify({ fault: told(thrown) })}\n`));
-      }
-      cancelBeat();
-      controller.close();
-    },
-    cancel() {
-      cancelBeat();
-      stop.abort();
-      void news.return?.();
-    },
-  });
 }
 
 /** @throws {Fault} `READ_ONLY` */

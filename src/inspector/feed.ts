@@ -5,19 +5,18 @@ import { momentOf } from "./moments.ts";
 import type { News } from "./routes.ts";
 
 /**
- * Tells those who follow that something of what they watch has changed; what it is now, they ask. So nothing waits for
- * anybody: of a follower is known how far it was told, and no more. One who does not take its news is not looked after
- * until it comes back, and is then told of all at once. While nobody waits, nothing is done.
+ * Tells those who ask as soon as something of what they watch has changed; what it is now, they ask, and then for the next
+ * news. So nothing is sent to somebody who is slow, nothing is kept for anybody, and while nobody waits nothing is done.
  */
 export interface Feed {
   /**
-   * News until `signal` is aborted or the feed is closed.
+   * Resolves when something has changed, or with nothing changed after 25 s or when `signal` is aborted.
    *
    * @param watch addresses, or beginnings of addresses that end in "/"; "" is everything.
    * @param after what came up to this entry is known.
-   * @throws {Fault} `LIMIT_EXCEEDED` when too many follow.
+   * @throws {Fault} `LIMIT_EXCEEDED` when too many wait.
    */
-  follow(watch: readonly string[], after: number, signal: AbortSignal): AsyncIterable<News>;
+  news(watch: readonly string[], after: number, signal: AbortSignal): Promise<News>;
   close(): void;
 }
 
@@ -26,128 +25,109 @@ export interface FeedOptions {
   readonly clock: Clock;
 }
 
-const followersMax = 200;
+const waitingMax = 200;
+const waitMs = 25_000;
 /** Between two looks while somebody waits. */
 const lookMs = 40;
-/** Between two news for one follower: when much happens, some of it is told at once. */
-const newsMs = 250;
 /** Of more entries at once it is not looked whose they are. */
 const addressesMax = 4_000;
 
-interface Follower {
+interface Waiting {
   readonly watch: readonly string[];
-  /** Told up to this entry. */
+  /** Nothing of it had changed up to this entry. */
   seq: number;
-  readonly changed: Set<string>;
-  notBeforeMs: number;
-  /** It waits for news; undefined: it has something else to do. */
-  wake: ((error?: unknown) => void) | undefined;
+  readonly untilMs: number;
+  readonly done: (result: { readonly seq: number; readonly changed: readonly string[] }) => void;
+  readonly fail: (error: unknown) => void;
 }
 
 export function createFeed({ states, clock }: FeedOptions): Feed {
-  const followers = new Set<Follower>();
+  const waiting = new Set<Waiting>();
   let cancelLook: (() => void) | undefined;
   let isLooking = false;
   let isClosed = false;
-
-  const isReady = ({ changed, notBeforeMs }: Follower): boolean => changed.size > 0 && notBeforeMs <= clock.now();
-  const waiting = (): Follower[] => [...followers].filter(({ wake }) => wake !== undefined);
-
-  /** What of it has changed between the entry up to which it was told and the newest. */
-  const note = (follower: Follower, from: number, lastSeq: number, addresses: readonly string[] | undefined): void => {
-    if (follower.seq === lastSeq) return;
-    const { watch, changed, seq } = follower;
-    follower.seq = lastSeq;
-    if (addresses === undefined || addresses.length > addressesMax || seq > lastSeq || seq < from) {
-      for (const one of watch) changed.add(one);
-      return;
-    }
-    for (const address of addresses.slice(seq - from)) {
-      if (changed.size === watch.length) return;
-      for (const one of watch) {
-        if (one === "" || one === address || (one.endsWith("/") && address.startsWith(one))) changed.add(one);
-      }
-    }
-  };
 
   const look = async (): Promise<void> => {
     cancelLook = undefined;
     isLooking = true;
     try {
-      const those = waiting();
-      if (those.length > 0) {
+      if (waiting.size > 0) {
+        const those = [...waiting];
         const from = Math.min(...those.map(({ seq }) => seq));
         const { lastSeq, addresses } = await (await states()).news(from);
-        for (const follower of those) {
-          note(follower, from, lastSeq, addresses);
-          if (isReady(follower)) follower.wake?.();
+        for (const one of those) {
+          const changed = changedOf(one, from, lastSeq, addresses);
+          one.seq = lastSeq;
+          if (changed.length > 0 || one.untilMs <= clock.now()) one.done({ seq: lastSeq, changed });
         }
       }
     } catch (error) {
-      for (const { wake } of waiting()) wake?.(error);
+      for (const { fail } of [...waiting]) fail(error);
     } finally {
       isLooking = false;
       lookLater();
     }
   };
   const lookLater = (): void => {
-    const those = waiting();
-    if (those.length === 0 || cancelLook !== undefined || isLooking || isClosed) return;
-    const nextMs = Math.min(...those.map(({ notBeforeMs }) => notBeforeMs));
-    cancelLook = clock.at(Math.max(clock.now() + lookMs, nextMs), () => void look());
+    if (waiting.size === 0 || cancelLook !== undefined || isLooking || isClosed) return;
+    cancelLook = clock.at(clock.now() + lookMs, () => void look());
   };
-  const stopLooking = (): void => {
-    if (waiting().length > 0) return;
-    cancelLook?.();
-    cancelLook = undefined;
-  };
-
-  /** Resolves when there is something to tell, or the follower is to go. */
-  const news = (follower: Follower, signal: AbortSignal): Promise<void> =>
-    new Promise<void>((resolve, reject) => {
-      const wake = (error?: unknown): void => {
-        follower.wake = undefined;
-        signal.removeEventListener("abort", leave);
-        stopLooking();
-        if (error === undefined) resolve();
-        else reject(error);
-      };
-      const leave = (): void => wake();
-      follower.wake = wake;
-      signal.addEventListener("abort", leave, { once: true });
-      lookLater();
-    });
 
   return {
-    async *follow(watch, after, signal) {
-      if (followers.size >= followersMax) {
-        throw new Fault("LIMIT_EXCEEDED", `Cannot follow as at most ${followersMax} may at once: so many do`);
+    async news(watch, after, signal) {
+      if (waiting.size >= waitingMax) {
+        throw new Fault("LIMIT_EXCEEDED", `Cannot wait for news as at most ${waitingMax} may at once: so many do`);
       }
-      const follower: Follower = { watch, seq: after, changed: new Set(), notBeforeMs: 0, wake: undefined };
-      followers.add(follower);
-      try {
-        const found = await states();
-        while (!signal.aborted && !isClosed) {
-          // What came while nobody looked after it.
-          const { lastSeq, addresses } = await found.news(follower.seq);
-          note(follower, follower.seq, lastSeq, addresses);
-          if (!isReady(follower)) await news(follower, signal);
-          if (!isReady(follower)) continue;
-          const last = await momentOf(found, follower.seq);
-          const changed = [...follower.changed];
-          follower.changed.clear();
-          follower.notBeforeMs = clock.now() + newsMs;
-          yield { last, changed };
-        }
-      } finally {
-        followers.delete(follower);
+      const found = await states();
+      const { lastSeq, addresses } = await found.news(after);
+      const already = changedOf({ watch, seq: after }, after, lastSeq, addresses);
+      if (already.length > 0 || signal.aborted || isClosed) {
+        return { last: await momentOf(found, lastSeq), changed: already };
       }
+      const { seq, changed } = await new Promise<Parameters<Waiting["done"]>[0]>((resolve, reject) => {
+        const leave = (): void => {
+          waiting.delete(one);
+          signal.removeEventListener("abort", abort);
+          if (waiting.size > 0) return;
+          cancelLook?.();
+          cancelLook = undefined;
+        };
+        const one: Waiting = {
+          watch,
+          seq: lastSeq,
+          untilMs: clock.now() + waitMs,
+          done: (result) => (leave(), resolve(result)),
+          fail: (error) => (leave(), reject(error)),
+        };
+        const abort = (): void => one.done({ seq: one.seq, changed: [] });
+        signal.addEventListener("abort", abort, { once: true });
+        waiting.add(one);
+        lookLater();
+      });
+      return { last: await momentOf(found, seq), changed };
     },
     close() {
       isClosed = true;
-      for (const { wake } of waiting()) wake?.();
-      cancelLook?.();
-      cancelLook = undefined;
+      for (const { seq, done } of [...waiting]) done({ seq, changed: [] });
     },
   };
+}
+
+/** @param addresses of the entries after `from`; undefined: not known. */
+function changedOf(
+  { watch, seq }: Pick<Waiting, "watch" | "seq">,
+  from: number,
+  lastSeq: number,
+  addresses: readonly string[] | undefined,
+): readonly string[] {
+  if (seq === lastSeq) return [];
+  if (addresses === undefined || addresses.length > addressesMax || seq > lastSeq) return watch;
+  const changed = new Set<string>();
+  for (const address of addresses.slice(seq - from)) {
+    if (changed.size === watch.length) break;
+    for (const one of watch) {
+      if (one === "" || one === address || (one.endsWith("/") && address.startsWith(one))) changed.add(one);
+    }
+  }
+  return watch.filter((one) => changed.has(one));
 }

@@ -406,16 +406,16 @@ export interface Rates {
 // ---- the feed --------------------------------------------------------------------------------------------------------
 
 /**
- * One line of `GET /v1/inspect/feed`: news of what is watched.
+ * The answer to `GET /v1/inspect/feed`, which comes when something of what is watched has changed, or after 25 s without:
  *
  *     ?watch=job/ID&watch=task/ID/&after=SEQ
  *
  * `watch` is an address, or the beginning of addresses, ending in "/"; "" is everything. Up to 32 of them. `after` is the
- * moment that the page shows.
+ * moment that the page shows, then `last.seq` of the answer before.
  */
 export interface News {
   /** The newest moment. */
   readonly last: Moment;
-  /** What is watched and has changed since the line before; of all, when it is not known which. */
+  /** What is watched and has changed; all of it, when it is not known which. None: nothing has, ask again. */
   readonly changed: readonly string[];
 }

@@ -39,11 +39,11 @@ export interface Inspector {
    */
   answer(path: string, query: URLSearchParams, who?: { readonly isReadOnly: boolean }): Promise<unknown>;
   /**
-   * News of what is watched, as docs/http.md tells of `GET /v1/inspect/feed`.
+   * Answers `GET /v1/inspect/feed`, as docs/http.md tells: when something has changed, or after a while.
    *
    * @throws {Fault} `REQUEST_INVALID`, `LIMIT_EXCEEDED`.
    */
-  follow(query: URLSearchParams, signal: AbortSignal): AsyncIterable<News>;
+  news(query: URLSearchParams, signal: AbortSignal): Promise<News>;
   /** A job once more, or one task of it: see {@link again}. */
   again(asked: Parameters<typeof again>[1]): ReturnType<typeof again>;
   /** A file of the page; undefined when there is none of that name. They hold no data: whoever asks may have them. */
@@ -339,12 +339,12 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
       const many = path === "conversation" ? { with: query.getAll("with") } : {};
       return await answers[path as keyof Answers]({ ...Object.fromEntries(query), ...many }, who);
     },
-    follow(query, signal) {
+    async news(query, signal) {
       const { watch, after } = parse(feedQuery, "what feed is asked with", {
         ...Object.fromEntries(query),
         watch: query.getAll("watch"),
       });
-      return feed.follow([...new Set(watch)], after, signal);
+      return await feed.news([...new Set(watch)], after, signal);
     },
     again: async (wanted) => await again(await readable(), wanted),
     file: inspectorFile,
