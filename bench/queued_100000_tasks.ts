@@ -17,13 +17,17 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 const parts = await startParts();
 try {
   const client = connectClient({ url: parts.gatewayUrl, token: parts.token });
+  const empty = usageOf(parts.scheduler.pid).anonBytes;
   let submitted = 0;
   const submit = async (): Promise<void> => {
     const number = submitted++;
     await client.submit({
       key: `job-${number}`,
       requestor: `r${number % 5}`,
-      tasks: Array.from({ length: tasksPerJob }, (_, index) => ({ name: `t${index}`, argv: ["true"] })),
+      tasks: Array.from(
+        { length: tasksPerJob },
+        (_, index) => ({ name: `t${index}`, argv: ["true"], cache: "off" as const }),
+      ),
     });
   };
   /** One after the other, so that each is measured alone. */
@@ -72,6 +76,12 @@ try {
       value: restarted.anonBytes / 1e6,
       unit: "MB",
       target: { atMost: 200 },
+    },
+    {
+      name: "… for each of them, more than a new scheduler has with none",
+      value: (restarted.anonBytes - empty) / (tasksPerJob * jobs),
+      unit: "bytes",
+      target: { atMost: 1_024 },
     },
     {
       name: "resident memory after the restart, the mapped index included",

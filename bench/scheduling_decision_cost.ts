@@ -16,7 +16,6 @@ import { usageOf } from "./support/parts.ts";
 const workers = Number(process.env["BENCH_WORKERS"] ?? 10_000);
 const sizes = [1_000, 10_000, 100_000, Number(process.env["BENCH_QUEUED"] ?? 1_000_000)];
 const decisions = 50_000;
-const tasksPerJob = 100;
 
 const policies = {
   "four classes": {
@@ -47,7 +46,7 @@ const platforms = [{}, {}, {}, {}, { os: "linux" }, { os: "linux" }, { os: "linu
 }];
 const gigabyte = 2 ** 30;
 
-function tasks(seed: number): () => QueuedTask {
+function tasks(seed: number, tasksPerJob = 100): () => QueuedTask {
   const random = seededRandom(seed);
   let job = 0;
   let index = tasksPerJob;
@@ -86,9 +85,9 @@ function withWorkers(policy: typeof defaultPolicy): ReturnType<typeof scheduling
 }
 
 /** Of each decision, that of what ended before included, sorted, in microseconds. */
-function costs(queued: number, policy: typeof defaultPolicy): Float64Array {
+function costs(queued: number, policy: typeof defaultPolicy, tasksPerJob?: number): Float64Array {
   const random = seededRandom(1);
-  const make = tasks(2);
+  const make = tasks(2, tasksPerJob);
   const view = withWorkers(policy);
   const known = new Map<TaskId, QueuedTask>();
   const running: TaskId[] = [];
@@ -190,4 +189,12 @@ for (const [name, policy] of Object.entries(policies)) {
     );
   }
 }
+// Of as many jobs, so that they differ in the number of their tasks alone, and not in what is wanted.
+const [fewest, most] = [sizes[0]!, sizes.at(-1)!].map((size) => costs(size, policies["four classes"], size / 1_000));
+figures.push({
+  name: `decision, p50 at ${sizes.at(-1)} queued, to that at ${sizes[0]}, of 1,000 jobs each`,
+  value: at(most!, 0.5) / at(fewest!, 0.5),
+  unit: "times",
+  target: { atMost: Math.log(sizes.at(-1)!) / Math.log(sizes[0]!) },
+});
 report(figures, process.argv);
