@@ -243,7 +243,9 @@ async function write(client: Client, path: string, resourceName: string, content
       data: content.subarray(at, at + pieceBytes),
       finishWrite: at + pieceBytes >= content.length,
     });
-    if (!call.write(Buffer.from(message.buffer))) await Promise.race([once(call, "drain"), done]);
+    if (!call.write(Buffer.from(message.buffer, message.byteOffset, message.length))) {
+      await Promise.race([once(call, "drain"), done]);
+    }
   }
   call.end();
   await done;

@@ -82,11 +82,20 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
       }
       let waiting: Uint8Array[] = [];
       let waitingBytes = 0;
-      const write = async (): Promise<void> => {
+      /** The disk takes a piece while the next one comes. */
+      let writing: Promise<unknown> = Promise.resolve();
+      const begin = async (): Promise<void> => {
+        await writing;
         const pieces = waiting;
         waiting = [];
         waitingBytes = 0;
-        if (pieces.length > 0) await file.writev(pieces);
+        if (pieces.length === 0) return;
+        writing = file.writev(pieces);
+        writing.catch(() => {}); // whoever awaits it hears it
+      };
+      const write = async (): Promise<void> => {
+        await begin();
+        await writing;
       };
       return {
         get size() {
@@ -97,9 +106,10 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
           hash?.update(bytes);
           waiting.push(bytes);
           waitingBytes += bytes.length;
-          if (waitingBytes >= pieceBytes) await write();
+          if (waitingBytes >= pieceBytes) await begin();
         },
         async clear() {
+          await writing;
           waiting = [];
           waitingBytes = 0;
           size = 0;
@@ -118,8 +128,9 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
           try {
             if (isDone) await rm(path, { force: true });
             else await write();
-            await file.close();
           } finally {
+            await writing.catch(() => {});
+            await file.close();
             inUse.delete(path);
             release();
           }

@@ -48,7 +48,7 @@ export function message<const Table extends Fields>(
         const value = (given as Record<string, unknown>)[name];
         if (value !== undefined) field.write(writer, value);
       }
-      return writer.finish();
+      return writer.take();
     },
     decode(bytes) {
       const reader = new WireReader(bytes, what, "REQUEST_INVALID");
@@ -187,7 +187,7 @@ function writeDigest(writer: WireWriter, number: number, { hash, sizeBytes }: Wi
     inner.tag(2, varintWire);
     inner.signed(sizeBytes);
   }
-  writer.bytes(number, inner.finish());
+  writer.bytes(number, inner.take());
 }
 
 function readDigest(reader: WireReader): WireDigest {

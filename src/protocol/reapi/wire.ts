@@ -31,6 +31,11 @@ export class WireWriter {
     return message;
   }
 
+  /** The message so far, without a copy: it may hold more memory than it shows, for who lets go of it soon. Ends the writer. */
+  take(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#bytes.buffer as ArrayBuffer, this.#bytes.byteOffset, this.#at);
+  }
+
   /** @param value an integer from 0 to 2^53-1. */
   varint(value: number): void {
     this.#reserve(10);
