@@ -28,7 +28,8 @@ export interface Parts {
 
 const file = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-export async function startParts(): Promise<Parts> {
+/** @param options.sharesData the gateway reads the scheduler's states, as on one machine. */
+export async function startParts(options: { readonly sharesData?: boolean } = {}): Promise<Parts> {
   const dir = mkdtempSync(join(tmpdir(), "scoot-bench-"));
   const children: ChildProcess[] = [];
   const launch = (args: readonly string[]): ChildProcess => {
@@ -75,7 +76,7 @@ export async function startParts(): Promise<Parts> {
   const gateway = launch(cliArgs(
     "gateway",
     "--data",
-    join(dir, "gateway"),
+    join(dir, options.sharesData === true ? "scheduler" : "gateway"),
     "--listen",
     "127.0.0.1:0",
     "--scheduler",

@@ -1,5 +1,6 @@
 import type { News } from "../routes.ts";
 import { ask, Refusal } from "./data.ts";
+import { restMs } from "./pace.ts";
 
 /** News of what a page shows, as soon as there are any; until `signal` is aborted, over restarts of anything. */
 export interface FeedOptions {
@@ -16,10 +17,6 @@ export interface FeedOptions {
 
 /** Between two tries while the cluster is away. */
 const againMs = 500;
-/** Between two looks at what goes on changing: so that who looks takes little of what works. */
-const restMsMin = 200;
-const restMsMax = 2_000;
-const restPerLook = 15;
 /** What may be otherwise in a moment. */
 const passing: ReadonlySet<string> = new Set(["PEER_UNREACHABLE", "LIMIT_EXCEEDED", "INTERNAL"]);
 
@@ -44,8 +41,7 @@ export async function follow({ watch, signal, ...options }: FeedOptions): Promis
       if (news.changed.length === 0) continue;
       const beganMs = performance.now();
       await options.onNews(news);
-      const tookMs = performance.now() - beganMs;
-      await rest(Math.min(restMsMax, Math.max(restMsMin, tookMs * restPerLook)), signal);
+      await rest(restMs(performance.now() - beganMs), signal);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Refusal && !passing.has(error.code)) throw error;
