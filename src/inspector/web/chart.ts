@@ -28,7 +28,8 @@ export const wayText = ({ event, guard }: Pick<ChartArrow, "event" | "guard">): 
 export function drawChart(chart: Chart, lit: Lit = {}): SVGElement {
   const { width, height, boxes, ways } = compactOf(chart);
   const taken = (way: Way): boolean => way.arrows.some((arrow) => isTaken(lit, arrow));
-  const room = 120;
+  // The name of a way that was taken stands beside its lane.
+  const room = ways.some((way) => way.head.to === "left" && taken(way)) ? 150 : 8;
   return svg(
     "svg",
     {

@@ -40,13 +40,42 @@ const gap = 26;
 const laneWidth = 15;
 const bow = 7;
 
+/**
+ * States so that their ways lead downwards as far as can be: siblings in the reverse of the order in which one is done with
+ * them when all ways are gone from the first one.
+ */
+function alongWays(states: readonly ChartState[], arrows: readonly ChartArrow[]): readonly ChartState[] {
+  const ordered = (parent: string): readonly ChartState[] => {
+    const siblings = states.filter(({ path }) => path !== "" && parentOf(path) === parent);
+    const holding = (path: string): ChartState | undefined =>
+      siblings.find((one) => path === one.path || path.startsWith(`${one.path}.`));
+    const done: ChartState[] = [];
+    const begun = new Set<ChartState>();
+    const visit = (state: ChartState): void => {
+      if (begun.has(state)) return;
+      begun.add(state);
+      const next = arrows.flatMap(({ from, to }) =>
+        to !== undefined && holding(from) === state ? holding(to) ?? [] : []
+      );
+      // Backwards, so that of two that lead nowhere else the first stays the first.
+      for (const one of next.toReversed()) visit(one);
+      done.push(state);
+    };
+    for (const one of siblings.toSorted((a, b) => Number(b.isInitial) - Number(a.isInitial))) visit(one);
+    const isEnd = (state: ChartState): boolean =>
+      !arrows.some(({ from, to }) => to !== undefined && holding(from) === state && holding(to) !== state);
+    const down = done.toReversed();
+    return [...down.filter((one) => !isEnd(one)), ...down.filter(isEnd)].flatMap((one) => [one, ...ordered(one.path)]);
+  };
+  return [...states.filter(({ path }) => path === ""), ...ordered("")];
+}
+
 const parentOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf(".")));
 
 export function compactOf({ states, arrows }: Chart): Compact {
   const hasAnywhere = arrows.some(({ from }) => from === "");
   const shown = states.filter(({ path }) => path !== "" || hasAnywhere);
-  // Where all ways end stands last, however early one may come there.
-  const inOrder = [...shown.filter(({ isFinal }) => !isFinal), ...shown.filter(({ isFinal }) => isFinal)];
+  const inOrder = alongWays(shown, arrows);
   const paths = new Set(shown.map(({ path }) => path));
   const depthOf = (path: string): number => (path === "" ? 0 : path.split(".").length - (hasAnywhere ? 0 : 1));
   const deepest = Math.max(...shown.map(({ path }) => depthOf(path)));

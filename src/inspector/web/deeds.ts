@@ -47,15 +47,18 @@ export const setWorker = (workerId: string, way: "offline" | "reinstate"): void 
       ),
   });
 
-/** @param job made when it is sure that it is wanted. */
-export const runAgain = (name: string, text: string, job: () => Promise<unknown>): void =>
+/** @param task its place, when it is but that one that is run once more. */
+export const runAgain = (jobId: string, name: string, task?: number): void =>
   confirm({
     title: `Run ${name} again?`,
-    text,
+    text: task === undefined
+      ? "A new job of the same commands on the same inputs. What succeeded is known and is not run; the rest is."
+      : "A new job of the same command on the same input, and it is run whatever is known of it.",
     does: "Run it again",
     async act() {
-      const { jobId } = await (await send("POST", "/v1/jobs", await job())).json();
-      go(linkTo("job", jobId));
+      const query = task === undefined ? "" : `?task=${task}`;
+      const { jobId: next } = await (await send("POST", `/v1/jobs/${jobId}/rerun${query}`)).json();
+      go(linkTo("job", next));
     },
   });
 

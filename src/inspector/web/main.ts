@@ -38,7 +38,6 @@ const pages: Readonly<Record<string, Page>> = {
 /** Until it is asked again: of what comes in parts, and while the cluster is away. */
 const partMs = 500;
 const againMs = 500;
-const drawMsMin = 50;
 
 const [top, trouble, main, said] = ["top", "trouble", "main", "said"].map((id) => document.getElementById(id)!) as [
   HTMLElement,
@@ -154,14 +153,14 @@ async function show(isFresh: boolean): Promise<void> {
     }
     announce(isOther, shown);
     followNews(place.at === undefined ? shown.watch : [], shown.moment.seq);
-    if (shown.isPart === true) setTimeout(() => !signal.aborted && news.come(), partMs);
+    if (shown.isPart === true) setTimeout(() => !signal.aborted && void news.come(), partMs);
     main.dataset["shown"] = location.hash;
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof Refusal && error.code === "TOKEN_INVALID") return askToken();
     if (error instanceof Refusal && error.code === "PEER_UNREACHABLE") {
       isAway();
-      setTimeout(() => !signal.aborted && news.come(), againMs);
+      setTimeout(() => !signal.aborted && void news.come(), againMs);
       return;
     }
     // What was shown a moment ago is not taken away for a hiccup.
@@ -169,26 +168,30 @@ async function show(isFresh: boolean): Promise<void> {
   }
 }
 
-/** News are shown one after the other, and no more often than the page can be drawn beside its other work. */
+/** What is new is drawn one after the other; while nobody sees the page it waits. */
 const news = (() => {
-  let isDrawing = false;
+  let drawn: Promise<void> | undefined;
   let isMore = false;
-  const come = (): void => {
-    if (isDrawing || document.hidden) {
+  /** Resolves when it is on the page, or is put off. */
+  async function come(): Promise<void> {
+    if (document.hidden || drawn !== undefined) {
       isMore = true;
-      return;
+      return await drawn;
     }
-    isDrawing = true;
-    isMore = false;
-    const fromMs = performance.now();
-    void show(false).finally(() =>
-      setTimeout(() => {
-        isDrawing = false;
-        if (isMore) come();
-      }, Math.max(drawMsMin, 2 * (performance.now() - fromMs)))
-    );
-  };
-  document.addEventListener("visibilitychange", () => isMore && !document.hidden && come());
+    drawn = show(false);
+    await drawn;
+    drawn = undefined;
+    if (isMore && !document.hidden) {
+      isMore = false;
+      await come();
+    }
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && isMore) {
+      isMore = false;
+      void come();
+    }
+  });
   return { come };
 })();
 
@@ -203,11 +206,13 @@ function followNews(watch: readonly string[], after: number): void {
     watch,
     after,
     signal: own.signal,
-    onNews: () => !own.signal.aborted && here().at === undefined && news.come(),
+    onNews: async () => {
+      if (!own.signal.aborted && here().at === undefined) await news.come();
+    },
     onConnected: (isConnected) => {
       if (own.signal.aborted) return;
       if (!isConnected) isAway();
-      else if (awaySinceMs !== undefined) news.come();
+      else if (awaySinceMs !== undefined) void news.come();
     },
   }).catch((error) => {
     own.abort();
@@ -272,7 +277,7 @@ function askToken(): void {
       h("code", {}, "token"),
       " of the cluster's data folder, such as ",
       h("code", {}, "~/.local/state/scoot-actors/token"),
-      ". This browser keeps it.",
+      ". This tab keeps it until it is closed.",
     ),
     h(
       "form",
@@ -318,6 +323,7 @@ const shortcuts: readonly Shortcut[] = [
 
 /** What may be done here is asked once; without the token it is asked again with it. */
 async function begin(): Promise<void> {
+  await token.borrow();
   session.now = await inspect("session", {}).catch(() => session.now);
   await show(true);
 }

@@ -2,6 +2,7 @@ import type { ActorPage, MessageLine, StepLine } from "../actors.ts";
 import type { Chart } from "../charts.ts";
 import type { ActionStory } from "../routes.ts";
 import { inspect } from "./data.ts";
+import { mayAct, runAgain } from "./deeds.ts";
 import { drawChart, wayText } from "./chart.ts";
 import { type Child, h } from "./dom.ts";
 import { chartMermaid, exportButtons } from "./export.ts";
@@ -93,23 +94,20 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
                 actor.step.before === undefined ? h("span", { class: "faint" }, "born") : badge(actor.step.before),
                 h("span", { "aria-label": "became" }, "→"),
                 badge(actor.state),
-                h("span", { class: "faint" }, "entry ", String(actor.seq), ", ", time(actor.atMs, true)),
+                h("span", { class: "faint" }, `entry ${actor.seq}, `, time(actor.atMs, true)),
               ),
-              stepView(actor.step),
+              actor.step.reason !== undefined && h("p", { class: "reason" }, sentence(actor.step.reason)),
             ),
-          ),
-          section(
-            "talk",
-            "What was said up to this moment",
-            spoken.messages.length === 0 ? h("p", { class: "faint" }, "Nothing that is kept.") : scrolls(
+            spoken.messages.length > 0 && scrolls(
               "Sequence diagram",
               drawSequence(members, spoken.messages, {
                 markedSeq: actor.seq,
-                widthPx: 700,
+                widthPx: 690,
                 linkOf: (message) => linkTo("actor", subject, { at: message.heardSeq ?? message.seq }),
               }),
             ),
           ),
+          section("detail", "This step", h("div", { class: "card step" }, stepView(actor.step))),
         ),
       ),
       story?.program !== undefined && section("program", "What it runs", programView(story.program)),
@@ -149,6 +147,7 @@ function linksOf(subject: string, { kind }: ActorPage, members: readonly string[
     kind === "task" && [
       button(linkTo("job", id, { at }), "Its job"),
       button(linkTo("output", `${id}/${place}/stdout`), "Output"),
+      mayAct(at) && h("button", { click: () => runAgain(id, `task ${place} of ${id}`, Number(place)) }, "Run again"),
     ],
     kind === "job" && button(linkTo("job", id, { at }), "The job"),
     kind === "worker" && button(linkTo("worker", id, { at }), "The worker"),
@@ -213,17 +212,17 @@ function hears({ arrows }: Chart, state: string): Child {
   );
 }
 
-const messageOf = ({ from, to, type, body }: MessageLine, seq: number): Child => [
+/** @param end of the message that is not this actor. */
+const messageOf = (message: MessageLine, end: "from" | "to", seq: number): Child => [
   h(
     "p",
     { class: "message-line" },
-    h("code", {}, type || "its birth"),
-    " from ",
-    actorLink(from, seq),
-    " to ",
-    actorLink(to, seq),
+    h("code", {}, message.type || "its birth"),
+    ` ${end} `,
+    actorLink(message[end], seq),
   ),
-  body !== "" && h("details", {}, h("summary", {}, "what it says"), h("pre", { class: "body" }, pretty(body))),
+  message.body !== "" &&
+  h("details", {}, h("summary", {}, "what it says"), h("pre", { class: "body" }, pretty(message.body))),
 ];
 
 /** JSON on lines of its own; what was cut off stays as it is. */
@@ -237,16 +236,15 @@ function pretty(text: string): string {
 
 function stepView(step: StepLine): Child {
   return [
-    step.reason !== undefined && h("p", { class: "reason" }, sentence(step.reason)),
     h("h3", {}, "It heard"),
-    messageOf(step.event, step.seq),
+    messageOf(step.event, "from", step.seq),
     step.changes.length > 0 && [
       h("h3", {}, "What changed in what it knows"),
       h("ul", { class: "changes" }, step.changes.map(change)),
     ],
     step.said.length > 0 && [
       h("h3", {}, "It said"),
-      h("ul", { class: "plain" }, step.said.map((message) => h("li", {}, messageOf(message, step.seq)))),
+      h("ul", { class: "plain" }, step.said.map((message) => h("li", {}, messageOf(message, "to", step.seq)))),
     ],
   ];
 }

@@ -1,7 +1,6 @@
 import type { TaskLine } from "../jobs.ts";
 import type { Cost } from "../routes.ts";
 import type { JobView } from "../../protocol/client_messages.ts";
-import { askAgain, tasksAgainMax } from "./again.ts";
 import { inspect } from "./data.ts";
 import { download, killJob, mayAct, runAgain } from "./deeds.ts";
 import { type Child, h, widget } from "./dom.ts";
@@ -68,35 +67,28 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
   if (known?.key !== key) known = { key, tasks: new Map(), asked: new Set([0]) };
   tasks.forEach((task, place) => known!.tasks.set(place, task));
   const title = titleOf(job);
+  const state = job.state === "running" && telling?.state === "queued" ? "queued" : job.state;
   const parts = Object.entries(job.settled).map(([state, count]) => ({ state, count }));
   const members = ["scheduler", `job/${subject}`, ...tasks.slice(0, 3).map(({ taskId }) => `task/${taskId}`)];
   const cost = found.cost;
   return {
-    title: `${title}: ${job.state}`,
+    title: `${title}: ${state}`,
     moment,
     watch: [`job/${subject}`, `task/${subject}/`, ...waits ? ["task/", "worker/"] : []],
-    says: `${title} is ${job.state}. ${says}`,
+    says: `${title} is ${state}. ${says}`,
     previousSeq: cause.seq < moment.seq ? cause.seq : undefined,
     isPart: whys === undefined,
     content: [
       h(
         "div",
         { class: "head" },
-        h("h1", {}, title, " ", badge(job.state)),
+        h("h1", {}, title, " ", badge(state)),
         h(
           "div",
           { class: "buttons" },
           mayAct(at) && job.state === "running" &&
             h("button", { class: "grave", click: () => killJob(subject, title) }, "Kill"),
-          mayAct(at) && job.tasks <= tasksAgainMax &&
-            h("button", {
-              click: () =>
-                runAgain(
-                  title,
-                  "A new job of the same commands on the same inputs. What has a known result is not run.",
-                  () => askAgain(subject, `${subject}-again-${crypto.randomUUID().slice(0, 8)}`),
-                ),
-            }, "Run again"),
+          mayAct(at) && h("button", { click: () => runAgain(subject, title) }, "Run again"),
           h("a", { class: "button", href: linkTo("actor", `job/${subject}`, { at }) }, "Chart and history"),
           h(
             "a",
@@ -112,7 +104,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
       ),
       h(
         "div",
-        { class: `why is-${telling?.state === "queued" ? "queued" : job.state}` },
+        { class: `why is-${state}` },
         h(
           "p",
           { class: "sentence" },
@@ -137,8 +129,11 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
         ["Requestor", job.requestor || h("span", { class: "faint" }, "nobody by name")],
         ["Created", time(job.createdAtMs)],
         [job.endedAtMs === undefined ? "Takes so far" : "Took", tookSince(job.createdAtMs, job.endedAtMs, nowMs)],
-        cost !== undefined && ["Cost", costText(cost)],
-        ["Tasks", [progress(job.tasks, parts), h("span", { class: "small" }, telling === undefined ? "" : job.why)]],
+        cost !== undefined && ["Cost", cost.attempts + cost.cached === 0 ? "nothing yet" : costText(cost)],
+        ["Tasks", [
+          progress(job.tasks, parts),
+          h("span", { class: "small" }, telling === undefined ? `${job.tasks} settled` : job.why),
+        ]],
       ]),
       graph !== undefined && graph.edges.length > 0 && section(
         "graph",

@@ -76,7 +76,7 @@ export const machinePage: Page = async ({ subject, at }) => {
             ["State", "Meaning"],
             chart.states.filter(({ path }) => path !== "").map((
               { path, description },
-            ) => [h("code", {}, path), description]),
+            ) => [h("code", { class: "nowrap" }, path), description]),
           ),
         ),
       ),

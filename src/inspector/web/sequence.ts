@@ -47,7 +47,7 @@ export function drawSequence(
         svg(
           "text",
           { x: xOf(member), y: 25, "text-anchor": "middle" },
-          cut(shortName(member), Math.floor(boxWidth / 7.2)),
+          cut(shortName(member), Math.floor((boxWidth - 10) / 7.6)),
         ),
       )
     ),

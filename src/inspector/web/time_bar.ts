@@ -124,7 +124,7 @@ export function timeBar(bar: HTMLElement, seqAt: (atMs: number) => Promise<numbe
         h("input", {
           "name": "when",
           "data-key": "when",
-          "placeholder": "13:42, 5m ago, #482",
+          "placeholder": "13:42, 5m, #482",
           "aria-label": "Go to a moment: a time, how long ago, or an entry",
           "autocomplete": "off",
           "size": 16,

@@ -42,7 +42,7 @@ export function drawTimeline({ rows }: TaskTimeline, nowMs: number, at: number |
         h(
           "div",
           { class: "track" },
-          ticksOf(toMs - fromMs, 8).map((ms) =>
+          ticksOf(toMs - fromMs, 8).filter((ms) => part(fromMs + ms) < 94).map((ms) =>
             h("span", { vars: { "--from": `${part(fromMs + ms)}%` } }, ms === 0 ? "0" : duration(ms))
           ),
         ),

@@ -89,7 +89,9 @@ export function virtualRows<Row>(first: Rows<Row>): Widget<Rows<Row>> {
     for (let place = from; place < to; place++) {
       const row = rows.rowAt(place);
       missing ||= row === undefined;
-      const made = row === undefined ? h("div", { class: "faint" }, "…") : rows.draw(row, place);
+      const made = row === undefined
+        ? h("div", { class: "line faint" }, h("span", { class: "number" }, String(place + 1)), "…")
+        : rows.draw(row, place);
       made.setAttribute("role", "listitem");
       made.setAttribute("data-row", String(place));
       made.setAttribute("aria-setsize", String(count));

@@ -1,10 +1,8 @@
 import { expect, test } from "vitest";
 import { charts } from "../../../src/inspector/charts.ts";
-import type { ActionStory, TaskGraph } from "../../../src/inspector/routes.ts";
-import { jobAgain } from "../../../src/inspector/web/again.ts";
+import type { TaskGraph } from "../../../src/inspector/routes.ts";
 import { chartMermaid, graphMermaid, sequenceMermaid } from "../../../src/inspector/web/export.ts";
 import { linkTo, placeOf } from "../../../src/inspector/web/place.ts";
-import { parseJobSpec } from "../../../src/protocol/client_messages.ts";
 
 const node = (place: number, name: string): TaskGraph["nodes"][number] => ({
   place,
@@ -35,38 +33,6 @@ test("a task graph, a conversation and each machine are told as Mermaid, whateve
     expect(text.split("{").length, kind).toBe(text.split("}").length);
     for (const { path } of chart.states) if (path !== "") expect(text).toContain(` as ${path.replaceAll(".", "_")}`);
   }
-});
-
-test("a job that is run again is what the cluster takes: same commands, same inputs, same ties", () => {
-  const story = (name: string): ActionStory => ({
-    taskId: `j01m86wgjr5-g7s8jq/0` as never,
-    name,
-    command: "c" as never,
-    program: {
-      argv: ["make", name],
-      env: { PATH: "/bin" },
-      outputs: ["out"],
-      platform: [{ name: "gpu", value: "a100" }],
-      workingDirectory: "",
-    },
-    inputRoot: `${"a".repeat(64)}/78` as never,
-    timeoutMs: 60_000,
-    instance: "",
-    use: "use",
-    why: "",
-  });
-  const graph = { nodes: [node(0, "build"), node(1, "test")], edges: [[0, 1]] as const };
-  const job = { requestor: "ada", tag: "t", priority: 1 as const };
-  const again = jobAgain(job, graph, [story("build"), story("test")], "k");
-  const spec = parseJobSpec(again);
-  expect(spec).toMatchObject({ key: "k", requestor: "ada", tag: "t", priority: 1 });
-  expect(spec.tasks.map(({ input }) => input)).toEqual([
-    { kind: "snapshot", snapshot: `${"a".repeat(64)}/78` },
-    { kind: "task", task: "build" },
-  ]);
-  expect(spec.tasks[1]).toMatchObject({ argv: ["make", "test"], platform: { gpu: "a100" }, timeoutMs: 60_000 });
-  const { program: _, ...without } = story("build");
-  expect(() => jobAgain(job, graph, [without, story("test")], "k")).toThrow("the command of build must be there");
 });
 
 test("an address says page, subject, moment and what else was asked, and is read as it was written", () => {

@@ -74,7 +74,7 @@ test("colours are read, carried to the next line, and nothing else of a terminal
 test("no text makes a line's reader stumble, and what is plain comes through whole", () => {
   fc.assert(fc.property(fc.string(), (text) => {
     const { pieces } = ansiLine(text);
-    if (!/[\u001b\r]/.test(text)) expect(pieces.map((piece) => piece.text).join("")).toBe(text);
+    if (!text.includes("\u001b") && !text.includes("\r")) expect(pieces.map((piece) => piece.text).join("")).toBe(text);
   }));
   expect(ansiLine("", plain).pieces).toEqual([]);
 });
