@@ -307,6 +307,30 @@ describe("run", () => {
     expect(world.stderr.text()).toMatch(/captured 2 files .* in \d+ ms\n$/);
   });
 
+  test("says, wherever it writes to, that no worker could ever run it, once", async () => {
+    const unmet = { lacks: ["gpu=a"], toldAtMs: 5 };
+    const why = "Queued: no worker that takes tasks has gpu=a.";
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster });
+    const code = type(world, "run", "--", "x");
+    await submitted(cluster);
+    cluster.task({ state: "queued", why, unmet });
+    cluster.task({ state: "queued", why, unmet });
+    cluster.settle(exited(0));
+    expect(await code).toBe(0);
+    expect(world.stderr.text().match(/scoot-actors: waiting: Queued: no worker that takes tasks has gpu=a\.\n/g))
+      .toHaveLength(1);
+
+    const forPrograms = fakeCluster();
+    const other = fakeWorld({ cluster: forPrograms });
+    const second = type(other, "run", "--json", "--", "x");
+    await submitted(forPrograms);
+    forPrograms.task({ state: "queued", why, unmet });
+    forPrograms.settle(exited(0));
+    expect(await second).toBe(0);
+    expect(other.stdout.text()).toContain('{"type":"unmet","lacks":["gpu=a"],"toldAtMs":5}\n');
+  });
+
   test("says on a terminal what a task waits for, once it waited for a while", async () => {
     const cluster = fakeCluster();
     const clock = manualClock();

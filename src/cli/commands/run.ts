@@ -192,6 +192,7 @@ async function endOf(call: RunCall, client: Client, jobId: JobId, signal: AbortS
   try {
     for await (const change of client.watch(jobId, { signal })) {
       if (change.kind !== "task") continue;
+      await tellUnmet(call, latest, change.task);
       await tellAttempt(call, latest, change.task);
       latest = change.task;
       const { outcome, cached } = latest;
@@ -216,6 +217,13 @@ const attemptReasons = {
   preempted: "another class had its share back",
   drained: "it was put back when the cluster stopped",
 } as const;
+
+/** That no worker could ever run it is told once: it may wait for long. */
+async function tellUnmet({ world, isJson }: RunCall, before: TaskView | undefined, now: TaskView): Promise<void> {
+  if (now.unmet === undefined || before?.unmet !== undefined) return;
+  if (isJson) await world.stdout.write(jsonLine({ type: "unmet", ...now.unmet }));
+  else await tell(world, `waiting: ${plain(now.why)}`);
+}
 
 /** That a command runs another time explains output that comes twice. */
 async function tellAttempt({ world, isJson }: RunCall, before: TaskView | undefined, now: TaskView): Promise<void> {
