@@ -94,13 +94,15 @@ export function createStranded(
       const found: Tidings[] = [];
       if (fleet.workers.size === 0) return found;
       rest ??= queue.wishes.values();
+      // It has gone meanwhile, or new settings have sorted all wishes anew.
+      if (current !== undefined && queue.wishes.get(current.key) !== current) current = undefined;
       for (looks = 0; looks < looksMax; looks++) {
         current ??= rest.next().value as Wish | undefined;
         if (current === undefined) {
           rest = undefined;
           return found;
         }
-        if (current.size > 0 && !look(current, nowMs, found)) return found;
+        if (!look(current, nowMs, found)) return found;
         current = undefined;
       }
       return found;

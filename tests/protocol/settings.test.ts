@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parseSettings } from "../../src/protocol/settings.ts";
+import { checkPolicy, type Policy } from "../../src/scheduling/policy.ts";
 
 const classes = [{ name: "a", percent: 100 }];
 
@@ -16,6 +18,13 @@ test("settings have their defaults from the wire, and what is written is kept", 
     },
     limits: { jobsPerRequestor: 10_000, requestors: 10_000, tasksPerJob: 20_000 },
   });
+});
+
+test("the settings that docs/scheduling.md shows are settings", () => {
+  const text = readFileSync(new URL("../../docs/scheduling.md", import.meta.url), "utf8");
+  const shown = parseSettings(JSON.parse(/```json\n([^]*?)```/.exec(text)![1]!));
+  expect(checkPolicy(shown.policy as Policy)).toBe(shown.policy);
+  expect(Object.keys(shown.policy)).toContain("throttles");
 });
 
 test.each<readonly [string, unknown, RegExp]>([

@@ -127,6 +127,21 @@ describe("a task that no worker could ever run", () => {
   });
 });
 
+test("new settings between two pieces leave nobody out", () => {
+  const view = viewOf({}, worker("w1"));
+  const count = newsMax + 50;
+  for (let at = 0; at < count; at++) view.enqueue(task(at));
+  view.news(0);
+  const first = view.news(1_000);
+  view.setPolicy({ ...defaultPolicy, unmetAfterMs: 1_000, throttles: [{ pattern: ".*", running: 9 }] });
+  view.news(1_000);
+  const told = [...first, ...view.news(2_000), ...view.news(2_001)].map(({ taskId }) => taskId);
+  expect(new Set(told).size).toBe(count);
+  view.setWorker(worker("w2", { gpu: "a" }));
+  const cleared = [0, 1, 2].flatMap((more) => view.news(3_000 + more));
+  expect(cleared.map(({ unmet }) => unmet)).toEqual(Array.from({ length: count }, () => undefined));
+});
+
 test("what tasks were told last is what is true of them, whatever comes and goes, once the grace is over", () => {
   const platforms = [{}, { gpu: "a" }, { gpu: "b" }, { os: "linux" }, { os: "linux", gpu: "a" }];
   const platform = fc.constantFrom(...platforms);
