@@ -2,7 +2,8 @@ import { Buffer } from "node:buffer";
 import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { parseBlobName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
-import { methods } from "../protocol/reapi/services.ts";
+import { readResponseHead } from "../protocol/reapi/messages.ts";
+import { methods, opaque } from "../protocol/reapi/services.ts";
 import { blobCorrupt, blobMissing, type Blobs } from "../snapshots/blobs/blobs.ts";
 import {
   type Call,
@@ -30,7 +31,10 @@ export function serveByteStream(
   instances: Instances,
   needSpace: (what: string) => void,
 ): void {
-  serveStream(served, methods.read, async function* ({ resourceName, readOffset, readLimit }, { signal }) {
+  // Answers are encoded here, into the memory of the one before: it has left when the next is asked for.
+  serveStream(served, { ...methods.read, response: opaque }, async function* (request, { signal }) {
+    const { resourceName, readOffset, readLimit } = request;
+    const encode = readResponses();
     const { instance, digest, compressor } = parseBlobName(resourceName);
     checkInstance(instances, instance);
     needServed(compressor);
@@ -43,7 +47,9 @@ export function serveByteStream(
     if (await isMissing(blobs, digest)) throw blobMissing(digest); // else it stays for a while
     if (compressor === "identity") {
       const length = readLimit === 0 ? {} : { length: readLimit };
-      for await (const data of blobs.get(digest, { offset: readOffset, ...length, signal })) yield { data };
+      for await (const data of blobs.get(digest, { offset: readOffset, ...length, signal, isPassing: true })) {
+        yield encode(data);
+      }
       return;
     }
     if (readLimit !== 0) {
@@ -51,7 +57,7 @@ export function serveByteStream(
     }
     const kept = readOffset === 0 ? blobs.asKept?.(digest, compressor) : undefined;
     if (kept !== undefined) {
-      for await (const data of kept) yield { data };
+      for await (const data of kept) yield encode(data);
       return;
     }
     // Before the first byte leaves: whether there is a blob at all.
@@ -60,7 +66,7 @@ export function serveByteStream(
     const chunks = async function* (): AsyncGenerator<Uint8Array> {
       for (let next = first; !next.done; next = await raw.next()) yield next.value;
     };
-    for await (const data of compressed(compressor, chunks())) yield { data };
+    for await (const data of compressed(compressor, chunks())) yield encode(data);
   });
 
   serveUpload(served, methods.write, async (requests, call) => {
@@ -129,6 +135,19 @@ export function serveByteStream(
     if (!await isMissing(blobs, digest)) return { committedSize: sizeOf(digest), complete: true };
     return { committedSize: await uploads.sizeOf(resourceName), complete: false };
   });
+}
+
+/** ReadResponses, each in the memory of the one before. */
+function readResponses(): (data: Uint8Array) => Uint8Array {
+  let memory = Buffer.alloc(0);
+  return (data) => {
+    const head = readResponseHead(data.length);
+    const length = head.length + data.length;
+    if (memory.length < length) memory = Buffer.allocUnsafeSlow(length);
+    memory.set(head);
+    memory.set(data, head.length);
+    return memory.subarray(0, length);
+  };
 }
 
 interface WriteRequest {

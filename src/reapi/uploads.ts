@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { createReadStream, mkdirSync } from "node:fs";
 import { type FileHandle, open, readdir, rm, stat } from "node:fs/promises";
@@ -7,7 +8,7 @@ import type { Clock } from "../runtime/clock.ts";
 /** An interrupted upload that nobody goes on with is forgotten after this, or when there are too many younger ones. */
 const keptMs = 24 * 3600 * 1000;
 const keptMax = 1_000;
-/** Small messages are written together. */
+/** What is written at once. */
 const pieceBytes = 256 * 1024;
 
 /** The part of a blob that has come so far, in a file: what is left of an upload that broke off, after a restart too. */
@@ -30,6 +31,10 @@ export interface Uploads {
   take(name: string, options: { readonly onTaken: () => void; readonly isHashed: boolean }): Promise<Upload>;
   /** How much of it is on the disk. */
   sizeOf(name: string): Promise<number>;
+}
+
+async function writeWhole(file: FileHandle, bytes: Buffer): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at)).bytesWritten;
 }
 
 /** @param dir made if it is not there; for this process alone. */
@@ -80,18 +85,18 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
         release();
         throw thrown;
       }
-      let waiting: Uint8Array[] = [];
-      let waitingBytes = 0;
-      /** The disk takes a piece while the next one comes. */
+      // The disk takes one piece while the other is filled. Messages are copied: those that had to wait for the disk would
+      // have to be collected as old ones, which costs more.
+      let filling = Buffer.alloc(0);
+      let filled = 0;
+      let other = Buffer.alloc(0);
       let writing: Promise<unknown> = Promise.resolve();
       const begin = async (): Promise<void> => {
         await writing;
-        const pieces = waiting;
-        waiting = [];
-        waitingBytes = 0;
-        if (pieces.length === 0) return;
-        writing = file.writev(pieces);
+        if (filled === 0) return;
+        writing = writeWhole(file, filling.subarray(0, filled));
         writing.catch(() => {}); // whoever awaits it hears it
+        [filling, other, filled] = [other, filling, 0];
       };
       const write = async (): Promise<void> => {
         await begin();
@@ -104,14 +109,18 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
         async append(bytes) {
           size += bytes.length;
           hash?.update(bytes);
-          waiting.push(bytes);
-          waitingBytes += bytes.length;
-          if (waitingBytes >= pieceBytes) await begin();
+          for (let at = 0; at < bytes.length;) {
+            if (filling.length === 0) filling = Buffer.allocUnsafeSlow(pieceBytes);
+            const part = bytes.subarray(at, at + pieceBytes - filled);
+            filling.set(part, filled);
+            filled += part.length;
+            at += part.length;
+            if (filled === pieceBytes) await begin();
+          }
         },
         async clear() {
           await writing;
-          waiting = [];
-          waitingBytes = 0;
+          filled = 0;
           size = 0;
           if (isHashed) hash = createHash("sha256");
           await file.truncate(0);

@@ -1,5 +1,7 @@
 import { bool, bytes, digest, digests, encoded, int, ints, many, message, one, text, texts } from "./codec.ts";
 
+import { bytesWire, WireWriter } from "./wire.ts";
+
 /**
  * The messages of the services that we speak: proto/ says what each is for. Field names are those of the public contract
  * in camel case.
@@ -98,6 +100,15 @@ export const getTreeResponse = message("a GetTreeResponse", { directories: encod
 
 export const readRequest = message("a ReadRequest", { resourceName: text(1), readOffset: int(2), readLimit: int(3) });
 export const readResponse = message("a ReadResponse", { data: bytes(10) });
+/** What stands before the data of a ReadResponse. */
+export function readResponseHead(dataBytes: number): Uint8Array {
+  const writer = new WireWriter(16);
+  if (dataBytes > 0) {
+    writer.tag(10, bytesWire);
+    writer.varint(dataBytes);
+  }
+  return writer.take();
+}
 export const writeRequest = message("a WriteRequest", {
   resourceName: text(1),
   writeOffset: int(2),

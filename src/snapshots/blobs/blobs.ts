@@ -8,6 +8,8 @@ export interface ReadOptions {
   /** At most so many bytes; to the end by default. */
   readonly length?: number;
   readonly signal?: AbortSignal;
+  /** A chunk is used before the next is asked for, so that its memory may be that of the next one. */
+  readonly isPassing?: boolean;
 }
 
 /** Immutable bytes, named by what they are. Safe for use by several processes of one machine at once. */

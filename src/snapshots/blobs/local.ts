@@ -228,7 +228,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
         // What was removed between the look and the read may have been put again since, under another name.
         if (path === undefined || path === absent) throw blobMissing(digest);
         try {
-          yield* readObject(path, digest, facts!.encoding, range, options?.signal);
+          yield* readObject(path, digest, facts!.encoding, range, options);
           return;
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== "ENOENT") {

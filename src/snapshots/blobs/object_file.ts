@@ -81,17 +81,25 @@ export async function* readObject(
   digest: Digest,
   encoding: Encoding,
   range: { readonly from: number; readonly to: number },
-  signal?: AbortSignal,
+  { signal, isPassing = false }: { readonly signal?: AbortSignal; readonly isPassing?: boolean } = {},
 ): AsyncGenerator<Uint8Array> {
   const { from, to } = range;
   if (encoding === raw) {
     let at = from;
-    if (from < to) {
-      for await (const chunk of createReadStream(path, { start: from, end: to - 1, highWaterMark: pieceBytes })) {
+    const file = await open(path, "r");
+    try {
+      // One piece for all is worth it: what is allocated anew for each is collected, which costs more than to read it.
+      let piece: Buffer | undefined;
+      while (at < to) {
         signal?.throwIfAborted();
-        at += (chunk as Uint8Array).length;
-        yield chunk as Uint8Array;
+        if (piece === undefined || !isPassing) piece = Buffer.allocUnsafeSlow(Math.min(pieceBytes, to - at));
+        const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, to - at), at);
+        if (bytesRead === 0) break;
+        at += bytesRead;
+        yield piece.subarray(0, bytesRead);
       }
+    } finally {
+      await file.close();
     }
     if (at !== to) throw damaged(path, digest, `${at} bytes`);
     return;
