@@ -57,7 +57,6 @@ function drawBox({ id }: Chart, { state, x, y, width, height }: Box, lit: Lit): 
     {
       class: `state${isLit ? " lit" : ""}${isOuter ? " outer" : ""}${isFinal ? " final" : ""}`,
       href,
-      "aria-label": href === undefined ? undefined : `${path}: ${count ?? 0}`,
     },
     svg("title", {}, `${path || id}${isLit ? " (it is here)" : ""}. ${description}`),
     svg("rect", { x, y, width, height, rx: 9 }),

@@ -38,7 +38,6 @@ function treeOf({ nodes, edges }: TaskGraph, at: number | undefined): SVGElement
         {
           class: `node is-${state}`,
           href: linkTo("actor", `task/${node.taskId}`, { at }),
-          "aria-label": `${node.name}: ${says}`,
         },
         svg("title", {}, `${node.name}: ${says}`),
         svg("rect", { x, y, width: sizes.nodeWidth, height: sizes.nodeHeight, rx: 8 }),

@@ -97,7 +97,7 @@ function drawTop(): void {
     ),
     h(
       "form",
-      { class: "find", role: "search", submit: search },
+      { "class": "find", "role": "search", "aria-label": "In the whole cluster", submit: search },
       h("input", {
         "name": "text",
         "data-key": "find",

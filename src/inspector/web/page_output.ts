@@ -201,8 +201,9 @@ export const outputPage: Page = async ({ subject, query }, signal) => {
       h(
         "form",
         {
-          class: "bar",
-          role: "search",
+          "class": "bar",
+          "role": "search",
+          "aria-label": "In this output",
           submit: (event: Event) => {
             event.preventDefault();
             const wanted = String(new FormData(event.target as HTMLFormElement).get("text"));

@@ -129,7 +129,7 @@ async function tree(digest: string, path: string, { query }: Place): Promise<Par
         ),
         h("button", {}, "Show what differs"),
       ),
-      table("Entries", ["Name", "", "Size"], found.entries.map(row), "It is empty."),
+      table("Entries", ["Name", "Kind", "Size"], found.entries.map(row), "It is empty."),
       found.next !== undefined &&
       h(
         "p",
@@ -194,7 +194,7 @@ async function difference(digest: string, against: string, { query }: Place): Pr
         "What differs",
         table(
           "Differences",
-          ["", "Path", "Before", "After"],
+          ["Change", "Path", "Before", "After"],
           found.changes.map((one) => [
             badgeOf(changeOf(one)),
             link(pathLink(one.after === undefined ? against : digest, one.path), one.path),

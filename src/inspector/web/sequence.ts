@@ -61,9 +61,14 @@ export function drawSequence(
         {
           href: linkOf(message),
           class: `message${message.seq === markedSeq || message.heardSeq === markedSeq ? " marked" : ""}`,
-          "aria-label": `${clockTime(message.atMs)}: ${message.from} to ${message.to}: ${message.type}`,
         },
-        svg("title", {}, `${message.type} at entry ${message.seq}\n${message.body}`),
+        svg(
+          "title",
+          {},
+          `${clockTime(message.atMs, message.atMs)} ${
+            message.type || "is born"
+          }, from ${message.from} to ${message.to}, entry ${message.seq}`,
+        ),
         svg("rect", { x: 0, y: y - row / 2 - 5, width, height: row, class: "row" }),
         svg("text", { x: 10, y: y + 4, class: "when" }, clockTime(message.atMs, message.atMs)),
         isSelf
