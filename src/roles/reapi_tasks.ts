@@ -1,5 +1,7 @@
 import type { Gateway } from "../api/gateway.ts";
 import { invariant } from "../domain/invariant.ts";
+import type { JobId } from "../domain/ids.ts";
+import type { TaskView } from "../protocol/client_messages.ts";
 import type { Tasks } from "../reapi/tasks.ts";
 
 /** Runs what clients of the Remote Execution API ask for as jobs of one task each. */
@@ -17,9 +19,12 @@ export function tasksOver(gateway: Gateway): Tasks {
       });
       return jobId;
     },
-    async *watch(jobId, signal) {
+    async *watch(jobId, signal, isNew) {
+      const now = isNew ? undefined : await taskOf(gateway, jobId);
+      if (now !== undefined) yield now;
+      if (now?.state === "settled") return;
       for await (const change of gateway.watch(jobId, { signal })) {
-        if (change.kind !== "task") continue;
+        if (change.kind !== "task" || change.task.attempts.length < (now?.attempts.length ?? 0)) continue; // of the past
         yield change.task;
         if (change.task.state === "settled") return;
       }
@@ -33,4 +38,10 @@ export function tasksOver(gateway: Gateway): Tasks {
       return answer.workers.filter(({ state }) => state !== "lost").map(({ platform }) => platform);
     },
   };
+}
+
+async function taskOf(gateway: Gateway, jobId: JobId): Promise<TaskView | undefined> {
+  const answer = await gateway.ask({ type: "job.get", jobId });
+  invariant(answer.type === "job.view", "a job is asked for");
+  return answer.tasks[0];
 }
