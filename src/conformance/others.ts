@@ -1,0 +1,171 @@
+import { Buffer } from "node:buffer";
+import { request } from "node:http";
+import { encodeActionResult } from "../protocol/reapi/action_result.ts";
+import { message, text } from "../protocol/reapi/codec.ts";
+import { methods } from "../protocol/reapi/services.ts";
+import { begin, metadataHeader, metadataOf, prepare } from "./asked.ts";
+import {
+  digestOfBytes,
+  expectIsOneOf,
+  expectThat,
+  newBytes,
+  NotOffered,
+  type ProbeClient,
+  statusOf,
+} from "./client.ts";
+import type { Check } from "./run.ts";
+
+/** What is asked with nothing in it, and answered by nothing that is read. */
+const nothing = message("an Empty", { name: text(1) });
+const assetMethod = (name: string) =>
+  ({ path: `/build.bazel.remote.asset.v1.${name}`, kind: "unary", request: nothing, response: nothing }) as const;
+const createLogStream = {
+  path: "/build.bazel.remote.logstream.v1.LogStreamService/CreateLogStream",
+  kind: "unary",
+  request: nothing,
+  response: message("a LogStream", { name: text(1), writeResourceName: text(2) }),
+} as const;
+
+interface HttpAnswer {
+  readonly status: number;
+  readonly body: Buffer;
+}
+
+/** @throws {NotOffered} when nothing there speaks HTTP. */
+function http(client: ProbeClient, method: string, path: string, body?: Uint8Array): Promise<HttpAnswer> {
+  const prefix = client.instance === "" ? "" : `/${client.instance}`;
+  const headers = Object.fromEntries(
+    Object.entries(client.headers).flatMap(([name, value]) => typeof value === "string" ? [[name, value]] : []),
+  );
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      `http://${client.address}${prefix}${path}`,
+      { method, headers, timeout: 10_000 },
+      (response) => {
+        const parts: Uint8Array[] = [];
+        response.on("data", (part) => parts.push(part)).on("error", reject);
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(parts) }));
+      },
+    );
+    sent.on("error", () => reject(new NotOffered("no HTTP is spoken there")));
+    sent.on("timeout", () => sent.destroy(new Error("it does not answer")));
+    sent.end(body);
+  });
+}
+
+/** @throws {NotOffered} when there is no HTTP cache at that address. */
+async function needsHttp(client: ProbeClient): Promise<void> {
+  const data = newBytes();
+  const { status } = await http(client, "PUT", `/cas/${digestOfBytes(data).hash}`, data);
+  if (status === 401 || status === 403) throw new NotOffered("over HTTP it wants a token");
+  if (status === 404 || status === 405 || status === 501) throw new NotOffered("there is no HTTP cache there");
+}
+
+const good = [200, 201, 202, 204];
+
+/** Part 16: metadata, assets, logs, HTTP. */
+export const checks: readonly Check[] = [
+  {
+    id: "X-M1",
+    says: "metadata of a request may be absent, empty or no metadata at all",
+    async holds(client) {
+      for (
+        const header of [new Uint8Array(0), Uint8Array.of(0x0a, 0), Uint8Array.of(0x0a, 0xff, 0xff), newBytes(300)]
+      ) {
+        await client.unary(methods.findMissingBlobs, {}, { [metadataHeader]: header });
+        await client.unary(methods.getCapabilities, {}, { [metadataHeader]: header });
+      }
+    },
+  },
+  {
+    id: "X-M3",
+    says: "what cannot be fetched is an error of the call",
+    async holds(client) {
+      const { code } = await statusOf(client.unary(assetMethod("Fetch/FetchBlob"), {}));
+      if (code === 12) throw new NotOffered("it fetches no assets");
+      expectIsOneOf(code, ["INVALID_ARGUMENT"]);
+    },
+  },
+  {
+    id: "X-M4",
+    says: "an empty request to an asset method that is there is INVALID_ARGUMENT",
+    async holds(client) {
+      let offered = 0;
+      for (const name of ["Fetch/FetchBlob", "Fetch/FetchDirectory", "Push/PushBlob", "Push/PushDirectory"]) {
+        const { code } = await statusOf(client.unary(assetMethod(name), {}));
+        if (code === 12) continue;
+        offered++;
+        expectIsOneOf(code, ["INVALID_ARGUMENT"], `${name} answers`);
+      }
+      if (offered === 0) throw new NotOffered("it has no assets");
+    },
+  },
+  {
+    id: "X-M5",
+    says: "a log stream has a name to read and another to write, which cannot be read",
+    async holds(client) {
+      const status = await statusOf(client.unary(createLogStream, {}));
+      if (status.code === 12) throw new NotOffered("it has no log streams");
+      const { name, writeResourceName } = await client.unary(createLogStream, {});
+      expectThat(name !== "" && name !== writeResourceName, "they are the same");
+      const { code } = await statusOf(client.stream(methods.read, { resourceName: writeResourceName }));
+      expectIsOneOf(code, ["INVALID_ARGUMENT"]);
+    },
+  },
+  {
+    id: "X-M5",
+    says: "streams that are named while an action runs can be read",
+    needs: "execution",
+    async holds(client) {
+      const running = await begin(client, await prepare(client, { script: "echo now; sleep 2" }));
+      const operations = [...(await running.end()).operations];
+      const names = operations.map((each) => metadataOf(each).stdoutStreamName).filter((name) => name !== "");
+      if (names.length === 0) throw new NotOffered("it names none");
+      const read = await client.stream(methods.read, { resourceName: names[0]! });
+      expectThat(Buffer.concat(read.map(({ data }) => data)).toString() === "now\n", "it reads as something else");
+    },
+  },
+  {
+    id: "X-M6",
+    says: "blobs are kept over HTTP, and only as their hash says",
+    async holds(client) {
+      await needsHttp(client);
+      const data = newBytes(100_000);
+      const path = `/cas/${digestOfBytes(data).hash}`;
+      const bad = await http(client, "PUT", path, newBytes(100_000));
+      expectThat(bad.status >= 400, `other bytes are answered ${bad.status}`);
+      expectThat((await http(client, "GET", path)).status === 404, "a miss is not 404");
+      expectThat(good.includes((await http(client, "PUT", path, data)).status), "it is not taken");
+      expectThat((await http(client, "HEAD", path)).status === 200, "HEAD does not find it");
+      const { status, body } = await http(client, "GET", path);
+      expectThat(status === 200 && body.equals(data), `it is answered ${status}`);
+      const { missingBlobDigests } = await client.unary(methods.findMissingBlobs, {
+        blobDigests: [digestOfBytes(data)],
+      });
+      expectThat(missingBlobDigests.length === 0, "it is missing by gRPC");
+    },
+  },
+  {
+    id: "X-M6",
+    says: "results are kept over HTTP, for gRPC too",
+    async holds(client) {
+      await needsHttp(client);
+      const actionDigest = digestOfBytes(newBytes());
+      const path = `/ac/${actionDigest.hash}`;
+      const result = encodeActionResult({
+        outputFiles: [],
+        outputDirectories: [],
+        outputSymlinks: [],
+        outputFileSymlinks: [],
+        outputDirectorySymlinks: [],
+        exitCode: 0,
+        execution: { worker: "conformance", auxiliary: [] },
+      });
+      expectThat((await http(client, "GET", path)).status === 404, "a miss is not 404");
+      const put = await http(client, "PUT", path, result);
+      expectThat(good.includes(put.status), `it is answered ${put.status}: ${put.body.toString().slice(0, 200)}`);
+      const { status, body } = await http(client, "GET", path);
+      expectThat(status === 200 && body.equals(Buffer.from(result)), `it is answered ${status}`);
+    },
+  },
+];

@@ -1,0 +1,219 @@
+import { randomUUID } from "node:crypto";
+import type { Digest } from "../domain/digest.ts";
+import { stages } from "../protocol/reapi/messages.ts";
+import { methods } from "../protocol/reapi/services.ts";
+import {
+  asBuild,
+  begin,
+  type Begun,
+  endOf,
+  type Executed,
+  type ExecuteOptions,
+  metadataOf,
+  prepare,
+  resultOf,
+  stdoutOf,
+} from "./asked.ts";
+import { expectIsOneOf, expectThat, NotOffered, type ProbeClient, sleep, statusOf } from "./client.ts";
+import type { Capabilities, Check } from "./run.ts";
+
+/** Says something else each time it runs. */
+const once = "cat /proc/sys/kernel/random/uuid; date +%s%N";
+const blockerSeconds = 8;
+const blockersMax = 32;
+
+/** Starts as many actions as run at a time, so that the next ones queue. @returns how many, and their ends. */
+async function fill(client: ProbeClient): Promise<{ readonly slots: number; readonly ended: Promise<unknown> }> {
+  const blockers = await Promise.all(
+    Array.from({ length: blockersMax }, () => prepare(client, { script: `sleep ${blockerSeconds}` })),
+  );
+  const ends: Promise<unknown>[] = [];
+  for (const [slots, action] of blockers.entries()) {
+    const blocker = await begin(client, action);
+    const isRunning = async (): Promise<boolean> => {
+      if (metadataOf(blocker.first).stage === stages.executing) return true;
+      for await (const each of blocker.answers) {
+        if (metadataOf(each).stage !== stages.executing) continue;
+        return true;
+      }
+      return false;
+    };
+    const ran = await Promise.race([isRunning().catch(() => false), sleep(2_000).then(() => false)]);
+    if (!ran) {
+      blocker.answers.cancel();
+      await statusOf(client.unary(methods.cancelOperation, { name: blocker.name }));
+      if (slots === 0) throw new NotOffered("its workers are busy");
+      return { slots, ended: Promise.allSettled(ends) };
+    }
+    const { answers } = blocker;
+    ends.push((async () => {
+      for await (const _each of answers);
+    })());
+  }
+  await Promise.allSettled(ends);
+  throw new NotOffered(`it runs ${blockersMax} actions at a time or more`);
+}
+
+const startOf = ({ response }: Executed): number => {
+  const at = resultOf(response).execution?.executionStartedAt;
+  expectThat(at !== undefined, "it does not say when the action began");
+  return at.seconds * 1e3 + at.nanos / 1e6;
+};
+
+interface Queued {
+  readonly action: Digest;
+  readonly options?: ExecuteOptions;
+}
+
+/**
+ * Queues some, then one more, while every slot is taken.
+ *
+ * @returns how many of them began before that one, and how many may have: as many as begin at once.
+ */
+async function overtaken(
+  client: ProbeClient,
+  count: number,
+  before: ExecuteOptions,
+  last: (client: ProbeClient) => Promise<readonly Queued[]>,
+): Promise<{ readonly earlier: number; readonly slots: number; readonly of: number }> {
+  const asked = { script: "sleep 0.3" };
+  const others = await Promise.all(Array.from({ length: count }, () => prepare(client, asked)));
+  const mine = await last(client);
+  const { slots, ended } = await fill(client);
+  const begun: Begun[] = [];
+  for (const action of others) begun.push(await begin(client, action, before));
+  const own: Begun[] = [];
+  for (const { action, options } of mine) own.push(await begin(client, action, options));
+  await ended;
+  const starts = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
+  const ownStart = Math.min(...(await Promise.all(own.map((each) => each.end()))).map(startOf));
+  return { earlier: starts.filter((start) => start < ownStart).length, slots, of: count };
+}
+
+function urgent({ executionCapabilities }: Capabilities): number {
+  const ranges = executionCapabilities?.executionPriorityCapabilities?.priorities ?? [];
+  const min = Math.min(0, ...ranges.map(({ minPriority }) => minPriority));
+  if (min === 0) throw new NotOffered("it has no priority before 0");
+  return min;
+}
+
+const manyOthers = 12;
+
+/** Part 13: who shares, who is first, and who has left. */
+export const checks: readonly Check[] = [
+  {
+    id: "M-1",
+    says: "what is identical and runs is run once",
+    needs: "execution",
+    async holds(client) {
+      const action = await prepare(client, { script: `sleep 2; ${once}` });
+      const running = await Promise.all([1, 2, 3].map(() => begin(client, action)));
+      const ends = await Promise.all(running.map((each) => each.end()));
+      const said = await Promise.all(ends.map(({ response }) => stdoutOf(client, resultOf(response))));
+      expectThat(new Set(said).size === 1, `it ran ${new Set(said).size} times`);
+    },
+  },
+  {
+    id: "M-1",
+    says: "what must not be cached is not shared either",
+    needs: "execution",
+    async holds(client) {
+      const action = await prepare(client, { script: `sleep 1; ${once}`, doNotCache: true });
+      const running = await Promise.all([1, 2].map(() => begin(client, action)));
+      const ends = await Promise.all(running.map((each) => each.end()));
+      const said = await Promise.all(ends.map(({ response }) => stdoutOf(client, resultOf(response))));
+      expectThat(new Set(said).size === 2, "it ran once");
+    },
+  },
+  {
+    id: "M-2",
+    says: "what is shared has the most urgent priority of those who wait for it",
+    needs: "execution",
+    async holds(client, capabilities) {
+      const priority = urgent(capabilities);
+      const { earlier, slots, of } = await overtaken(client, manyOthers, { priority: 0 }, async () => {
+        const action = await prepare(client, { script: "sleep 0.3" });
+        return [{ action, options: { priority: 0 } }, { action, options: { priority } }];
+      });
+      expectThat(earlier <= Math.min(slots, of - 1), `${earlier} of ${of} were before it, on ${slots} slots`);
+    },
+  },
+  {
+    id: "M-3",
+    says: "who cancels takes back an own share alone",
+    needs: "execution",
+    async holds(client) {
+      const action = await prepare(client, { script: `sleep 2; ${once}` });
+      const [one, other] = await Promise.all([begin(client, action), begin(client, action)]);
+      const { code } = await statusOf(client.unary(methods.cancelOperation, { name: one.name }));
+      if (code === 12) throw new NotOffered("it has no CancelOperation");
+      expectIsOneOf(code, ["OK"]);
+      expectThat(resultOf((await other.end()).response).exitCode === 0, "the other is ended too");
+      if (one.name !== other.name) {
+        expectIsOneOf((await one.end()).response.status?.code ?? 0, ["CANCELLED"], "the one is");
+      } else one.answers.cancel();
+    },
+  },
+  {
+    id: "M-3",
+    says: "who leaves may come back, and then the action has gone on",
+    needs: "execution",
+    async holds(client) {
+      const running = await begin(client, await prepare(client, { script: "sleep 4; exit 5" }));
+      running.answers.cancel();
+      await sleep(2_000);
+      const { response } = endOf(await client.stream(methods.waitExecution, { name: running.name }));
+      expectThat(resultOf(response).exitCode === 5, "it ended otherwise");
+    },
+  },
+  {
+    id: "M-4",
+    says: "what nobody waits for any more is ended after a while",
+    needs: "execution",
+    isSlow: true,
+    async holds(client) {
+      const running = await begin(client, await prepare(client, { script: "sleep 3600" }));
+      running.answers.cancel();
+      for (const afterMs of [30_000, 60_000]) {
+        await sleep(afterMs); // each look may be taken for the client that is back
+        const { code } = await statusOf(client.unary(methods.getOperation, { name: running.name }));
+        if (code === 12) throw new NotOffered("it has no Operations to see it by");
+        if (code === 5 || (await client.unary(methods.getOperation, { name: running.name })).done) return;
+      }
+      throw new Error("it goes on for a minute and a half");
+    },
+  },
+  {
+    id: "M-6",
+    says: "the lower the number, the sooner",
+    needs: "execution",
+    async holds(client, capabilities) {
+      const priority = urgent(capabilities);
+      const { earlier, slots, of } = await overtaken(
+        client,
+        manyOthers,
+        { priority: 0 },
+        async () => [{ action: await prepare(client, { script: "sleep 0.3" }), options: { priority } }],
+      );
+      expectThat(earlier <= Math.min(slots, of - 1), `${earlier} of ${of} were before it, on ${slots} slots`);
+    },
+  },
+  {
+    id: "M-7",
+    says: "one build's many actions do not make another's wait for all of them",
+    needs: "execution",
+    async holds(client) {
+      const { earlier, slots, of } = await overtaken(
+        client,
+        manyOthers,
+        { headers: asBuild(randomUUID()) },
+        async () => [{
+          action: await prepare(client, { script: "sleep 0.3" }),
+          options: { headers: asBuild(randomUUID()) },
+        }],
+      );
+      if (slots * 2 >= of) throw new NotOffered(`it has ${slots} slots, too many to tell`);
+      expectThat(earlier <= Math.max(slots + 1, of / 2), `${earlier} of ${of} were before it, on ${slots} slots`);
+    },
+  },
+];
