@@ -18,6 +18,7 @@ import { keptFolderPlace, keptTimes, makeFolders, takeKeptFolder } from "../snap
 import type { FoundFolder, KeptFolders } from "../snapshots/trees/kept_folders.ts";
 import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
 import { segmentsOf } from "../snapshots/trees/read_tree.ts";
+import { type LaidFolder, spareFolders } from "../snapshots/trees/spare_folders.ts";
 import { storeActionResult } from "./action_result.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
@@ -39,6 +40,8 @@ export interface AttemptEffectsOptions {
   readonly report: ReportEffect;
   /** What tasks leave to those after them. */
   readonly keptFolders: KeptFolders;
+  /** So many working folders are in use or wait for the next task that has most of what is in them; none unless given. */
+  readonly foldersMax?: number;
 }
 
 /** Where an attempt keeps its things. */
@@ -75,8 +78,11 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   };
   remove(options.dir);
   mkdirSync(options.dir, { recursive: true });
+  const folders = spareFolders({ dir: join(options.dir, "spare"), clock, foldersMax: options.foldersMax ?? 0 });
   interface Live {
     readonly abort: AbortController;
+    /** Its inputs, laid out. */
+    folder?: LaidFolder;
     input?: AttemptInput;
     running?: Running;
     stopReason?: string;
@@ -98,7 +104,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     one.input = input;
     one.command = command;
     const epoch = epochOf(command.env);
-    await layInputs(input, places.root, epoch * 1000, one.abort.signal);
+    one.folder = await layInputs(input, places.root, epoch * 1000, one.abort.signal);
     one.fetchedAtMs = clock.now();
     if (input.action === undefined) await blobs.put(...actionOf(input, command));
     const cwd = makeFolders(realpathSync(places.root), command.workingDirectory);
@@ -130,14 +136,14 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     root: string,
     mtimeMs: number,
     signal: AbortSignal,
-  ): Promise<void> => {
+  ): Promise<LaidFolder> => {
     const found: (FoundFolder & KeptFolderSpec)[] = [];
     for (const spec of caches) {
       const kept = await options.keptFolders.find(spec);
       if (kept !== undefined) found.push({ ...spec, ...kept });
     }
     const { inputsMs, keptMs, changedMs } = keptTimes(mtimeMs);
-    await checkout({
+    const folder = await folders.checkout({
       snapshot: inputRoot,
       dir: root,
       blobs,
@@ -159,6 +165,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
         await options.keptFolders.forget(kept, kept);
       }
     }
+    return folder;
   };
 
   /** Keeps folders for the next run. The task's result does not depend on that. */
@@ -260,8 +267,10 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const one = live.get(keyOf(taskId, attempt));
       if (one === undefined) return;
       capture(one, taskId, attempt, ending).finally(() => {
-        const { root, home } = placesOf(options.dir, taskId, attempt);
-        one.emptying = Promise.all([removeBeside(root), removeBeside(home)]).then(() => {}); // the rest is left to clean()
+        const { home } = placesOf(options.dir, taskId, attempt);
+        const { folder } = one;
+        delete one.folder;
+        one.emptying = Promise.all([folders.leave(folder!), removeBeside(home)]).then(() => {}); // the rest is left to clean()
       }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",
@@ -271,8 +280,9 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     },
     clean(taskId, attempt) {
       const key = keyOf(taskId, attempt);
-      const emptied = live.get(key)?.emptying;
+      const { emptying: emptied, folder } = live.get(key) ?? {};
       live.delete(key);
+      if (folder !== undefined) folders.forget(folder);
       const { dir } = placesOf(options.dir, taskId, attempt);
       if (emptied === undefined) remove(dir);
       else void emptied.then(() => remove(dir));

@@ -85,6 +85,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
         workerId,
         dir: attemptsDir,
         path: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
+        foldersMax: slots,
         blobs,
         ...(putFile === undefined ? {} : { putFile }),
         runner,

@@ -141,7 +141,7 @@ export function readStatCache(path: string, of: string): StatCache {
  * How long before now a file must have changed last, so that a later change cannot bear the same time: file systems
  * stamp with a clock that ticks every 1 to 10 ms, or tell whole seconds (every other one, on FAT).
  */
-const settledMs = (timeMs: number): number => timeMs % 1000 === 0 ? 2000 : 100;
+export const settledMs = (timeMs: number): number => timeMs % 1000 === 0 ? 2000 : 100;
 
 /** Files of a folder that are as a cache knows them, in the order in which they are listed. */
 export class KnownFiles {
