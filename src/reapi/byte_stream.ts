@@ -84,13 +84,11 @@ export function serveByteStream(
     if (!await isMissing(blobs, name.digest)) return { committedSize: countsRaw ? size : -1 };
     needSpace("a blob");
 
-    let loses = (_why: Fault): void => {};
-    const lost = new Promise<never>((_resolve, reject) => loses = reject);
-    lost.catch(() => {});
+    const { next: nextRequest, lose } = losable(requests);
     const upload = size <= memoryBytesMax ? inMemory() : await uploads.take(first.value.resourceName, {
       isHashed: isRaw,
       onTaken: () =>
-        loses(new Fault("CANCELLED", "Cannot go on with this upload as its client went on with it elsewhere")),
+        lose(new Fault("CANCELLED", "Cannot go on with this upload as its client went on with it elsewhere")),
     });
     let isDone = false;
     try {
@@ -99,7 +97,7 @@ export function serveByteStream(
       for (
         let next: IteratorResult<WriteRequest, undefined> = first;
         !next.done;
-        next = await Promise.race([requests.next(), lost])
+        next = await nextRequest()
       ) {
         const { resourceName, writeOffset, finishWrite, data } = next.value;
         if (resourceName !== "" && resourceName !== first.value.resourceName) {
@@ -155,6 +153,27 @@ interface WriteRequest {
   readonly writeOffset: number;
   readonly finishWrite: boolean;
   readonly data: Uint8Array;
+}
+
+/**
+ * Requests that can be lost: who waits for the next one then hears why. (A race with one promise for all of them would keep
+ * every message until the last.)
+ */
+function losable<Request>(requests: AsyncIterator<Request, undefined>) {
+  let why: Fault | undefined;
+  let tell = (_why: Fault): void => {};
+  return {
+    next: () =>
+      new Promise<IteratorResult<Request, undefined>>((resolve, reject) => {
+        if (why !== undefined) return reject(why);
+        tell = reject;
+        requests.next().then(resolve, reject);
+      }),
+    lose(fault: Fault): void {
+      why ??= fault;
+      tell(why);
+    },
+  };
 }
 
 /** What is there stays for a while: it was asked for. */
