@@ -14,6 +14,8 @@ const newsEveryMs = 1_000;
 export interface Placement {
   /** At the end of a turn, when all that changed in it is known to the index. Comes again when more is to be done. */
   place(atMs: number): void;
+  /** A task waits for what that one waits for: it is told what that one was told. Inside a turn. */
+  follows(taskId: TaskId, leader: TaskId): void;
 }
 
 export function createPlacement(host: Host, index: SchedulerIndex, sharing: Sharing): Placement {
@@ -31,16 +33,20 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   const tellNews = (atMs: number): void => {
     if (atMs < newsAtMs) return;
     const news = view.news(atMs);
-    for (const one of news) tellOne(one, atMs);
+    for (const one of news) {
+      for (const follower of sharing.followersOf(one.taskId)) tellOne({ ...one, taskId: follower, fails: false }, atMs);
+      tellOne(one, atMs);
+    }
     if (news.length < newsMax) newsAtMs = atMs + newsEveryMs;
     else host.enqueue(() => {});
   };
+  const tellPlaceable = (taskId: TaskId): void => {
+    if (taskOf(taskId).unmet === undefined) return;
+    tell(taskId, { type: "task.placeable" }, "A worker is there that could run it");
+  };
   const tellOne = ({ taskId, unmet, fails }: Tidings, atMs: number): void => {
     const known = taskOf(taskId).unmet;
-    if (unmet === undefined) {
-      if (known !== undefined) tell(taskId, { type: "task.placeable" }, "A worker is there that could run it");
-      return;
-    }
+    if (unmet === undefined) return tellPlaceable(taskId);
     // It was told the same before a restart.
     if (!fails && known !== undefined && JSON.stringify(known.lacks) === JSON.stringify(unmet.lacks)) return;
     const why = explainUnmet(unmet);
@@ -48,6 +54,12 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   };
 
   return {
+    follows(taskId, leader) {
+      const { unmet } = taskOf(leader);
+      if (unmet === undefined || taskOf(taskId).unmet !== undefined) return;
+      const why = explainUnmet(unmet);
+      tell(taskId, { type: "task.unplaceable", unmet, why, fails: false }, why);
+    },
     place(atMs) {
       if (view.queued === 0) return;
       putBack(atMs);
@@ -62,6 +74,7 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
           { type: "task.placed", workerId, why, ...(estimate === undefined ? {} : { estimate }), atMs },
           why,
         );
+        for (const follower of sharing.followersOf(taskId)) tellPlaceable(follower);
         if (++placed === placedPerTurn) {
           host.enqueue(() => {});
           break;

@@ -278,6 +278,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     taskOf,
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
     dequeue: index.dequeue,
+    follows: (taskId, leader) => placement.follows(taskId, leader),
     settle: (taskId, outcome, cached) =>
       host.tell(taskAddress(taskId), { type: "task.cached", outcome, cached, atMs: clock.now() }, schedulerAddress),
     enqueue: (work) => host.enqueue(work),

@@ -11,6 +11,8 @@ export interface SharingOptions {
   /** It is to be run: it may be placed. */
   readonly queue: (taskId: TaskId) => void;
   readonly dequeue: (taskId: TaskId) => void;
+  /** It will have the result of that task, and waits for what that one waits for. */
+  readonly follows: (taskId: TaskId, leader: TaskId) => void;
   /** It need not be run. */
   readonly settle: (taskId: TaskId, outcome: Outcome, cached: Cached) => void;
   /** Does it in a turn of its own. */
@@ -31,6 +33,8 @@ export interface Sharing {
   runs(taskId: TaskId): void;
   /** A task ended or went away: those that follow it have its result, or the first of them is queued. */
   settled(task: TaskContext): void;
+  /** Those that follow it. */
+  followersOf(taskId: TaskId): Iterable<TaskId>;
   /** The task that this one follows. */
   followed(taskId: TaskId): TaskId | undefined;
 }
@@ -79,8 +83,10 @@ export function createSharing(options: SharingOptions): Sharing {
   /** Another task runs it, or this one does. */
   const join = (taskId: TaskId, task: TaskContext, action: Digest): boolean => {
     const leader = lead(taskId, task, numberOf(action));
-    if (leader !== taskId) follow(taskId, leader);
-    return leader === taskId;
+    if (leader === taskId) return true;
+    follow(taskId, leader);
+    options.follows(taskId, leader);
+    return false;
   };
   const goOn = (taskId: TaskId, task: TaskContext, action: Digest): void => {
     if (join(taskId, task, action)) queue(taskId);
@@ -142,6 +148,7 @@ export function createSharing(options: SharingOptions): Sharing {
         } else goOn(follower, its, results.actionOf(its));
       }
     },
+    followersOf: (taskId) => followers.get(taskId) ?? [],
     followed: (taskId) => following.get(taskId),
   };
 }

@@ -494,6 +494,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       unbalancedSinceMs ??= atMs;
       if (atMs - unbalancedSinceMs < rebalance.minimumMs) return [];
       unbalancedSinceMs = undefined;
+      // Nobody gives way to a task that no worker could run.
+      for (const wish of queue.wishes.values()) if (!couldRun(wish)) loads[wish.class.at]!.waiting -= wish.open;
+      if (spreadOf(fleet.slots, loads) <= rebalance.threshold) return [];
       const stops = rebalanceOf(fleet.slots, loads).map((starts) => Math.max(0, -starts));
       const those: Assignment[] = [];
       const why = `The shares of classes were ${spread} points apart for ${rebalance.minimumMs / 1_000} s or more`;

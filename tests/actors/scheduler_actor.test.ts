@@ -859,6 +859,30 @@ describe("a task that no worker could ever run", () => {
     expect([path, context.unmet]).toEqual(["queued", undefined]);
   });
 
+  test("tells those that wait for its result as well, also who comes later; and that one could run it", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    worker().sync();
+    await quiet(time);
+    const tasks = gpuJob.tasks.map((task) => ({ ...task, cache: "use" as const }));
+    const jobs = [await submit({ key: "1", tasks }), await submit({ key: "2", tasks })];
+    await pass(time, 62_000);
+    jobs.push(await submit({ key: "3", tasks }));
+    await quiet(time);
+    const unmet = async () =>
+      await Promise.all(jobs.map(async (id) => (await taskIn(states, taskId(id, 0))).context.unmet?.lacks.join()));
+    expect(await unmet()).toEqual(["gpu=a", "gpu=a", "gpu=a"]);
+    const gpu = worker(workerId("w2"), "1", { platform: { gpu: "a" } });
+    gpu.sync();
+    await quiet(time);
+    expect(addresses(gpu.told.at(-1)!.hold)).toEqual([`${taskId(jobs[0]!, 0)}#1`]);
+    expect(await unmet()).toEqual([undefined, undefined, undefined]);
+    gpu.report(ended(taskId(jobs[0]!, 0)));
+    await quiet(time);
+    for (const id of jobs) expect((await taskIn(states, taskId(id, 0))).path).toBe("settled");
+  });
+
   test("fails when settings say so", async () => {
     const time = virtualTime();
     const states = memoryStates();

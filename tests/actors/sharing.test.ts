@@ -38,6 +38,7 @@ function world(results: Partial<TaskResults> = {}) {
   const answered = new Map<TaskId, Found>();
   const work: (() => void)[] = [];
   const kept: TaskId[] = [];
+  const followed: (readonly [TaskId, TaskId])[] = [];
   const sharing: Sharing = createSharing({
     results: {
       ...noResults,
@@ -50,6 +51,7 @@ function world(results: Partial<TaskResults> = {}) {
     taskOf: (id) => tasks.get(id),
     queue: (id) => void queued.push(id),
     dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
+    follows: (id, leader) => void followed.push([id, leader]),
     settle: (id, outcome, cached) => {
       answered.set(id, { outcome, cached });
       tasks.delete(id);
@@ -61,6 +63,7 @@ function world(results: Partial<TaskResults> = {}) {
     queued,
     answered,
     kept,
+    followed,
     arrive(id: TaskId, changes: Partial<TaskContext> = {}) {
       tasks.set(id, task(id, changes));
       sharing.arrived(id);
@@ -81,12 +84,13 @@ function world(results: Partial<TaskResults> = {}) {
 describe("tasks of one action in flight", () => {
   test("one is queued; the others have its result, whatever the exit code", () => {
     for (const exitCode of [0, 3]) {
-      const { arrive, end, queued, answered, sharing } = world();
+      const { arrive, end, queued, answered, followed, sharing } = world();
       arrive(a);
       arrive(b);
       arrive(c);
       expect(queued).toEqual([a]);
       expect(sharing.followed(b)).toBe(a);
+      expect([followed, [...sharing.followersOf(a)]]).toEqual([[[b, a], [c, a]], [b, c]]);
       end(a, exited(exitCode));
       expect([...answered.keys()]).toEqual([b, c]);
       expect(answered.get(b)).toEqual({
