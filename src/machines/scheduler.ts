@@ -7,7 +7,7 @@ import { defaultPolicy, type Policy } from "../scheduling/policy.ts";
  *
  *     open ◀──▶ draining
  */
-export const schedulerVersion = 1;
+export const schedulerVersion = 2;
 
 export interface SchedulerInput {
   readonly atMs: number;

@@ -47,7 +47,8 @@ export interface Forecast {
   readonly classes: readonly ClassForecast[];
   /**
    * Over the minutes in which all classes had work waiting all the time: by how many points a class's part of the slot
-   * time was off its percentage, at the worst and on average. Undefined: there was no such minute.
+   * time was off its percentage, at the worst and on average. Undefined: there was no such minute. Work that waits for a
+   * throttle counts as waiting, so that a throttle shows here.
    */
   readonly unfairPoints?: { readonly worst: number; readonly mean: number; readonly minutes: number };
   readonly preempted: number;
