@@ -42,6 +42,8 @@ interface Seen {
   /** The newest last. */
   readonly durationsMs: number[];
   readonly peaks: number[];
+  /** What they come to, once somebody has asked. */
+  estimate: Estimate | undefined;
 }
 
 export function createEstimates(): Estimates {
@@ -51,7 +53,8 @@ export function createEstimates(): Estimates {
     observe(kind, { durationMs, peakMemoryBytes }) {
       const key = keyOf(kind);
       if (key.length > keyMax) return;
-      const known = seen.get(key) ?? { durationsMs: [], peaks: [] };
+      const known = seen.get(key) ?? { durationsMs: [], peaks: [], estimate: undefined };
+      known.estimate = undefined;
       push(known.durationsMs, durationMs);
       if (peakMemoryBytes !== undefined) push(known.peaks, peakMemoryBytes);
       seen.delete(key);
@@ -61,15 +64,19 @@ export function createEstimates(): Estimates {
     of(kind) {
       const known = seen.get(keyOf(kind));
       if (known === undefined) return undefined;
-      const durationMs = median(known.durationsMs);
-      if (known.peaks.length === 0) return { durationMs };
-      const faded = known.peaks.map((peak, at) => peak * fading ** (known.peaks.length - 1 - at));
-      return { durationMs, peakMemoryBytes: Math.ceil(Math.max(...faded)) };
+      return known.estimate ??= estimateOf(known);
     },
     get kinds() {
       return seen.size;
     },
   };
+}
+
+function estimateOf({ durationsMs, peaks }: Seen): Estimate {
+  const durationMs = median(durationsMs);
+  if (peaks.length === 0) return { durationMs };
+  const faded = peaks.map((peak, at) => peak * fading ** (peaks.length - 1 - at));
+  return { durationMs, peakMemoryBytes: Math.ceil(Math.max(...faded)) };
 }
 
 function push(values: number[], value: number): void {
