@@ -131,7 +131,7 @@ function labelsOf(
 // deno-lint-ignore no-control-regex -- those are what is taken out
 const label = (text: string): string => text.slice(0, 200).toWellFormed().replaceAll(/[\u0000-\u001f\u007f]/g, " ");
 
-/** What no worker that is here has, none will have soon. While none is here at all, one may come back. */
+/** What no worker that is here has, none will have soon. While none is told of, one may come: the scheduler tells later. */
 async function checkPlatform(tasks: Tasks, wanted: Readonly<Record<string, string>>): Promise<void> {
   const properties = Object.entries(wanted);
   if (properties.length === 0) return;

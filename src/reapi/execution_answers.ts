@@ -158,6 +158,22 @@ export async function responseOf(
   }
 }
 
+/** Of a task that waits for what no worker has: its client is told, and not left to wait for ever. */
+export function unmetResponse(task: TaskView, page: string): ExecuteResponse | undefined {
+  if (task.state !== "queued" || task.unmet === undefined) return undefined;
+  const { lacks, nearest } = task.unmet;
+  const lacking = lacks.length === 0 ? "all that it asks for in one worker" : lacks.join(", ");
+  const near = nearest === undefined || nearest.has.length === 0
+    ? ""
+    : `; ${nearest.workerId}, which comes nearest, has ${nearest.has.join(", ")}`;
+  const fault = new Fault(
+    "TASK_UNPLACEABLE",
+    `Cannot run the action as no worker that is here could ever run it: none has ${lacking}${near}`,
+  );
+  const message = `${fault.message}. ${page}`.slice(0, messageMax);
+  return { status: { ...statusOf(fault), details: [] }, message };
+}
+
 /** The worker's `ActionResult`, with the time at which it was queued here. */
 async function resultOf(
   { outcome, queuedAtMs, cached }: TaskView,

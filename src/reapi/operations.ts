@@ -14,6 +14,7 @@ import {
   goingOn,
   type Operation,
   responseOf,
+  unmetResponse,
 } from "./execution_answers.ts";
 import type { AskedTask, Tasks } from "./tasks.ts";
 
@@ -111,6 +112,14 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       for await (const task of tasks.watch(live.jobId, live.stop.signal, isNew)) {
         live.action ??= task.action;
         live.task = task;
+        const unmet = unmetResponse(task, pageOf(live.jobId));
+        if (unmet !== undefined && live.action !== undefined) {
+          live.response = Promise.resolve(unmet);
+          live.leave();
+          wake(live);
+          await tasks.kill(live.jobId, "No worker could ever run it, and its clients were told so");
+          return;
+        }
         if (task.state === "settled" && live.action !== undefined) {
           live.leave();
           live.response = responseOf(task, live.action, pageOf(live.jobId), { blobs, actions }, live.stop.signal);

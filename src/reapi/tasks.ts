@@ -33,6 +33,6 @@ export interface Tasks {
    */
   watch(jobId: JobId, signal: AbortSignal, isNew: boolean): AsyncIterable<TaskView>;
   kill(jobId: JobId, reason: string): Promise<void>;
-  /** What the workers that are here have, each. */
+  /** What the workers that are here have, each; none as long as those of before a start may be on their way back. */
   platforms(): Promise<readonly Readonly<Record<string, string>>[]>;
 }

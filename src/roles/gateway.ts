@@ -61,7 +61,8 @@ export interface GatewayRole {
   readonly takers: Takers;
   /** How connections of clients and workers are accepted. */
   readonly accepting: AcceptOptions;
-  stop(): void;
+  /** Resolves when it uses its stores no more. */
+  stop(): Promise<void>;
 }
 
 /** The door for people, programs and workers' output, over the scheduler that it dials. */
@@ -126,7 +127,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   outliveHttp2Farewells();
   const reapi = reapiServer({
     ...cached,
-    tasks: tasksOver(gateway),
+    tasks: tasksOver(gateway, realClock),
     pageOf: (jobId) => `${options.origin()}/${linkTo("job", jobId)}`,
     uploadsDir: join(options.dataDir, "uploads"),
     token,
@@ -159,7 +160,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
       onCbor: (socket, firstBytes) => options.acceptCbor(socket, firstBytes, accepting),
       onHttp2: (socket) => reapi.take(socket, isOwnPeer(socket)),
     },
-    stop() {
+    async stop() {
       stopping.abort();
       void collector?.stop();
       gateway.close();

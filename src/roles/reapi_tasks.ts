@@ -2,10 +2,14 @@ import type { Gateway } from "../api/gateway.ts";
 import { invariant } from "../domain/invariant.ts";
 import type { JobId } from "../domain/ids.ts";
 import type { TaskView } from "../protocol/client_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Tasks } from "../reapi/tasks.ts";
 
+/** After a start of the scheduler, workers that it had before may be on their way back for so long. */
+const comingBackMs = 30_000;
+
 /** Runs what clients of the Remote Execution API ask for as jobs of one task each. */
-export function tasksOver(gateway: Gateway): Tasks {
+export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
   return {
     async accept({ key, requestor, tag, priority, inputRoot, ...task }) {
       const { jobId } = await gateway.accept({
@@ -33,8 +37,13 @@ export function tasksOver(gateway: Gateway): Tasks {
       await gateway.ask({ type: "job.kill", jobId, reason });
     },
     async platforms() {
-      const answer = await gateway.ask({ type: "worker.list" });
+      const [answer, started] = await Promise.all([
+        gateway.ask({ type: "worker.list" }),
+        gateway.ask({ type: "cluster.get" }),
+      ]);
       invariant(answer.type === "worker.views", "a list of workers is asked for");
+      invariant(started.type === "cluster.view", "the cluster is asked for");
+      if (clock.now() - started.cluster.startedAtMs < comingBackMs) return [];
       return answer.workers.filter(({ state }) => state !== "lost").map(({ platform }) => platform);
     },
   };

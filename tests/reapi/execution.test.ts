@@ -386,6 +386,30 @@ describe("the end of an action", () => {
   });
 });
 
+describe("what no worker could ever run", () => {
+  test("X-7: is told to all who wait, with what is lacking, and ended", async () => {
+    const digest = await action();
+    const streams = [execute(digest), execute(digest)];
+    for (const stream of streams) await next(stream);
+    tasks.change(1, {
+      unmet: { lacks: ["os=plan9"], nearest: { workerId: workerId("w1"), has: ["os=linux"] }, toldAtMs: 60_000 },
+    });
+    for (const stream of streams) {
+      const response = responseOf(await last(stream));
+      expect(response.status).toMatchObject({ code: status.FAILED_PRECONDITION });
+      expect(response.status!.message).toBe(
+        "Cannot run the action as no worker that is here could ever run it: none has os=plan9; w1, which comes nearest, has os=linux",
+      );
+      expect(response.message).toContain("http://here/#/job/j0000000000-000001");
+    }
+    await until(() => tasks.killed.length > 0);
+    const again = execute(digest); // it may be asked for again, and is a job of its own
+    await next(again);
+    expect(tasks.accepted).toHaveLength(2);
+    again.cancel();
+  });
+});
+
 describe("operations", () => {
   test("E-6 E-8: WaitExecution tells the state at once, then the end; of one that has ended too, after a restart too", async () => {
     const stream = execute(await action(), { instanceName: "a/b" });
