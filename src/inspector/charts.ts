@@ -1,7 +1,7 @@
-import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from "xstate";
+import { type AnyStateMachine, type AnyStateNode, type AnyTransitionDefinition, getMicrosteps } from "xstate";
 import { jobMachine } from "../machines/job.ts";
 import { schedulerMachine } from "../machines/scheduler.ts";
-import { alive, type State } from "../machines/step.ts";
+import { alive, type Live, type State } from "../machines/step.ts";
 import { taskMachine } from "../machines/task.ts";
 import { workerMachine } from "../machines/worker.ts";
 
@@ -176,21 +176,34 @@ export const charts: Readonly<Record<string, Chart>> = Object.fromEntries(
 export type Taken = Pick<ChartArrow, "event" | "guard" | "to" | "from">;
 
 /**
- * The arrows that a machine took upon an event, found by the machine itself: its guards are asked anew.
+ * The arrows that a machine took upon an event, found by the machine itself: its guards are asked anew. First that of the
+ * event, then those that were taken at once.
  *
  * @param before where it was; undefined: it was born, and took none.
  */
 export function takenBy(kind: string, before: State | undefined, event: { readonly type: string }): readonly Taken[] {
   const machine = machines[kind];
   if (machine === undefined || before === undefined) return [];
-  const found = machine.getTransitionData(alive(machine, before), event) as readonly AnyTransitionDefinition[];
-  return found.map(({ source, target, eventType, guard }) => {
-    const to = (target as readonly AnyStateNode[] | undefined)?.[0];
-    return {
-      from: pathOf(source),
-      ...(to === undefined ? {} : { to: pathOf(to) }),
-      event: eventType,
-      guard: guard === undefined ? "" : nameOf(guard),
-    };
-  });
+  const was = alive(machine, before);
+  const found = machine.getTransitionData(was, event) as readonly AnyTransitionDefinition[];
+  const taken = found.map(takenOf);
+  const steps = getMicrosteps(machine, was, event as never).map(([snapshot]) => snapshot as Live);
+  for (const [place, next] of steps.slice(1).entries()) {
+    const arrows = (steps[place]!._nodes as readonly AnyStateNode[]).flatMap((node) => node.always ?? []);
+    const arrow = (arrows as readonly AnyTransitionDefinition[]).find(({ target }) =>
+      target !== undefined && next._nodes.includes((target as readonly AnyStateNode[])[0]!)
+    );
+    if (arrow !== undefined) taken.push(takenOf(arrow));
+  }
+  return taken;
+}
+
+function takenOf({ source, target, eventType, guard }: AnyTransitionDefinition): Taken {
+  const to = (target as readonly AnyStateNode[] | undefined)?.[0];
+  return {
+    from: pathOf(source),
+    ...(to === undefined ? {} : { to: pathOf(to) }),
+    event: eventType,
+    guard: guard === undefined ? "" : nameOf(guard),
+  };
 }

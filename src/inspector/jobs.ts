@@ -1,5 +1,5 @@
 import { Fault } from "../domain/fault.ts";
-import { jobAddress, type JobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
+import { jobAddress, type JobId, newJobId, taskAddress, type TaskId, taskId } from "../domain/ids.ts";
 import type { JobState, TaskState } from "../domain/job.ts";
 import { jobView, taskView } from "../machines/explain.ts";
 import type { State } from "../machines/step.ts";
@@ -8,6 +8,7 @@ import type { JobView, TaskView } from "../protocol/client_messages.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import { typeOf } from "./actors.ts";
 import type { JobFacts, jobFacts } from "./facts.ts";
+import { momentOf } from "./moments.ts";
 import type { Cost } from "./routes.ts";
 
 /** What led an actor into its state. */
@@ -131,33 +132,40 @@ export async function jobList(
   return { jobs };
 }
 
-/** Characters of a job's id, the last in byte order first. */
-const lastFirst = [..."zyxwvutsrqponmlkjihgfedcba9876543210-"];
-const fewJobs = 256;
+/** Jobs in a stretch of time that is looked at at once: about so many, never more than that. */
+const jobsWanted = 64;
+const jobsMax = 256;
+const firstMs = 1_000;
 
 /**
- * Jobs in a cut, the newest first. Cuts go forward, so it looks under ever longer beginnings of ids, from the last on,
- * until there are but few jobs under one.
+ * Jobs in a cut, the newest first. Cuts go forward, and ids begin with the time: so it looks at the last second, then at
+ * what was before that, in stretches as long as it takes for some jobs.
  */
 export async function* newestJobs(states: States, seq: number, before?: JobId): AsyncGenerator<Entry> {
-  yield* newestUnder(states, seq, "job/", before === undefined ? undefined : jobAddress(before));
+  /** Of the stretch before it nothing is known yet; it itself may be a job's. */
+  let end: string | undefined = before === undefined ? undefined : jobAddress(before);
+  let endMs = before === undefined ? (await momentOf(states, seq)).atMs : timeOf(before);
+  let widthMs = firstMs;
+  while (end === undefined || endMs > 0) {
+    const startMs = Math.max(0, endMs - Math.ceil(widthMs));
+    const start = startMs === 0 ? undefined : jobAddress(newJobId(startMs, 0));
+    const found: Entry[] = [];
+    for await (const entry of states.cut(seq, "job/", start)) {
+      if (end !== undefined && (entry.address > end || entry.address === jobAddress(before ?? "" as JobId))) break;
+      found.push(entry);
+      if (found.length > jobsMax && widthMs > 1) break;
+    }
+    if (found.length > jobsMax && widthMs > 1) {
+      widthMs = Math.max(1, widthMs / 8);
+      continue;
+    }
+    yield* found.reverse();
+    if (start === undefined) return;
+    end = start;
+    endMs = startMs;
+    widthMs *= Math.min(16, Math.max(1 / 4, jobsWanted / Math.max(1, found.length)));
+  }
 }
 
-async function* newestUnder(
-  states: States,
-  seq: number,
-  prefix: string,
-  before: string | undefined,
-): AsyncGenerator<Entry> {
-  const few: Entry[] = [];
-  for await (const entry of states.cut(seq, prefix)) {
-    if (before !== undefined && entry.address >= before) break;
-    few.push(entry);
-    if (few.length > fewJobs) break;
-  }
-  if (few.length <= fewJobs) return yield* few.reverse();
-  for (const next of lastFirst) {
-    const under = prefix + next;
-    if (before === undefined || under < before) yield* newestUnder(states, seq, under, before);
-  }
-}
+const digits = "0123456789abcdefghjkmnpqrstvwxyz";
+const timeOf = (id: JobId): number => [...id.slice(1, 11)].reduce((sum, digit) => sum * 32 + digits.indexOf(digit), 0);

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import { charts } from "../../src/inspector/charts.ts";
-import { ansi } from "../../src/inspector/web/ansi.ts";
 import { linkTo, placeOf } from "../../src/inspector/web/place.ts";
 
 describe.each(Object.values(charts))("the chart of $id", (chart) => {
@@ -45,20 +44,4 @@ test("an address leads to the page and moment that it was made of", () => {
   expect(Object.fromEntries(place.query)).toEqual({ type: "a&b=c" });
   expect(placeOf("")).toMatchObject({ page: "jobs", subject: "", at: undefined });
   expect(placeOf("#/jobs?at=-1").at).toBeUndefined();
-});
-
-test("ANSI colours are split off, wherever a chunk ends, and other sequences are left out", () => {
-  const text = "a\u001b[1;31mred\u001b[0m b\u001b[2K\u001b[92mgreen\u001b[39mc";
-  const wanted = "a |red ansi-bold ansi-red| b |green ansi-green|c ";
-  for (let cut = 0; cut <= text.length; cut++) {
-    const split = ansi();
-    const joined: { text: string; style: string }[] = [];
-    for (const piece of [...split(text.slice(0, cut)), ...split(text.slice(cut))]) {
-      const last = joined.at(-1);
-      if (last?.style === piece.style) last.text += piece.text;
-      else joined.push({ ...piece });
-    }
-    expect(joined.map(({ text, style }) => `${text} ${style}`).join("|"), `cut at ${cut}`)
-      .toBe(wanted);
-  }
 });

@@ -89,8 +89,10 @@ describe("what is asked under /v1/inspect", () => {
     expect(task.step).toMatchObject({ before: "active.running", after: "settled" });
     expect(task.step.event).toMatchObject({ from: "worker/w1", type: "task.ended" });
     expect(task.step.event.body).toContain(`"exitCode":3`);
-    expect(task.step.taken).toHaveLength(1);
-    expect(task.step.taken[0]).toMatchObject({ to: "settled", event: "task.ended" });
+    expect(task.step.taken).toMatchObject([
+      { from: "active", to: "concluding", event: "task.ended" },
+      { from: "concluding", to: "settled", event: "" },
+    ]);
     expect(task.step.changes.map(({ key }: Answer) => key)).toContain("outcome");
     expect(task.step.said.map(({ type }: Answer) => type)).toContain("job.taskSettled");
     // Its job heard that: the body stands with who said it.

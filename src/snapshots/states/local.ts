@@ -93,7 +93,7 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
   const base = openBase(dir, true);
   const index = await openIndex(dir, true);
   const log = readLog(dir);
-  const tail = logTail({ dir, index });
+  const tail = logTail({ dir, index, log });
   const refuse = (): Promise<never> =>
     Promise.reject(
       new Fault("REQUEST_INVALID", `Cannot write to ${dir} as it must be open for writing: it is open for reading`),

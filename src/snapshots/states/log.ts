@@ -162,18 +162,17 @@ const runGapBytes = 16 * 1024;
 const runBytesMax = 1024 * 1024;
 
 /** Between two places of a segment that a scan may begin at. */
-const markBytes = 256 * 1024;
+const markBytes = 64 * 1024;
 
 /** @param isShared whether another process writes it: then its end may be a batch that is being written. */
 function logReader(dir: string, segments: () => Promise<readonly Segment[]>, isShared: boolean) {
   const files = segmentFiles(dir);
   /** Where batches begin that were met: of each segment in order. */
   const marks = new Map<number, { readonly seq: number; readonly offset: number }[]>();
-  const marksOf = (ordinal: number, oldest: number): { readonly seq: number; readonly offset: number }[] => {
-    for (const old of marks.keys()) if (old < oldest) marks.delete(old);
-    const found = marks.get(ordinal) ?? [];
-    marks.set(ordinal, found);
-    return found;
+  const met = (ordinal: number, seq: number, offset: number): void => {
+    const found = marks.get(ordinal);
+    if (found === undefined) marks.set(ordinal, [{ seq, offset }]);
+    else if (offset >= found.at(-1)!.offset + markBytes) found.push({ seq, offset });
   };
   const readRun = (run: readonly Location[], into: Map<number, LogRecord>): Promise<void> => {
     const ordinal = ordinalOfPosition(run[0]!.position);
@@ -192,8 +191,10 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>, isS
   };
   return {
     files,
+    met,
     async *scan(seq: number): AsyncGenerator<Scanned> {
       const all = await segments();
+      for (const old of marks.keys()) if (old < (all[0]?.ordinal ?? 0)) marks.delete(old);
       const first = Math.max(0, all.findLastIndex(({ firstSeq }) => firstSeq <= seq));
       for (const { ordinal, bytes } of all.slice(first)) {
         // One that is dropped meanwhile stays readable while it is open, and is left out if it is not open yet.
@@ -204,14 +205,12 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>, isS
         });
         if (file === undefined) continue;
         try {
-          const met = marksOf(ordinal, all[0]!.ordinal);
-          const from = met.findLast((mark) => mark.seq <= seq)?.offset ?? headerBytes;
+          const from = marks.get(ordinal)?.findLast((mark) => mark.seq <= seq)?.offset ?? headerBytes;
           const batches = readBatches(file, from, bytes, seq);
           for (;;) {
             const next = await batches.next();
             if (!next.done) {
-              const { offset, records } = next.value;
-              if (offset >= (met.at(-1)?.offset ?? 0) + markBytes) met.push({ seq: records[0]!.seq, offset });
+              met(ordinal, next.value.records[0]!.seq, next.value.offset);
               yield { ordinal, batch: next.value };
               continue;
             }
@@ -250,8 +249,14 @@ function logReader(dir: string, segments: () => Promise<readonly Segment[]>, isS
   };
 }
 
+/** A log that another process writes. */
+export interface SharedLog extends StateLog {
+  /** A batch that was met there, so that a scan may begin with it. Of each segment in order. */
+  met(ordinal: number, seq: number, offset: number): void;
+}
+
 /** For readers: the log as another process writes it. */
-export function readLog(store: string): StateLog {
+export function readLog(store: string): SharedLog {
   const dir = join(store, "log");
   const known = new Map<number, Segment>();
   const segments = async (): Promise<readonly Segment[]> => {
@@ -266,9 +271,10 @@ export function readLog(store: string): StateLog {
       }
     }
   };
-  const { files, scan, read } = logReader(dir, segments, true);
+  const { files, scan, read, met } = logReader(dir, segments, true);
   return {
     segments,
+    met,
     scan,
     read,
     dropFirst: () => Promise.reject(new Error("a log open for reading")),

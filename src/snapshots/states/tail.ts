@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { type FileHandle, readFully } from "./files.ts";
+import type { SharedLog } from "./log.ts";
 import {
   batchBytes,
   glanceAtRecord,
@@ -56,7 +57,9 @@ const windowBytes = 4 * 1024 * 1024;
 /** Addresses of so many entries are remembered, whether they are indexed by now or not. */
 const recentMax = 20_000;
 
-export function logTail({ dir, index }: { readonly dir: string; readonly index: StateIndex }): LogTail {
+export function logTail(
+  { dir, index, log }: { readonly dir: string; readonly index: StateIndex; readonly log: Pick<SharedLog, "met"> },
+): LogTail {
   let file: FileHandle | undefined;
   let ordinal = 0;
   let offset = 0;
@@ -102,6 +105,7 @@ export function logTail({ dir, index }: { readonly dir: string; readonly index: 
       const header = parseBatchHeader(bytes, at);
       if (header === undefined || header.firstSeq !== lastSeq + 1) break; // it is being written
       if (at + batchBytes + header.bodyBytes > bytes.length) break;
+      log.met(ordinal, header.firstSeq, offset + at);
       let next = at + batchBytes;
       for (let place = 0; place < header.count; place++) {
         const { address, gone, payloadBytes } = glanceAtRecord(bytes, next);
