@@ -87,6 +87,7 @@ const entrances = [
   "snapshots/states/states.ts",
   "snapshots/actions/actions.ts",
   "snapshots/collect.ts",
+  "snapshots/lease.ts",
   "snapshots/blobs/blobs.ts",
   "snapshots/refs/refs.ts",
   "snapshots/refs/name.ts",

@@ -113,7 +113,8 @@ export function createSchedulerAnswers(options: SchedulerAnswersOptions): Schedu
       const inputs = [...treesOf(task)];
       trees += inputs.length;
       const state = name === "queued" || name === "waiting" ? "queued" : "running";
-      leases.push({ state, command: task.command, inputs });
+      const action = task.action === undefined ? {} : { action: task.action.digest };
+      leases.push({ state, command: task.command, inputs, ...action });
     }
     return { type: "task.leases", leases };
   };

@@ -364,7 +364,12 @@ export const answer = v.variant("type", [
   v.strictObject({
     type: v.literal("task.leases"),
     leases: v.array(
-      v.strictObject({ state: v.picklist(["queued", "running"]), command: digest, inputs: v.array(digest) }),
+      v.strictObject({
+        state: v.picklist(["queued", "running"]),
+        command: digest,
+        inputs: v.array(digest),
+        action: v.exactOptional(digest),
+      }),
     ),
     /** Where the next page begins, when there is one. */
     next: v.exactOptional(v.string()),

@@ -41,6 +41,25 @@ export interface BudgetOptions {
 }
 
 /**
+ * Keeps the store that a worker has for itself within its budget: whatever goes can be had again from the gateway, so
+ * nothing but its age keeps a blob.
+ */
+export function startNearBudget(
+  { blobs, log, maxBytes }: Pick<BudgetOptions, "blobs" | "log" | "maxBytes">,
+): Collector {
+  const collector = createCollector({
+    blobs,
+    roots: async function* () {},
+    statesBytes: () => 0,
+    clock: realClock,
+    log,
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+  });
+  collector.start();
+  return collector;
+}
+
+/**
  * Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. What
  * tasks leave to those after them stays while there is room for it beside what is new: it can be made anew.
  */
@@ -49,8 +68,9 @@ export function startBudget(options: BudgetOptions): Collector {
   const kept = caches === undefined ? undefined : keptFolders({ refs: caches, blobs, clock: realClock, log });
   async function* roots(): AsyncGenerator<Root> {
     for await (const [, value] of names.list("")) yield { digest: value as Digest, kind: "tree", why: "named" };
-    for await (const { state, command, inputs } of gateway.leases()) {
+    for await (const { state, command, inputs, action } of gateway.leases()) {
       yield { digest: command, kind: "blob", why: state };
+      if (action !== undefined) yield { digest: action, kind: "blob", why: state };
       for (const digest of inputs) yield { digest, kind: "tree", why: state };
     }
     if (kept === undefined || collector.isFull) return;

@@ -129,6 +129,7 @@ const workerSchema = v.strictObject({
   slots: whole(1, 10_000),
   workerId,
   platform,
+  maxSize: size,
   tokenFile: path,
 });
 
@@ -240,6 +241,7 @@ export function readWorkerConfig(given: Given): WorkerConfig {
     slots: String(availableParallelism()),
     workerId: defaultWorkerId(),
     platform: [],
+    maxSize: "20G",
     tokenFile: join(defaultDataDir(given.env), "token"),
   });
 }

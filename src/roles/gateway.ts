@@ -168,6 +168,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
       reapi.close();
       http.close();
       http.closeAllConnections();
+      await collector?.stop();
     },
   };
 }

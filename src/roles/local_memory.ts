@@ -92,7 +92,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     drain: (why) => scheduler.drain(why, drainMs),
     async stop() {
       for (const worker of workers) await worker.leave("the cluster is stopping");
-      gateway.stop();
+      await gateway.stop();
       server.close();
       await scheduler.stop();
     },

@@ -103,7 +103,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
       });
       receiveSockets({ ...role.takers, clock: realClock });
       return async () => {
-        role.stop();
+        await role.stop();
         await states.close();
       };
     }

@@ -16,6 +16,7 @@ import { lmdbRefs } from "../snapshots/refs/lmdb.ts";
 import { localStates } from "../snapshots/states/local.ts";
 import { tcpTransport } from "../transport/tcp.ts";
 import type { DoorConfig, GatewayConfig, NetworkAddress, SchedulerConfig, WorkerConfig } from "./config.ts";
+import { startNearBudget } from "./budget.ts";
 import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import { machineRoom } from "./local_room.ts";
@@ -31,6 +32,8 @@ import { startWorker } from "./worker.ts";
 
 const drainMs = 10_000;
 const poolThreads = 2;
+/** What a worker's own store has is the gateway's too: it is kept to be near, and need not be kept long. */
+const nearAgeMs = 60_000;
 
 const urlOf = (protocol: string, { host, port }: NetworkAddress): string =>
   `${protocol}://${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -105,7 +108,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
   );
   await asked();
   server.close();
-  role.stop();
+  await role.stop();
   await states.close();
   return 0;
 }
@@ -156,6 +159,14 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
   const tcp = tcpTransport({ clock: realClock });
   const pool = threadPool({ threads: poolThreads });
   const client = connectClient({ url: urlOf("http", config.gateway), token });
+  const log = stderrLog(config.workerId);
+  const near = localBlobs({
+    dir: join(config.dataDir, "blobs"),
+    clock: realClock,
+    pool,
+    guaranteedAgeMs: nearAgeMs,
+  });
+  const budget = startNearBudget({ blobs: near, log, maxBytes: config.maxSize });
   const role = await startWorker({
     dir: config.dataDir,
     workerId: config.workerId,
@@ -163,11 +174,8 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
     platform: config.platform,
     room: machineRoom(),
     token,
-    log: stderrLog(config.workerId),
-    blobs: readThrough({
-      near: localBlobs({ dir: join(config.dataDir, "blobs"), clock: realClock, pool }),
-      far: client.blobs,
-    }),
+    log,
+    blobs: readThrough({ near, far: client.blobs }),
     runner: processRunner({ dir: join(config.dataDir, "running"), clock: realClock }),
     caches: lmdbRefs({ dir: join(config.dataDir, "caches") }),
     dialScheduler: (hello, signal) => tcp.dial(urlOf("tcp", config.scheduler), { hello, signal }),
@@ -176,6 +184,7 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
   say(`Worker ${config.workerId} with ${config.slots} slots; isolation ${role.isolation}`);
   const why = await asked();
   await role.leave(why);
+  await budget.stop();
   await client.close();
   await pool.close();
   return 0;

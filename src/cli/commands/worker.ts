@@ -24,6 +24,7 @@ export const worker = command({
     slots: text("N", "How many commands it runs at once (SCOOT_SLOTS); as many as there are cores by default"),
     "worker-id": text("NAME", "Its name, which it keeps when it restarts (SCOOT_WORKER_ID); the machine's by default"),
     platform: list("NAME=VALUE", "What tasks may ask for (SCOOT_PLATFORM, separated by commas)"),
+    "max-size": text("SIZE", "The blobs that it keeps near take at most so much (SCOOT_MAX_SIZE); 20G by default"),
     data: text("DIR", "Where it works and keeps results until they are taken (SCOOT_DATA)"),
     "token-file": roleFlags["token-file"],
   },

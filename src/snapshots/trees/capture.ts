@@ -250,7 +250,7 @@ class Run {
     const nodes: Node[] = [];
     const folders: Folder[] = [];
     let isSomeLeftOut = within.rule === "tracked" || within.rule === "named";
-    const written = this.#writer?.folder(within.name);
+    const written = this.#writer?.folder(within.name, known, cached);
     for (const name of names) {
       const path = `${within.path}/${name}`;
       const relativePath = within.name + name;
@@ -299,7 +299,6 @@ class Run {
       } else if (stat.isSymbolicLink()) nodes.push(reader.link(path, relativePath, name));
       else this.#note(0, relativePath);
     }
-    if (cached !== undefined) written?.keep(known, cached);
     const files = nodes.length; // and symlinks
     let areFoldersAsKnown = true;
     for (const sub of folders) {

@@ -5,7 +5,6 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Digest, digestOfHash, emptyDigest, hashOf, isDigest, sizeOf } from "../../domain/digest.ts";
 import { asFault } from "../../domain/fault.ts";
-import { compareUtf8 } from "../../protocol/reapi/wire.ts";
 
 /**
  * What files held when they were last read, by what `lstat` said of them then: a file that is as it was is not read
@@ -166,33 +165,31 @@ interface WrittenEntry {
 export class WrittenFolder {
   readonly path: string;
   #startedAtMs: number;
-  #added: WrittenEntry[] = [];
-  #known: KnownFiles | undefined;
+  /** Each with how many of those that are kept are listed before it. */
+  #added: (readonly [after: number, entry: WrittenEntry])[] = [];
+  #known: KnownFiles;
   #cached: StatCacheFolder | undefined;
   #folders = 0;
   #directory: Digest | undefined;
 
-  constructor(path: string, startedAtMs: number) {
+  /** @param known the files that are as they were; it may grow until {@link end}. */
+  constructor(path: string, startedAtMs: number, known: KnownFiles, cached: StatCacheFolder | undefined) {
     this.path = path;
     this.#startedAtMs = startedAtMs;
+    this.#known = known;
+    this.#cached = cached;
   }
 
   /** Adds a file of the folder, unless it changed so lately that it could change again and look the same. */
   add(name: string, stat: FileStat, digest: Digest): void {
     const { mtimeMs, ctimeMs } = stat;
     if (mtimeMs > this.#startedAtMs - settledMs(mtimeMs) || ctimeMs > this.#startedAtMs - settledMs(ctimeMs)) return;
-    this.#added.push({ name, stat, digest });
-  }
-
-  /** Adds those that are as they were. */
-  keep(known: KnownFiles, cached: StatCacheFolder): void {
-    this.#known = known;
-    this.#cached = cached;
+    this.#added.push([this.#known.names.length, { name, stat, digest }]);
   }
 
   /** How many files of it may be trusted. */
   get size(): number {
-    return this.#added.length + (this.#known?.names.length ?? 0);
+    return this.#added.length + this.#known.names.length;
   }
 
   /** @param directory what it was encoded as, if files that may be trusted and so many folders are all that is in it. */
@@ -203,12 +200,13 @@ export class WrittenFolder {
 
   /** In the order in which they are listed. */
   entries(): readonly WrittenEntry[] {
-    const kept = this.#known?.names.map((name, place) => {
-      const entry = this.#known!.entries[place]!;
-      return { name, stat: this.#cached!.statOf(entry), digest: this.#cached!.digestOf(entry) };
+    const cached = this.#cached;
+    const entries: WrittenEntry[] = cached === undefined ? [] : this.#known.names.map((name, place) => {
+      const entry = this.#known.entries[place]!;
+      return { name, stat: cached.statOf(entry), digest: cached.digestOf(entry) };
     });
-    if (kept === undefined) return this.#added;
-    return this.#added.length === 0 ? kept : [...kept, ...this.#added].sort((a, b) => compareUtf8(a.name, b.name));
+    for (const [place, [after, entry]] of this.#added.entries()) entries.splice(after + place, 0, entry);
+    return entries;
   }
 
   get numbers(): readonly [entries: number, folders: number, directoryBytes: number] {
@@ -234,8 +232,8 @@ export class StatCacheWriter {
     return this.#folders.reduce((sum, { size }) => sum + size, 0);
   }
 
-  folder(path: string): WrittenFolder {
-    const folder = new WrittenFolder(path, this.#startedAtMs);
+  folder(path: string, known: KnownFiles, cached: StatCacheFolder | undefined): WrittenFolder {
+    const folder = new WrittenFolder(path, this.#startedAtMs, known, cached);
     this.#folders.push(folder);
     return folder;
   }
