@@ -162,10 +162,9 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     },
     async stop() {
       stopping.abort();
-      void collector?.stop();
       gateway.close();
       inspector.close();
-      reapi.close();
+      await reapi.close();
       http.close();
       http.closeAllConnections();
       await collector?.stop();
