@@ -112,6 +112,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/cache_show.ts")).cacheShow,
   },
   {
+    name: "why-miss",
+    group: "Results that are kept",
+    does: "Why something that Bazel builds was not cached",
+    load: async () => (await import("./commands/why_miss.ts")).whyMiss,
+  },
+  {
     name: "cache list",
     group: "Results that are kept",
     does: "What succeeded before and is not run again",
@@ -253,6 +259,12 @@ export const catalogue: readonly Entry[] = [
     load: async () => (await import("./commands/door.ts")).door,
   },
 
+  {
+    name: "bazelrc",
+    group: "Cluster",
+    does: "The flags with which Bazel uses the cluster",
+    load: async () => (await import("./commands/bazelrc.ts")).bazelrc,
+  },
   {
     name: "conformance",
     group: "Cluster",

@@ -1,4 +1,5 @@
 import type { Client } from "../api/client.ts";
+import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
 import type { Outcome } from "../domain/job.ts";
 import type { TreeChange } from "../snapshots/trees/diff.ts";
@@ -20,13 +21,24 @@ interface TreeDiff {
   readonly isCut: boolean;
 }
 
-/** What differs between two runs: first what they were run of, then what came of them. */
-export interface TaskDiff {
-  readonly before: string;
-  readonly after: string;
+/** What is run. */
+export interface Runnable {
+  readonly command: CommandData;
+  readonly inputRoot?: Digest | undefined;
+  readonly timeoutMs: number;
+}
+
+/** What differs between two of them. */
+export interface RunnableDiff {
   /** Command line, variables, declared outputs, time limit, platform. */
   readonly command: readonly Differing[];
   readonly inputs: TreeDiff;
+}
+
+/** What differs between two runs: first what they were run of, then what came of them. */
+export interface TaskDiff extends RunnableDiff {
+  readonly before: string;
+  readonly after: string;
   readonly ends: readonly Differing[];
   readonly outputs: TreeDiff;
 }
@@ -35,37 +47,53 @@ const changesMax = 1_000;
 
 /** @throws {Fault} when a tree of one of them is no longer in the store. */
 export async function diffTasks(world: World, client: Client, one: WholeTask, two: WholeTask): Promise<TaskDiff> {
-  const trees = await world.trees();
-  const compare = async (before: Digest = emptyDigest, after: Digest = emptyDigest): Promise<TreeDiff> => {
-    const changes: TreeChange[] = [];
-    for await (const change of trees.diff(client.blobs, before, after)) {
-      if (changes.length === changesMax) return { changes, isCut: true };
-      changes.push(change);
-    }
-    return { changes, isCut: false };
-  };
   return {
     before: one.task.taskId,
     after: two.task.taskId,
-    command: commandDiff(one, two),
-    inputs: await compare(one.task.inputRoot, two.task.inputRoot),
+    ...await diffRunnables(world, client, { ...one.task, ...one }, { ...two.task, ...two }),
     ends: endDiff(one, two),
-    outputs: await compare(outputOf(one.task.outcome), outputOf(two.task.outcome)),
+    outputs: await diffTrees(world, client, outputOf(one.task.outcome), outputOf(two.task.outcome)),
   };
+}
+
+/** @throws {Fault} when a tree of one of them is no longer in the store. */
+export async function diffRunnables(
+  world: World,
+  client: Client,
+  one: Runnable,
+  two: Runnable,
+): Promise<RunnableDiff> {
+  return { command: commandDiff(one, two), inputs: await diffTrees(world, client, one.inputRoot, two.inputRoot) };
+}
+
+async function diffTrees(
+  world: World,
+  { blobs }: Client,
+  before: Digest = emptyDigest,
+  after: Digest = emptyDigest,
+): Promise<TreeDiff> {
+  const changes: TreeChange[] = [];
+  for await (const change of (await world.trees()).diff(blobs, before, after)) {
+    if (changes.length === changesMax) return { changes, isCut: true };
+    changes.push(change);
+  }
+  return { changes, isCut: false };
 }
 
 const outputOf = (outcome: Outcome | undefined): Digest | undefined =>
   outcome === undefined || outcome.kind === "skipped" ? undefined : outcome.output;
 
-function commandDiff(one: WholeTask, two: WholeTask): readonly Differing[] {
+function commandDiff(one: Runnable, two: Runnable): readonly Differing[] {
   const [a, b] = [one.command, two.command];
+  const outputs = (of: CommandData): string =>
+    [...of.outputs, ...of.outputFiles ?? [], ...of.outputDirectories ?? []].join(", ");
   const record = (properties: readonly { readonly name: string; readonly value: string }[]) =>
     Object.fromEntries(properties.map(({ name, value }) => [name, value]));
   return [
     ...differing("command", a.argv.map(quoted).join(" "), b.argv.map(quoted).join(" ")),
     ...differingRecords("", a.env, b.env),
-    ...differing("declared outputs", a.outputs.join(", "), b.outputs.join(", ")),
-    ...differing("time limit", span(one.task.timeoutMs), span(two.task.timeoutMs)),
+    ...differing("declared outputs", outputs(a), outputs(b)),
+    ...differing("time limit", span(one.timeoutMs), span(two.timeoutMs)),
     ...differingRecords("platform ", record(a.platform), record(b.platform)),
   ];
 }
@@ -107,13 +135,17 @@ export const quoted = (word: string): string =>
   /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** Lines for people; none when nothing differs. */
-export function diffLines({ command, inputs, ends, outputs }: TaskDiff, shownMax = changesMax): readonly string[] {
+export function diffLines(diff: TaskDiff, shownMax = changesMax): readonly string[] {
+  const { ends, outputs } = diff;
   return [
-    ...command.map(differingLine),
-    ...treeLines("inputs", inputs, shownMax),
+    ...runnableDiffLines(diff, shownMax),
     ...ends.map(differingLine),
     ...treeLines("outputs", outputs, shownMax),
   ];
+}
+
+export function runnableDiffLines({ command, inputs }: RunnableDiff, shownMax = changesMax): readonly string[] {
+  return [...command.map(differingLine), ...treeLines("inputs", inputs, shownMax)];
 }
 
 const differingLine = ({ what, before, after }: Differing): string =>
