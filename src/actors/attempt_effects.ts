@@ -248,7 +248,9 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const { taskId, attempt } = input;
       const one: Live = { abort: new AbortController() };
       live.set(keyOf(taskId, attempt), one);
-      run(one, input).catch((thrown) => {
+      run(one, input).catch(async (thrown) => {
+        // What was laid out goes at once: a task that filled the disk leaves room to say so.
+        if (one.running === undefined) await removeBeside(placesOf(options.dir, taskId, attempt).root);
         const fault = one.stopReason !== undefined
           ? new Fault("CANCELLED", one.stopReason)
           : asFault(thrown, `Cannot run ${taskId}`);

@@ -123,7 +123,7 @@ export function createSettlement({ host, index, clock, lostAfterMs }: Settlement
       );
     } else if (
       pathOf(known.value) !== "present" || knownWorker!.incarnation !== worker.incarnation ||
-      knownWorker!.slots !== worker.slots
+      knownWorker!.slots !== worker.slots || knownWorker!.paused !== worker.paused
     ) {
       host.tell(address, { type: "worker.joined", worker, atMs }, memberAddress(workerId));
     }

@@ -60,6 +60,8 @@ export interface Worker {
    * the next attempts do not overlap. What is over but for its capture is waited for. Takes 8 s at most.
    */
   leave(why: string): Promise<void>;
+  /** Says that it is to be given nothing, and why; undefined: that it may be given tasks again. What it holds goes on. */
+  pause(why: string | undefined): void;
   /** Attempts that are not ended. */
   readonly running: number;
   /** For who follows a stream: whether it still grows. */
@@ -88,6 +90,7 @@ export function createWorker(options: WorkerOptions): Worker {
   let stopped = false;
   /** It gives everything back, and takes nothing more. */
   let isLeaving = false;
+  let paused: string | undefined;
   /** Of what it waits for meanwhile. */
   const endings = new Map<Address, () => void>();
 
@@ -180,7 +183,8 @@ export function createWorker(options: WorkerOptions): Worker {
     cancelSync();
     if (stopped || isLeaving) return;
     cancelSync = clock.at(clock.now() + syncEveryMs, sync);
-    send({ type: "worker.sync", number: ++number, worker: description, attempts: describeAll(durable.values()) });
+    const worker = paused === undefined ? description : { ...description, paused };
+    send({ type: "worker.sync", number: ++number, worker, attempts: describeAll(durable.values()) });
   };
 
   const isLive = (state: State): boolean => {
@@ -301,6 +305,11 @@ export function createWorker(options: WorkerOptions): Worker {
       });
       await host.settled();
       await connection?.drained();
+    },
+    pause(why) {
+      if (why === paused) return;
+      paused = why;
+      if (connection !== undefined) sync();
     },
     stageOf(taskId, attempt) {
       const state = held.get(attemptAddress(taskId, attempt));

@@ -42,6 +42,7 @@ const stateStyles: Readonly<Record<string, Style>> = {
   absent: "yellow",
   lost: "red",
   offline: "yellow",
+  paused: "yellow",
   flaky: "red",
 };
 export const paintState = (look: Pick<Look, "colours">, state: string): string => {

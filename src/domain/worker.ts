@@ -12,4 +12,6 @@ export interface WorkerDescription {
   /** What it has for the needs of tasks, in thousandths of a processor and in bytes. Absent: as much as is asked for. */
   readonly cpuMillis?: number;
   readonly memoryBytes?: number;
+  /** Why it is to be given nothing for now: its disk is full. What it holds goes on. */
+  readonly paused?: string;
 }

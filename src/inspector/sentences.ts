@@ -23,9 +23,11 @@ export function explainActor(address: Address, state: State): string {
 const time = (atMs: number): string => new Date(atMs).toISOString();
 
 export function explainWorker(state: State): string {
-  const { slots, sinceMs, wakeAtMs, offline, flaky, lostAfterMs } = state.context as WorkerContext;
+  const { slots, sinceMs, wakeAtMs, offline, paused, flaky, lostAfterMs } = state.context as WorkerContext;
   const aside = offline !== undefined
     ? ` It is given nothing: set aside by an operator at ${time(offline.atMs)}, "${offline.reason}".`
+    : paused !== undefined
+    ? ` It is given nothing for now: ${paused}.`
     : flaky !== undefined && flaky.untilMs > 0
     ? ` It is given nothing until ${time(flaky.untilMs)}: ${flaky.why}.`
     : "";

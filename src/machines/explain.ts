@@ -225,6 +225,7 @@ export function workerView(state: State, busy: number): WorkerView {
     isolation: worker.isolation,
     sinceMs: worker.sinceMs,
     ...(worker.offline === undefined ? {} : { offline: worker.offline }),
+    ...(worker.paused === undefined ? {} : { paused: worker.paused }),
     ...(worker.flaky === undefined || worker.flaky.untilMs === 0
       ? {}
       : { flaky: { why: worker.flaky.why, untilMs: worker.flaky.untilMs } }),

@@ -19,7 +19,8 @@ export interface WorkerInput {
   readonly atMs: number;
 }
 
-export interface WorkerContext extends WorkerDescription {
+export interface WorkerContext extends Omit<WorkerDescription, "paused"> {
+  readonly paused?: string | undefined;
   readonly workerId: WorkerId;
   readonly lostAfterMs: number;
   /** When it came into its present state. */
@@ -53,9 +54,9 @@ export type WorkerEvent =
   | { readonly type: "worker.reinstate"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
 
-/** Whether it is given nothing, as its operator or its record has it. */
-export const isSetAside = ({ offline, flaky }: WorkerContext): boolean =>
-  offline !== undefined || (flaky !== undefined && flaky.untilMs > 0);
+/** Whether it is given nothing, as its operator, it itself or its record has it. */
+export const isSetAside = ({ offline, paused, flaky }: WorkerContext): boolean =>
+  offline !== undefined || paused !== undefined || (flaky !== undefined && flaky.untilMs > 0);
 
 export const workerMachine = setup({
   types: { input: {} as WorkerInput, context: {} as WorkerContext, events: {} as WorkerEvent },
@@ -71,6 +72,7 @@ export const workerMachine = setup({
       const isAside = isSame && context.flaky !== undefined && context.flaky.untilMs > 0;
       return {
         ...event.worker,
+        paused: event.worker.paused,
         sinceMs: event.atMs,
         wakeAtMs: isAside ? context.flaky!.untilMs : undefined,
         ...(isSame ? {} : { faults: undefined, flaky: undefined }),

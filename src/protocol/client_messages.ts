@@ -319,6 +319,8 @@ export const workerView = v.strictObject({
   sinceMs: whole(0),
   /** Set aside: it is given nothing. */
   offline: v.exactOptional(v.strictObject({ reason: label(1_000), atMs: whole(0) })),
+  /** Why it is given nothing for now, in its own words: its disk is full. */
+  paused: v.exactOptional(label(200)),
   /** It failed at what others succeed at: it is tried again then. */
   flaky: v.exactOptional(v.strictObject({ why: sentence, untilMs: whole(0) })),
 });

@@ -40,6 +40,8 @@ const description = v.strictObject({
   /** What it has for the needs of tasks. Absent: as much as is asked for. */
   cpuMillis: v.exactOptional(whole(1)),
   memoryBytes: v.exactOptional(whole(1)),
+  /** Why it is to be given nothing for now. */
+  paused: v.exactOptional(label(200)),
 });
 
 export const fromWorker = v.variant("type", [

@@ -17,6 +17,7 @@ import type { States } from "../snapshots/states/states.ts";
 import { keptFolders } from "../snapshots/trees/kept_folders.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
+import { watchDisk } from "./disk_watch.ts";
 import type { Room } from "./local_room.ts";
 import { defer, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
 
@@ -94,8 +95,15 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
         log,
         outputBytesMax,
         graceMs,
-        report,
+        report(taskId, attempt, event) {
+          if ("fault" in event && event.fault?.code === "NO_SPACE") disk.lacks();
+          report(taskId, attempt, event);
+        },
       }),
+  });
+  const disk = watchDisk(dir, realClock, (why) => {
+    if (why !== undefined) log.warn("Takes no tasks for now", { why });
+    worker.pause(why);
   });
   await worker.start();
   const endPruning = keepPruned(states, { historyMs, historyBytesMax }, log);
@@ -137,6 +145,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     async leave(why) {
       await worker.leave(why);
       stopping.abort();
+      disk.end();
       endPruning();
       await worker.stop();
       await runner.close();

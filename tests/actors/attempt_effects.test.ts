@@ -16,7 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { attemptEffects, placesOf } from "../../src/actors/attempt_effects.ts";
 import { digestOfHash } from "../../src/domain/digest.ts";
 import type { CommandData } from "../../src/domain/command.ts";
-import type { FaultData } from "../../src/domain/fault.ts";
+import { Fault, type FaultData } from "../../src/domain/fault.ts";
 import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
 import type { Leavings, Outcome } from "../../src/domain/job.ts";
 import { type AttemptEvent, effectsAddress, type KeptFolderSpec } from "../../src/machines/attempt.ts";
@@ -356,6 +356,19 @@ describe("an attempt's command", () => {
       expect(await make()).toEqual(["compile a", "compile b", "link"]);
       expect(warnings.slice(1)).toEqual([expect.stringContaining("Cannot lay out a kept folder")]);
       expect(await make()).toEqual([""]);
+    });
+
+    test("a run that succeeded has succeeded, though there is no room to keep its folder; the next finds the one before", async () => {
+      await make();
+      const before = await found();
+      const whole = folders;
+      folders = { ...whole, keep: () => Promise.reject(new Fault("NO_SPACE", "Cannot write: the disk is full")) };
+      write("src/a.c", "a2\n");
+      expect(await make()).toEqual(["compile a", "link"]);
+      expect(warnings).toEqual([expect.stringContaining("Cannot keep a folder")]);
+      folders = whole;
+      expect(await found()).toEqual(before);
+      expect(await make()).toEqual(["compile a", "link"]);
     });
 
     test("of two runs that end at once one is kept whole, and other names and requestors have their own", async () => {

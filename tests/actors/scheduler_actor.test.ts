@@ -116,6 +116,7 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
 }
 
 interface WorkerMore {
+  paused?: string;
   readonly memoryBytes?: number;
   readonly slots?: number;
   readonly platform?: Record<string, string>;
@@ -584,6 +585,135 @@ describe("what an operator sets", () => {
     await second.ask({ type: "worker.reinstate", workerId: w1, reason: "a new disk" });
     await quiet(time);
     expect((await taskIn(states, task)).path).toBe("active.placed");
+  });
+});
+
+test("a worker that says that it is paused goes on with what it has and is given no more, until it says so no more", async () => {
+  const time = virtualTime();
+  const states = memoryStates();
+  const { ask, submit, worker } = await start(time, states);
+  const more: WorkerMore = {};
+  const peer = worker(w1, "1", more);
+  peer.sync();
+  const first = taskId(await submit(), 0);
+  await quiet(time);
+  more.paused = "Its disk is full";
+  peer.sync(running(first));
+  const second = taskId(await submit({ key: "2" }), 0);
+  await quiet(time);
+  expect((await taskIn(states, first)).path).toBe("active.running");
+  expect((await taskIn(states, second)).path).toBe("queued");
+  expect(await ask({ type: "worker.list" })).toMatchObject({
+    workers: [{ state: "present", paused: "Its disk is full" }],
+  });
+  peer.report(ended(first));
+  await quiet(time);
+  expect((await taskIn(states, first)).path).toBe("settled");
+  delete more.paused;
+  peer.sync();
+  await quiet(time);
+  expect((await taskIn(states, second)).path).toBe("active.placed");
+  expect(((await ask({ type: "worker.list" }))["workers"] as object[])[0]).not.toHaveProperty("paused");
+});
+
+describe("trees that tasks want", () => {
+  const tree = digestOfHash("e".repeat(64), 5);
+  const name = "n";
+  const mounting: EncodedJob["tasks"] = [
+    { ...jobOf(1).tasks[0]!, name: "a" },
+    {
+      ...jobOf(1).tasks[0]!,
+      name: "b",
+      input: { kind: "mounted", parts: [{ path: "", name, snapshot: tree }, { path: "m", name, task: "a" }] },
+      output: "full",
+    },
+  ];
+  const wanted = (heard: readonly unknown[]) =>
+    heard.flatMap((one) => {
+      const { body } = one as { body?: { type?: string; taskId: TaskId; tree: { of: string } } };
+      return body?.type === "tree.wanted" ? [[body.taskId.split("/")[1], body.tree.of]] : [];
+    });
+  const leases = async (ask: (body: Record<string, unknown>) => Promise<Record<string, unknown>>) =>
+    ((await ask({ type: "task.leases" }))["leases"] as { inputs: string[] }[]).map(({ inputs }) => inputs);
+
+  test("are asked of a gateway, over a kill -9 too, and what they are made of is leased meanwhile", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const first = await start(time, states);
+    const worker = first.worker();
+    worker.sync();
+    const job = await first.submit({ tasks: mounting });
+    const [a, b] = [taskId(job, 0), taskId(job, 1)];
+    await quiet(time);
+    expect(await leases(first.ask)).toEqual([[emptyDigest], [tree]]);
+    worker.report(ended(a));
+    await quiet(time);
+    expect((await taskIn(states, b)).path).toBe("mounting");
+    expect(wanted(first.gateway.heard), "nobody is there who makes them").toEqual([]);
+    expect(await leases(first.ask)).toEqual([[tree, emptyDigest]]);
+    await first.ask({ type: "tree.serve", watch: 4 });
+    expect(wanted(first.gateway.heard)).toEqual([["1", "inputs"]]);
+    first.life.kill();
+
+    const second = await start(time, states);
+    const again = second.worker();
+    again.sync();
+    await second.ask({ type: "tree.serve", watch: 1 });
+    expect(wanted(second.gateway.heard)).toEqual([["1", "inputs"]]);
+    expect(await second.ask({ type: "tree.made", taskId: b, of: "output", tree })).toEqual({ type: "done" });
+    expect((await taskIn(states, b)).path).toBe("mounting");
+    await second.ask({ type: "tree.made", taskId: b, of: "inputs", tree });
+    await quiet(time);
+    expect((await taskIn(states, b)).path).toBe("active.placed");
+    const output = digestOfHash("f".repeat(64), 6);
+    const outcome: Outcome = { kind: "exited", exitCode: 0, output };
+    again.report({ stage: "ended", taskId: b, attempt: 1, outcome });
+    await quiet(time);
+    expect((await taskIn(states, b)).path).toBe("overlaying");
+    expect(again.told.at(-1)!.acknowledged).toEqual([{ taskId: b, attempt: 1 }]);
+    expect(wanted(second.gateway.heard)).toEqual([["1", "inputs"], ["1", "output"]]);
+    expect(await leases(second.ask)).toEqual([[tree, output]]);
+    const view = async () =>
+      ((await second.ask({ type: "job.get", jobId: job }))["tasks"] as { outcome?: object; why: string }[])[1]!;
+    expect((await view()).outcome, "it is not over").toBeUndefined();
+    expect((await view()).why).toBe("It exited with 0; what it made is being laid over its inputs.");
+    await second.ask({ type: "tree.made", taskId: b, of: "output", tree });
+    await quiet(time);
+    expect(await view()).toMatchObject({ outcome: { kind: "exited", output: tree } });
+    expect(await leases(second.ask)).toEqual([]);
+  });
+
+  test("that cannot be made are the end of their task; one that was killed meanwhile stays so", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { ask, submit, worker } = await start(time, states);
+    const peer = worker();
+    peer.sync();
+    await ask({ type: "tree.serve", watch: 1 });
+    const mounted = async (key: string) => {
+      const job = await submit({ key, tasks: mounting });
+      peer.report(ended(taskId(job, 0)));
+      await quiet(time);
+      return [job, taskId(job, 1)] as const;
+    };
+    const [, b] = await mounted("1");
+    await ask({
+      type: "tree.failed",
+      taskId: b,
+      of: "inputs",
+      fault: { code: "PATH_INVALID", message: "Cannot put x" },
+    });
+    await quiet(time);
+    expect((await taskIn(states, b)).context.outcome).toMatchObject({
+      kind: "failed",
+      fault: { code: "PATH_INVALID" },
+    });
+    const [job, killed] = await mounted("2");
+    await ask({ type: "job.kill", jobId: job, reason: "unwanted" });
+    await quiet(time);
+    await ask({ type: "tree.made", taskId: killed, of: "inputs", tree });
+    await quiet(time);
+    expect((await taskIn(states, killed)).context.outcome).toMatchObject({ kind: "killed" });
   });
 });
 

@@ -112,6 +112,24 @@ test("a worker that leaves gives back what it runs when that is gone, waits for 
   expect(time.now() - 1_700_000_000_000, "it does not wait longer than it must").toBeLessThan(1_000);
 });
 
+test("a worker that pauses says so at once, and at each sync, until it goes on", async () => {
+  const time = virtualTime();
+  const { worker, connect } = await start(time);
+  worker.pause("Its disk is full");
+  const { heard, hold } = connect();
+  const said = () =>
+    heard.map((message) => message.type === "worker.sync" ? message.worker.paused ?? "goes on" : "report");
+  expect(said()).toEqual(["Its disk is full"]);
+  await hold(1, task(1));
+  expect(worker.running, "what it is to hold it holds").toBe(1);
+  worker.pause("Its disk is full");
+  worker.pause(undefined);
+  expect(said().slice(1)).toEqual(["goes on"]);
+  worker.pause("Its disk is full");
+  await time.run(time.now() + 5_000, () => false);
+  expect(said().slice(2)).toEqual(["Its disk is full", "Its disk is full"]);
+});
+
 test("a worker that leaves does not wait for ever", async () => {
   const time = virtualTime();
   const { worker, connect } = await start(time);

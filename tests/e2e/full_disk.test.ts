@@ -8,6 +8,7 @@ import { type Client, connectClient } from "../../src/api/client.ts";
 import { isFault } from "../../src/domain/fault.ts";
 import type { JobId } from "../../src/domain/ids.ts";
 import type { Outcome } from "../../src/domain/job.ts";
+import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import type { JobSpecInput } from "../../src/protocol/client_messages.ts";
 import { readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { has } from "../support/machine.ts";
@@ -122,6 +123,71 @@ describe.skipIf(!has("mount"))("a cluster on a small disk", () => {
     expect(outcome).toMatchObject({ kind: "failed", fault: { code: "NO_SPACE" } });
     expect((outcome as { fault: { message: string } }).fault.message).toMatch(/^Cannot [^\n]+$/);
     expect(await end(await accepted(shellJob("echo small")))).toMatchObject({ kind: "exited", exitCode: 0 });
+  });
+
+  const pausedWorker = async (): Promise<boolean> =>
+    (await client.workers()).some(({ paused }) => paused !== undefined);
+
+  test("inputs that find no room are laid out again when there is some: the task goes on as if nothing had been", async () => {
+    const file = await writeBlob(client.blobs, crypto.getRandomValues(new Uint8Array(65_536)));
+    // Of the same bytes, so that they lie in the store once and in the task's folder 200 times.
+    const nodes = Array.from({ length: 200 }, (_, at) => ({ kind: "file", name: `f${at}`, digest: file } as const));
+    const snapshot = await writeBlob(
+      client.blobs,
+      encodeDirectory(nodes.map((node) => ({ ...node, executable: false })).sort((a, b) => a.name < b.name ? -1 : 1)),
+    );
+    free();
+    const go = join(dir, "go-input");
+    const jobId = await accepted({
+      key: "large-input",
+      tasks: [
+        { name: "first", argv: ["sh", "-c", `until [ -e ${go} ]; do sleep 0.02; done`], cache: "off" },
+        {
+          name: "second",
+          argv: ["sh", "-c", "ls in | wc -l"],
+          inputs: [{ path: "in", snapshot }, { path: "of", task: "first" }],
+        },
+      ],
+    });
+    fillUpTo(8 * mebibyte);
+    writeFileSync(go, "");
+    await until("its worker to take nothing", pausedWorker);
+    free();
+    expect(await end(jobId)).toMatchObject({ kind: "exited", exitCode: 0 });
+    const { tasks } = await client.job(jobId);
+    const [first, ...others] = tasks[1]!.attempts;
+    expect(tasks[1]!.outcome).toMatchObject({ kind: "exited", exitCode: 0 });
+    expect(first!.ended).toMatch(/could not be run: Cannot write .*(space|full)/);
+    expect(new Set(others.map(({ reason }) => reason))).toEqual(new Set(["workerFailed"]));
+  });
+
+  test("while the disk is full to its last hundredth nothing is begun; then all of it is, once", async () => {
+    free();
+    const go = join(dir, "go-once");
+    const jobId = await accepted({
+      key: "paused",
+      tasks: [
+        { name: "first", argv: ["sh", "-c", `until [ -e ${go} ]; do sleep 0.02; done`], cache: "off" },
+        { name: "second", argv: ["echo", "second"], input: { kind: "task", task: "first" }, cache: "off" },
+      ],
+    });
+    await until("it to run", async () => (await client.job(jobId)).tasks[0]!.state === "running");
+    fillUpTo(0.007 * diskBytes);
+    await until("its worker to take nothing", pausedWorker);
+    writeFileSync(go, "");
+    const second = await until("the second to be queued", async () => {
+      const { tasks } = await client.job(jobId);
+      return tasks[1]!.state !== "waiting" && tasks[1];
+    });
+    expect(second).toMatchObject({ state: "queued", attempts: [] });
+    free();
+    expect(await end(jobId)).toMatchObject({ kind: "exited", exitCode: 0 });
+    const { tasks } = await client.job(jobId);
+    expect(tasks.map(({ attempts, outcome }) => [attempts.length, outcome?.kind])).toEqual([[1, "exited"], [
+      1,
+      "exited",
+    ]]);
+    expect(await pausedWorker()).toBe(false);
   });
 
   test("what fills the disk to its last byte is stopped by the system; the cluster and the tasks beside it outlive it", async () => {

@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { workerId } from "../../src/domain/ids.ts";
 import type { WorkerDescription } from "../../src/domain/worker.ts";
-import { type WorkerContext, type WorkerEvent, workerMachine } from "../../src/machines/worker.ts";
+import { isSetAside, type WorkerContext, type WorkerEvent, workerMachine } from "../../src/machines/worker.ts";
 import { type Running, running } from "./running.ts";
 
 const description: WorkerDescription = {
@@ -55,6 +55,19 @@ describe("a worker, as its scheduler sees it,", () => {
   test("gains no time by connecting and going without a word", () => {
     const worker = newWorker().hear(disconnected(100), disconnected(1_000));
     expect(worker.context.wakeAtMs).toBe(1_100);
+  });
+
+  test("is given nothing while it says that it is paused, and may be again when it says so no more", () => {
+    const worker = newWorker();
+    expect(isSetAside(worker.context)).toBe(false);
+    worker.hear(joined(20, { paused: "Its disk is full" }));
+    expect(worker.path).toBe("present");
+    expect(isSetAside(worker.context)).toBe(true);
+    worker.hear(disconnected(30), joined(40, { paused: "Its disk is full" }));
+    expect(isSetAside(worker.context)).toBe(true);
+    worker.hear(joined(50));
+    expect(isSetAside(worker.context)).toBe(false);
+    expect(worker.context.paused).toBeUndefined();
   });
 
   test("has a time to be woken at exactly while it is away", () => {

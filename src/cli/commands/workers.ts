@@ -1,6 +1,10 @@
+import type { WorkerView } from "../../protocol/client_messages.ts";
 import { clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { jsonLine, lookOf, paintState, plain, size, span, table } from "../render.ts";
+
+const stateOf = ({ state, offline, paused, flaky }: WorkerView): string =>
+  offline !== undefined ? "offline" : paused !== undefined ? "paused" : flaky === undefined ? state : "flaky";
 
 export const workers = command({
   name: "workers",
@@ -26,7 +30,7 @@ export const workers = command({
     const look = lookOf(world);
     const rows = found.map((worker) => [
       plain(worker.workerId),
-      paintState(look, worker.offline !== undefined ? "offline" : worker.flaky === undefined ? worker.state : "flaky"),
+      paintState(look, stateOf(worker)),
       `${worker.busy}/${worker.slots}`,
       worker.cpuMillis === undefined ? "any" : String(worker.cpuMillis / 1_000),
       worker.memoryBytes === undefined ? "any" : size(worker.memoryBytes),
