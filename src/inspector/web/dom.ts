@@ -97,12 +97,15 @@ const isReaders = (element: Element, name: string): boolean =>
 function patchElement(old: Element, next: Element): void {
   const place = places.get(next);
   if (place !== undefined) return mounted.get(old)?.update(place.options as never);
+  const given = old.getAttribute("value");
   for (const { name } of [...old.attributes]) {
     if (name !== "style" && !next.hasAttribute(name) && !isReaders(old, name)) old.removeAttribute(name);
   }
   for (const { name, value } of next.attributes) {
     if (name !== "style" && old.getAttribute(name) !== value && !isReaders(old, name)) old.setAttribute(name, value);
   }
+  const value = next.getAttribute("value");
+  if (old instanceof HTMLInputElement && value !== given && !isReaders(old, "value")) old.value = value ?? "";
   const [was, is] = [(old as HTMLElement).style, (next as HTMLElement).style];
   if (was.cssText !== is.cssText) was.cssText = is.cssText;
   const wanted = listeners.get(next);

@@ -14,6 +14,7 @@ import { outputPage } from "./page_output.ts";
 import { searchPage } from "./page_search.ts";
 import { snapshotPage } from "./page_snapshot.ts";
 import { workerPage } from "./page_worker.ts";
+import { tick } from "./parts.ts";
 import { linkTo, type Place, placeOf } from "./place.ts";
 import type { Page, Shown } from "./shown.ts";
 import { applyTheme, theme, turnTheme } from "./theme.ts";
@@ -140,7 +141,8 @@ async function show(isFresh: boolean): Promise<void> {
     if (signal.aborted) return;
     isHere();
     document.title = `${shown.title} · scoot-actors`;
-    const isOther = main.dataset["page"] !== `${place.page}/${place.subject}`;
+    // A page that brings itself up to date is made anew, with what it holds on to.
+    const isOther = main.dataset["page"] !== `${place.page}/${place.subject}` || shown.watch.length === 0;
     if (isOther) main.replaceChildren();
     render(main, ...shown.content);
     main.dataset["page"] = `${place.page}/${place.subject}`;
@@ -336,4 +338,5 @@ if (given !== undefined) {
 }
 addEventListener("hashchange", () => void show(true));
 listenToKeys(shortcuts);
+setInterval(() => awaySinceMs === undefined && here().at === undefined && tick(Date.now()), 1_000);
 await begin();

@@ -11,6 +11,7 @@ import { actorLink, badge, facts, link, scrolls, section, sentence, table, time 
 import { linkTo } from "./place.ts";
 import { drawSequence } from "./sequence.ts";
 import type { Page } from "./shown.ts";
+import { whyOf } from "./why.ts";
 import { clockTime, duration } from "./words.ts";
 
 const messagesShown = 8;
@@ -23,11 +24,16 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     machines(),
   ]);
   const partners = partnersOf(subject, past.steps);
-  const [spoken, story] = await Promise.all([
+  const [spoken, story, whys] = await Promise.all([
     inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq, limit: messagesShown }),
     actor.kind === "task" ? inspect("action", { task: subject.slice(5), at }).catch(() => undefined) : undefined,
+    // Of a task that waits the scheduler says more than its own state does.
+    actor.state === "queued"
+      ? whyOf(subject.split("/")[1]!, actor.moment, at === undefined)
+      : new Map<string, string>(),
   ]);
   signal.throwIfAborted();
+  const why = whys?.get(subject.slice(5)) ?? actor.why;
   const chart = all[actor.kind];
   const heard = new Set([subject, ...spoken.messages.flatMap(({ from, to }) => [from, to])]);
   const members = [...partners.filter((one) => heard.has(one)), subject];
@@ -37,7 +43,8 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     title: `${subject}: ${actor.state}`,
     moment: actor.moment,
     watch: [subject],
-    says: `${subject} is ${actor.state}. ${actor.why}`,
+    says: `${subject} is ${actor.state}. ${why}`,
+    isPart: whys === undefined,
     previousSeq: actor.previousSeq,
     nextSeq: actor.nextSeq,
     content: [
@@ -50,7 +57,7 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
       h(
         "div",
         { class: `why is-${actor.state.split(".").at(-1)}` },
-        h("p", { class: "sentence" }, sentence(actor.why)),
+        h("p", { class: "sentence" }, sentence(why)),
       ),
       facts([
         ["Actor", h("code", { class: "id" }, subject)],
@@ -212,14 +219,13 @@ function hears({ arrows }: Chart, state: string): Child {
   );
 }
 
-/** @param end of the message that is not this actor. */
-const messageOf = (message: MessageLine, end: "from" | "to", seq: number): Child => [
+/** @param isHeard by this actor; else said by it. */
+const messageOf = (message: MessageLine, isHeard: boolean, seq: number): Child => [
   h(
     "p",
     { class: "message-line" },
     h("code", {}, message.type || "its birth"),
-    ` ${end} `,
-    actorLink(message[end], seq),
+    isHeard ? [" from ", actorLink(message.from, seq)] : [" to ", actorLink(message.to, seq)],
   ),
   message.body !== "" &&
   h("details", {}, h("summary", {}, "what it says"), h("pre", { class: "body" }, pretty(message.body))),
@@ -237,14 +243,14 @@ function pretty(text: string): string {
 function stepView(step: StepLine): Child {
   return [
     h("h3", {}, "It heard"),
-    messageOf(step.event, "from", step.seq),
-    step.changes.length > 0 && [
+    messageOf(step.event, true, step.seq),
+    step.before !== undefined && step.changes.length > 0 && [
       h("h3", {}, "What changed in what it knows"),
       h("ul", { class: "changes" }, step.changes.map(change)),
     ],
     step.said.length > 0 && [
       h("h3", {}, "It said"),
-      h("ul", { class: "plain" }, step.said.map((message) => h("li", {}, messageOf(message, "to", step.seq)))),
+      h("ul", { class: "plain" }, step.said.map((message) => h("li", {}, messageOf(message, false, step.seq)))),
     ],
   ];
 }

@@ -97,16 +97,22 @@ const perSecond = ({ points, stepMs }: Rates, of: (rate: Rate) => number): strin
   return each >= 100 ? count(Math.round(each)) : each.toFixed(each >= 10 ? 0 : 1);
 };
 const latency = ({ count: of, p50Ms, p95Ms }: Rates["wait"]): Child =>
-  of === 0
-    ? h("span", { class: "faint" }, "none")
-    : [duration(p50Ms), h("small", { title: `of ${count(of)} tasks` }, ` median, 95 % in ${duration(p95Ms)}`)];
+  of === 0 ? h("span", { class: "faint" }, "none lately") : [
+    duration(p50Ms),
+    h("small", {}, " median"),
+    h(
+      "p",
+      { class: "more-of-it" },
+      `95 % of ${counted(of, "task")} in ${duration(p95Ms)}`,
+    ),
+  ];
 
 function tile(name: string, value: Child, points: readonly Rate[] = [], of?: (rate: Rate) => number): HTMLElement {
   return h(
     "div",
     { class: "tile card" },
     h("p", { class: "name" }, name),
-    h("p", { class: "value" }, value),
+    h("div", { class: "value" }, value),
     of !== undefined && points.length > 1 && spark(points.map(of)),
   );
 }

@@ -6,7 +6,7 @@ import { download, killJob, mayAct, runAgain } from "./deeds.ts";
 import { type Child, h, widget } from "./dom.ts";
 import { exportButtons, graphMermaid } from "./export.ts";
 import { drawGraph } from "./graph.ts";
-import { actorLink, badge, facts, link, progress, scrolls, section, sentence, time, tookSince } from "./parts.ts";
+import { actorLink, badge, facts, link, progress, scrolls, section, sentence, time, took } from "./parts.ts";
 import { linkTo } from "./place.ts";
 import { titleOf } from "./page_jobs.ts";
 import type { Page } from "./shown.ts";
@@ -128,7 +128,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
         ["Job", h("code", { class: "id" }, subject)],
         ["Requestor", job.requestor || h("span", { class: "faint" }, "nobody by name")],
         ["Created", time(job.createdAtMs)],
-        [job.endedAtMs === undefined ? "Takes so far" : "Took", tookSince(job.createdAtMs, job.endedAtMs, nowMs)],
+        [job.endedAtMs === undefined ? "Takes so far" : "Took", took(job.createdAtMs, job.endedAtMs, nowMs, isNow)],
         cost !== undefined && ["Cost", cost.attempts + cost.cached === 0 ? "nothing yet" : costText(cost)],
         ["Tasks", [
           progress(job.tasks, parts),

@@ -3,7 +3,7 @@ import type { JobState } from "../../domain/job.ts";
 import type { JobView } from "../../protocol/client_messages.ts";
 import { inspect } from "./data.ts";
 import { type Child, h } from "./dom.ts";
-import { badge, chips, empty, link, progress, sentence, time } from "./parts.ts";
+import { badge, chips, empty, link, progress, sentence, time, took } from "./parts.ts";
 import { linkTo } from "./place.ts";
 import type { Page } from "./shown.ts";
 import { count, counted, duration } from "./words.ts";
@@ -16,7 +16,7 @@ export const titleOf = ({ tag, jobId }: Pick<JobView, "tag" | "jobId">): string 
 
 /** What a job cost, shortly: how long its runs had a slot, and what of it was no work. */
 export const costOf = (cost: Cost | undefined): Child =>
-  cost === undefined ? h("span", { class: "faint" }, "–") : [
+  cost === undefined || cost.attempts + cost.cached === 0 ? h("span", { class: "faint" }, "–") : [
     h("span", { title: "From start to end of all runs together" }, duration(cost.ranMs)),
     h(
       "span",
@@ -52,7 +52,7 @@ function jobRow({ job, why, task, wallMs, cost }: HomeJob, at: number | undefine
     [progress(job.tasks, parts), h("span", { class: "small" }, `${count(done)} of ${counted(job.tasks, "task")}`)],
     job.requestor === "" ? h("span", { class: "faint" }, "nobody by name") : job.requestor,
     costOf(cost),
-    duration(wallMs),
+    took(job.createdAtMs, job.endedAtMs, job.createdAtMs + wallMs, at === undefined),
     time(job.createdAtMs),
   );
 }
@@ -78,7 +78,7 @@ function buildRow(build: HomeBuild, at: number | undefined): HTMLElement {
     ],
     build.requestor.split("/")[0],
     costOf(build.cost),
-    duration(build.wallMs),
+    took(build.createdAtMs, build.endedAtMs, build.createdAtMs + build.wallMs, at === undefined),
     time(build.createdAtMs),
   );
 }

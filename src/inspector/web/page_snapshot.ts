@@ -172,22 +172,36 @@ async function difference(digest: string, against: string, { query }: Place): Pr
   return {
     title: `${short(digest)} against ${short(against)}`,
     content: [
-      head(
-        digest,
-        "",
-        link(linkTo("snapshot", against, { query: { against: digest } }), "The other way round"),
-      ),
       h(
-        "p",
-        {},
-        "Against ",
-        link(pathLink(against, ""), h("code", {}, short(against))),
-        ": ",
-        counted(found.changes.length, "difference"),
-        found.next === undefined ? "" : " on this page",
-        ` (${
-          Object.entries(kinds).filter(([, one]) => one > 0).map(([kind, one]) => `${one} ${kind}`).join(", ") || "none"
-        }).`,
+        "div",
+        { class: "head" },
+        h(
+          "h1",
+          {},
+          link(pathLink(digest, ""), h("code", { title: digest }, short(digest))),
+          " against ",
+          link(pathLink(against, ""), h("code", { title: against }, short(against))),
+        ),
+        h(
+          "span",
+          { class: "faint" },
+          counted(found.changes.length, "difference"),
+          found.next === undefined ? "" : " on this page",
+          found.changes.length === 0
+            ? ""
+            : `: ${
+              Object.entries(kinds).filter(([, one]) => one > 0).map(([kind, one]) => `${one} ${kind}`).join(", ")
+            }`,
+        ),
+        h(
+          "div",
+          { class: "buttons" },
+          h(
+            "a",
+            { class: "button", href: linkTo("snapshot", against, { query: { against: digest } }) },
+            "The other way round",
+          ),
+        ),
       ),
       section(
         "changes",

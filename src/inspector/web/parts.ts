@@ -103,8 +103,19 @@ export function progress(
   );
 }
 
-export const tookSince = (fromMs: number, endMs: number | undefined, nowMs: number): string =>
-  duration(Math.max(0, (endMs ?? nowMs) - fromMs));
+/** How long it takes, or took; of what goes on now it goes on too. @param endMs undefined: it goes on. */
+export const took = (fromMs: number, endMs: number | undefined, nowMs: number, isNow: boolean): HTMLElement =>
+  h(
+    "span",
+    { "data-since": isNow && endMs === undefined && fromMs },
+    duration(Math.max(0, (endMs ?? nowMs) - fromMs)),
+  );
+/** To be called each second. */
+export function tick(nowMs: number): void {
+  for (const one of document.querySelectorAll<HTMLElement>("[data-since]")) {
+    one.textContent = duration(Math.max(0, nowMs - Number(one.dataset["since"])));
+  }
+}
 
 export const formValues = (event: Event): Record<string, string> => {
   event.preventDefault();

@@ -43,7 +43,7 @@ export function drawTimeline({ rows }: TaskTimeline, nowMs: number, at: number |
           "div",
           { class: "track" },
           ticksOf(toMs - fromMs, 8).filter((ms) => part(fromMs + ms) < 94).map((ms) =>
-            h("span", { vars: { "--from": `${part(fromMs + ms)}%` } }, ms === 0 ? "0" : duration(ms))
+            h("span", { vars: { "--start": `${part(fromMs + ms)}%` } }, ms === 0 ? "0" : duration(ms))
           ),
         ),
       ),
@@ -64,7 +64,7 @@ export function drawTimeline({ rows }: TaskTimeline, nowMs: number, at: number |
               h("span", {
                 class: `span-${name}`,
                 title: `${says}: ${duration(toMs - fromMs)}`,
-                vars: { "--from": `${part(fromMs)}%`, "--width": `${part(toMs) - part(fromMs)}%` },
+                vars: { "--start": `${part(fromMs)}%`, "--width": `${part(toMs) - part(fromMs)}%` },
               })
             ),
           ),
