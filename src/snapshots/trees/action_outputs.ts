@@ -1,6 +1,6 @@
 import { readlinkSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import type { ActionResultData, OutputDirectory, OutputFile, OutputSymlink } from "../../domain/action_result.ts";
+import type { ActionResultData, OutputDirectory } from "../../domain/action_result.ts";
 import type { CommandData } from "../../domain/command.ts";
 import type { Digest } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
@@ -8,7 +8,7 @@ import { encodeTree } from "../../protocol/reapi/canonical.ts";
 import { digestOf } from "../blobs/blobs.ts";
 import { wholeFolder } from "./outputs.ts";
 import { segmentsOf } from "./read_tree.ts";
-import { FileReader, realFolder, type SourceOptions, statOf } from "./read_files.ts";
+import { FileReader, isExecutable, realFolder, type SourceOptions, statOf } from "./read_files.ts";
 
 export interface ActionOutputsOptions extends SourceOptions {
   /** The folder of all inputs: what lies outside of it, behind symlinks, is no output. `dir` by default. */
@@ -25,82 +25,94 @@ export type ActionOutputs = Pick<
   "outputFiles" | "outputDirectories" | "outputSymlinks" | "outputFileSymlinks" | "outputDirectorySymlinks"
 >;
 
+/** What a path may lead to: anything, or what the command's older form says. */
 type Wanted = "any" | "file" | "directory";
+
+/** Where outputs are looked for. */
+interface Place {
+  readonly reader: FileReader;
+  readonly root: string;
+  readonly dir: string;
+  readonly format: NonNullable<ActionOutputsOptions["format"]>;
+}
+
+type Writable<Lists> = {
+  -readonly [List in keyof Lists]: Lists[List] extends readonly (infer Item)[] ? Item[] : never;
+};
 
 /**
  * Captures the outputs of an action at exactly the paths that were asked for. Those that are not there are left out:
  * whoever asked knows which of them it needs. All of it is in the store when it resolves.
  *
- * @throws {Fault} `OUTPUT_INVALID` for a folder where the command's older form says file, and the reverse; `PATH_INVALID` for a path
- * that leads outside;
- * `CAPTURE_FAILED` and `NAME_NOT_UTF8` as `capture` does.
+ * @throws {Fault} `OUTPUT_INVALID` for a folder where the command's older form says file, and the reverse; `PATH_INVALID`
+ * for a path that leads outside; `CAPTURE_FAILED` and `NAME_NOT_UTF8` as `capture` does.
  */
 export async function captureActionOutputs(options: ActionOutputsOptions): Promise<ActionOutputs> {
   const { command, format = "tree" } = options;
-  const root = realFolder(options.root ?? options.dir);
-  const dir = realFolder(options.dir);
   const reader = new FileReader(options);
-  const files: OutputFile[] = [];
-  const directories: OutputDirectory[] = [];
-  const symlinks: OutputSymlink[] = [];
-  const fileSymlinks: OutputSymlink[] = [];
-  const directorySymlinks: OutputSymlink[] = [];
-
-  const takeDirectory = async (path: string, at: string): Promise<void> => {
-    /** Children before parents, each once: reversed, every parent comes before its children. */
-    const below = new Map<Digest, Uint8Array>();
-    const nodes = await wholeFolder(reader, at, path, (digest, bytes) => {
-      if (!below.has(digest)) below.set(digest, bytes);
-    });
-    const { digest: rootDirectory, bytes } = reader.add(nodes);
-    if (format === "directory") {
-      directories.push({ path, rootDirectory, isTopologicallySorted: false });
-      return;
-    }
-    const encoded = encodeTree(bytes, [...below.values()].reverse());
-    const tree = digestOf(encoded);
-    reader.outbox.offer(tree, encoded, false);
-    directories.push({ path, tree, ...(format === "both" ? { rootDirectory } : {}), isTopologicallySorted: true });
+  const dir = realFolder(options.dir);
+  const place: Place = { reader, root: realFolder(options.root ?? options.dir), dir, format };
+  const made: Writable<ActionOutputs> = {
+    outputFiles: [],
+    outputDirectories: [],
+    outputSymlinks: [],
+    outputFileSymlinks: [],
+    outputDirectorySymlinks: [],
   };
-  const take = async (path: string, wanted: Wanted): Promise<void> => {
-    const name = segmentsOf(path).join("/");
-    const at = name === "" ? dir : `${dir}/${name}`;
-    const stat = statOf(at);
-    if (stat === undefined || (name !== "" && !isInside(root, dirname(at)))) return;
-    if (stat.isSymbolicLink()) {
-      const symlink = { path, target: readlinkSync(at) };
-      if (wanted === "any") symlinks.push(symlink);
-      const isFolder = wanted === "directory" || (wanted === "any" && leadsToFolder(at));
-      (isFolder ? directorySymlinks : fileSymlinks).push(symlink);
-    } else if (stat.isDirectory()) {
-      if (wanted === "file") throw otherwise(path, "a file", "a folder");
-      await takeDirectory(path, at);
-    } else if (stat.isFile()) {
-      if (wanted === "directory") throw otherwise(path, "a folder", "a file");
-      const reading = await reader.read(at, path, stat);
-      if (reading === undefined) return;
-      files.push({ path, digest: reading.digest, executable: (reading.stat.mode & 0o111) !== 0 });
-    }
-    if (reader.isTurnOver) await reader.rest();
-  };
-
+  const asked: readonly (readonly [paths: readonly string[] | undefined, wanted: Wanted])[] = command.outputs.length > 0
+    ? [[command.outputs, "any"]]
+    : [[command.outputFiles, "file"], [command.outputDirectories, "directory"]];
   try {
-    for (const path of new Set(command.outputs)) await take(path, "any");
-    if (command.outputs.length === 0) {
-      for (const path of new Set(command.outputFiles)) await take(path, "file");
-      for (const path of new Set(command.outputDirectories)) await take(path, "directory");
+    for (const [paths, wanted] of asked) {
+      for (const path of new Set(paths)) {
+        await take(place, path, wanted, made);
+        if (reader.isTurnOver) await reader.rest();
+      }
     }
     await reader.outbox.finish();
   } finally {
     await reader.outbox.settle();
   }
-  return {
-    outputFiles: files,
-    outputDirectories: directories,
-    outputSymlinks: symlinks,
-    outputFileSymlinks: fileSymlinks,
-    outputDirectorySymlinks: directorySymlinks,
-  };
+  return made;
+}
+
+/** Adds what is at a path to what was made. */
+async function take(place: Place, path: string, wanted: Wanted, made: Writable<ActionOutputs>): Promise<void> {
+  const { reader, root, dir } = place;
+  const name = segmentsOf(path).join("/");
+  const at = name === "" ? dir : `${dir}/${name}`;
+  const stat = statOf(at);
+  if (stat === undefined || (name !== "" && !isInside(root, dirname(at)))) return;
+  if (stat.isSymbolicLink()) {
+    const symlink = { path, target: readlinkSync(at) };
+    if (wanted === "any") made.outputSymlinks.push(symlink);
+    const isFolder = wanted === "directory" || (wanted === "any" && leadsToFolder(at));
+    (isFolder ? made.outputDirectorySymlinks : made.outputFileSymlinks).push(symlink);
+  } else if (stat.isDirectory()) {
+    if (wanted === "file") throw otherwise(path, "a file", "a folder");
+    made.outputDirectories.push(await directoryAt(place, path, at));
+  } else if (stat.isFile()) {
+    if (wanted === "directory") throw otherwise(path, "a folder", "a file");
+    const read = await reader.read(at, path, stat);
+    if (read !== undefined) {
+      made.outputFiles.push({ path, digest: read.digest, executable: isExecutable(read.stat.mode) });
+    }
+  }
+}
+
+/** A folder with all that is in it, in the form that is wanted. */
+async function directoryAt({ reader, format }: Place, path: string, at: string): Promise<OutputDirectory> {
+  /** Children before parents, each once: reversed, every parent comes before its children. */
+  const below = new Map<Digest, Uint8Array>();
+  const nodes = await wholeFolder(reader, at, path, (digest, bytes) => {
+    if (!below.has(digest)) below.set(digest, bytes);
+  });
+  const { digest: rootDirectory, bytes } = reader.add(nodes);
+  if (format === "directory") return { path, rootDirectory, isTopologicallySorted: false };
+  const encoded = encodeTree(bytes, [...below.values()].reverse());
+  const tree = digestOf(encoded);
+  reader.outbox.offer(tree, encoded, false);
+  return { path, tree, ...(format === "both" ? { rootDirectory } : {}), isTopologicallySorted: true };
 }
 
 function isInside(root: string, folder: string): boolean {
