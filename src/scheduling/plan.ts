@@ -5,9 +5,7 @@ import { createFitting } from "./fitting.ts";
 import { defaultPolicy, type Policy } from "./policy.ts";
 import {
   type Class,
-  countBefore,
   createQueue,
-  type Group,
   isWishBefore,
   type QueuedTask,
   type Requestor,
@@ -15,6 +13,7 @@ import {
   type Waiting,
   type Wish,
 } from "./queue.ts";
+import { createOutlooks, type Outlook, type WaitsFor } from "./outlook.ts";
 import { createStranded, type Tidings } from "./stranded.ts";
 
 /**
@@ -26,7 +25,7 @@ import { createStranded, type Tidings } from "./stranded.ts";
  * (fairness.ts); of its tasks the first by the order of queue.ts; and it goes where fleet.ts says. What finds no room
  * holds up nobody, until it has waited so long that room is kept for it.
  */
-export type { PlacingWorker, QueuedTask, Tidings, Unmet };
+export type { Outlook, PlacingWorker, QueuedTask, Tidings, Unmet, WaitsFor };
 
 /** What is known of a task when it comes to be on a worker. */
 export type PlacedTask = Pick<QueuedTask, "taskId" | "requestor" | "rank" | "input" | "basis" | "needs">;
@@ -36,28 +35,6 @@ export interface Assignment {
   readonly workerId: WorkerId;
   /** Why this one, as a sentence. */
   readonly why: string;
-}
-
-export type WaitsFor = "slot" | "memory" | "cpu" | "counter" | "share" | "throttle";
-
-/** What is told of a queued task. */
-export interface Outlook {
-  readonly class: string;
-  /** Slots that its class should have now, and those that it has. */
-  readonly target: number;
-  readonly used: number;
-  readonly waitingInClass: number;
-  /** Tasks of its kind and of lower rank in its class: so many go ahead at most (some may have left from the middle). */
-  readonly ahead: number;
-  /** The requestors of its class whose turn comes first, of those that go ahead; a few, with how many tasks are in line. */
-  readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
-  /** Whether a worker that is here could run it, were it empty. */
-  readonly fits: boolean;
-  /** If not: what keeps it from all of them. */
-  readonly unmet?: Unmet;
-  readonly waitsFor: WaitsFor;
-  /** How many tasks its requestor may run at once, when that is what it waits for. */
-  readonly runningMax?: number;
 }
 
 /** The pure view that decisions are made from. Times are of one clock, in ms, and do not run backwards. */
@@ -120,8 +97,6 @@ interface Kept {
 const owedMax = 3_600;
 /** How often it is looked whether something has waited so long, as a part of that time. */
 const reserveChecks = 8;
-const aheadMax = 5;
-const aheadLookedAtMax = 8;
 const noCounters: Readonly<Record<string, number>> = {};
 
 export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
@@ -198,6 +173,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   };
   const { couldRun, unmetBy } = createFitting(fleet, (name) => settings.counters[name] ?? 0);
   const stranded = createStranded(fleet, queue, { couldRun, unmetBy }, () => settings);
+  const told = createOutlooks(queue, { couldRun, unmetBy }, (needs) => lacking(needs, false) !== undefined);
 
   // ---- room that is kept -------------------------------------------------------------------------------------------
 
@@ -346,45 +322,6 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       : `${workerId} has the most free slots of those that fit and have the fewest other properties: ${free}`;
   };
 
-  // ---- what is told ------------------------------------------------------------------------------------------------
-
-  const waitsFor = ({ wish, isHeld }: Group, target: number): WaitsFor => {
-    const { needs, ask } = wish;
-    if (isHeld) return "throttle";
-    if (lacking(needs, false) !== undefined) return "counter";
-    let lacksMemory = false;
-    let lacksCpu = false;
-    for (const { rooms } of ask.pools) {
-      if (rooms.most.slots <= 0) continue;
-      if (rooms.find(needs?.cpuMillis ?? 0, needs?.memoryBytes ?? 0) >= 0) return "share";
-      if (rooms.find(0, needs?.memoryBytes ?? 0) < 0) lacksMemory = true;
-      else lacksCpu = true;
-    }
-    if (lacksMemory || lacksCpu) return lacksMemory ? "memory" : "cpu";
-    const others = queue.classes.some((one) => one !== wish.class && one.waiting > 0);
-    return others && wish.class.running >= target ? "share" : "slot";
-  };
-  /** Whoever comes before it, as far as the tops of the heaps tell. */
-  const requestorsAhead = (entry: Waiting): Outlook["aheadOf"] => {
-    const own = entry.group;
-    const isBefore = (group: Waiting["group"]): boolean =>
-      group !== own &&
-      (group.level - own.level || group.rank - own.rank || group.running - own.running || group.order - entry.order) <
-        0;
-    const groups = own.wish.class.ready.members.slice(0, aheadLookedAtMax)
-      .flatMap((wish) => wish.groups.members.slice(0, aheadLookedAtMax).filter(isBefore))
-      .sort((a, b) => a.level - b.level || a.rank - b.rank || a.running - b.running || a.order - b.order);
-    const found = new Map<string, { requestor: string; tasks: number; running: number }>();
-    for (const { requestor, size } of groups) {
-      const known = found.get(requestor.name);
-      if (known !== undefined) known.tasks += size;
-      else if (found.size < aheadMax) {
-        found.set(requestor.name, { requestor: requestor.name, tasks: size, running: requestor.running });
-      }
-    }
-    return [...found.values()];
-  };
-
   const view: SchedulingView = {
     setPolicy(policy) {
       release();
@@ -513,26 +450,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       if (entry === undefined) return undefined;
       nowMs = Math.max(nowMs, atMs);
       accrue();
-      const { again, againHead, first, firstHead, rank, wish, isHeld, requestor } = entry.group;
-      let ahead = entry.again
-        ? countBefore(again, againHead, entry.order)
-        : again.length - againHead + countBefore(first, firstHead, entry.order);
-      for (const [other, waits] of wish.class.waitingByRank) if (other < rank) ahead += waits;
-      const { class: one } = wish;
-      const target = targetsOf(fleet.slots, readyLoads())[one.at]!;
-      const fits = couldRun(wish);
-      return {
-        class: one.name,
-        target,
-        used: one.running,
-        waitingInClass: one.waiting,
-        ahead,
-        aheadOf: requestorsAhead(entry),
-        fits,
-        ...(fits ? {} : { unmet: unmetBy(wish) }),
-        waitsFor: waitsFor(entry.group, target),
-        ...(isHeld ? { runningMax: requestor.runningMax } : {}),
-      };
+      return told.of(entry, targetsOf(fleet.slots, readyLoads()));
     },
     get queued() {
       return queue.waiting.size;
