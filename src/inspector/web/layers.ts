@@ -61,17 +61,18 @@ export function layered(
   const among = edges.filter(({ from, to }) => depth.has(from) && depth.has(to) && from !== to);
   const columns: string[][] = Array.from({ length: Math.max(0, ...depth.values()) + 1 }, () => []);
   for (const id of ids) columns[depth.get(id)!]!.push(id);
-  const neighbours = (end: "from" | "to"): Map<string, string[]> => {
+  /** Of each the others: those that it needs, or those that need it. */
+  const neighbours = (isNeeded: boolean): Map<string, string[]> => {
     const all = new Map<string, string[]>();
     for (const edge of among) {
-      const [id, other] = end === "to" ? [edge.to, edge.from] : [edge.from, edge.to];
+      const [id, other] = isNeeded ? [edge.to, edge.from] : [edge.from, edge.to];
       const those = all.get(id);
       if (those === undefined) all.set(id, [other]);
       else those.push(other);
     }
     return all;
   };
-  const [before, after] = [neighbours("to"), neighbours("from")];
+  const [before, after] = [neighbours(true), neighbours(false)];
   const rank = new Map<string, number>();
   const settle = (column: readonly string[]): void =>
     column.forEach((id, place) => void rank.set(id, (place + 0.5) / column.length));

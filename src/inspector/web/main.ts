@@ -77,6 +77,7 @@ function drawTop(): void {
   const search = (event: Event): void => {
     event.preventDefault();
     const text = String(new FormData(event.target as HTMLFormElement).get("text")).trim();
+    (document.activeElement as HTMLElement | null)?.blur(); // what is found has the focus next
     location.hash = linkTo(text === "" ? "jobs" : "search", "", { at: here().at, query: { text } });
   };
   render(
@@ -149,6 +150,8 @@ async function show(isFresh: boolean): Promise<void> {
     bar.show({ place, bounds, ...shown });
     if (isFresh && isOther) {
       scrollTo(0, 0);
+      const find = top.querySelector<HTMLInputElement>("input[name=text]")!;
+      if (place.page !== "search" && find !== document.activeElement) find.value = "";
       if (document.activeElement === document.body || !document.activeElement?.closest("#time, #top")) {
         main.focus({ preventScroll: true });
       }

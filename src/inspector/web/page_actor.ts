@@ -63,6 +63,8 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
         ["Actor", h("code", { class: "id" }, subject)],
         ["In this state since", time(actor.atMs, true)],
         actor.requestor !== undefined && ["Requestor", actor.requestor || "nobody by name"],
+        partners.length > 0 &&
+        ["Speaks with", partners.map((one, place) => [place > 0 && ", ", actorLink(one, at)])],
         ...storyFacts(story, actor.why),
       ]),
       h(
@@ -225,7 +227,8 @@ const messageOf = (message: MessageLine, isHeard: boolean, seq: number): Child =
     "p",
     { class: "message-line" },
     h("code", {}, message.type || "its birth"),
-    isHeard ? [" from ", actorLink(message.from, seq)] : [" to ", actorLink(message.to, seq)],
+    isHeard ? ` from ` : ` to `,
+    actorLink(isHeard ? message.from : message.to, seq),
   ),
   message.body !== "" &&
   h("details", {}, h("summary", {}, "what it says"), h("pre", { class: "body" }, pretty(message.body))),

@@ -60,7 +60,9 @@ export function drawSequence(
         "a",
         {
           href: linkOf(message),
-          class: `message${message.seq === markedSeq || message.heardSeq === markedSeq ? " marked" : ""}`,
+          class: `message${
+            markedSeq !== undefined && (message.seq === markedSeq || message.heardSeq === markedSeq) ? " marked" : ""
+          }`,
         },
         svg(
           "title",
