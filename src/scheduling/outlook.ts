@@ -15,9 +15,7 @@ export interface Outlook {
   readonly ahead: number;
   /** The requestors of its class whose turn comes first, of those that go ahead; a few, with how many tasks are in line. */
   readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
-  /** Whether a worker that is here could run it, were it empty. */
-  readonly fits: boolean;
-  /** If not: what keeps it from all of them. */
+  /** What keeps it from every worker that is here, were it empty. Absent: one could run it. */
   readonly unmet?: Unmet;
   readonly waitsFor: WaitsFor;
   /** How many tasks its requestor may run at once, when that is what it waits for. */
@@ -85,7 +83,6 @@ export function createOutlooks(
       for (const [other, waits] of wish.class.waitingByRank) if (other < rank) ahead += waits;
       const { class: one } = wish;
       const target = targets[one.at]!;
-      const fits = couldRun(wish);
       return {
         class: one.name,
         target,
@@ -93,8 +90,7 @@ export function createOutlooks(
         waitingInClass: one.waiting,
         ahead,
         aheadOf: requestorsAhead(entry),
-        fits,
-        ...(fits ? {} : { unmet: unmetBy(wish) }),
+        ...(couldRun(wish) ? {} : { unmet: unmetBy(wish) }),
         waitsFor: waitsFor(entry.group, target),
         ...(isHeld ? { runningMax: requestor.runningMax } : {}),
       };

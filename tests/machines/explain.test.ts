@@ -114,15 +114,14 @@ describe("a task's state as a sentence", () => {
       waitingInClass: 9,
       ahead: 0,
       aheadOf: [],
-      fits: true,
       waitsFor: "slot",
     };
     const said = (changes: Partial<Outlook>) => explainTask(state, { ...outlook, ...changes });
-    expect(said({ fits: false, unmet: { lacks: ["gpu=a100"] } })).toBe(
+    expect(said({ unmet: { lacks: ["gpu=a100"] } })).toBe(
       "Queued: no worker that takes tasks has gpu=a100.",
     );
     const nearest = { workerId: workerId("w2"), has: ["gpu=b", "memoryBytes=5"] };
-    expect(said({ fits: false, unmet: { lacks: [], nearest } })).toBe(
+    expect(said({ unmet: { lacks: [], nearest } })).toBe(
       "Queued: no worker that takes tasks could run it; w2 comes nearest, with gpu=b, memoryBytes=5.",
     );
     expect(said({ waitsFor: "throttle", runningMax: 2 })).toContain(
@@ -145,7 +144,7 @@ describe("a task's state as a sentence", () => {
       "Queued: no worker that takes tasks has gpu=a100; w2 comes nearest, with gpu=b, memoryBytes=5.",
     );
     expect(parse(taskSchema, "a task", taskView(told)).unmet).toEqual({ lacks: ["gpu=a100"], nearest, toldAtMs: 30 });
-    expect(taskView(told, { ...outlook, fits: false, unmet: { lacks: ["os=x"] } }).unmet, "what is lacking now")
+    expect(taskView(told, { ...outlook, unmet: { lacks: ["os=x"] } }).unmet, "what is lacking now")
       .toEqual(
         { lacks: ["os=x"], toldAtMs: 30 },
       );

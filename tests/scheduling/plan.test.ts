@@ -217,11 +217,9 @@ describe("what is told of a queued task", () => {
     const s = scheduling(worker("w1", 1, { os: "linux" }), worker("w2", 1, { gpu: "a100" }));
     s.enqueue(task(0, { platform: { os: "linux", cpu: "arm" } }), task(1, { platform: { os: "linux", gpu: "a100" } }));
     expect(s.view.outlook(taskId(job, 0), 0)).toMatchObject({
-      fits: false,
       unmet: { lacks: ["cpu=arm"], nearest: { workerId: "w1", has: ["no cpu"] } },
     });
     expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({
-      fits: false,
       unmet: { lacks: [], nearest: { workerId: "w1", has: ["no gpu"] } },
     });
   });
@@ -323,7 +321,7 @@ describe("a requestor that may run so many at once", () => {
     const s = schedulingWith({ throttles }, worker("w1", 9));
     s.enqueue(...tasksOf("bots-a", 0, 3), ...tasksOf("bots-b", 10, 3), ...tasksOf("ada", 20, 2));
     expect([...order(s.placeAll())].sort((a, b) => a - b)).toEqual([0, 10, 11, 20, 21]);
-    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "throttle", runningMax: 1 });
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ waitsFor: "throttle", runningMax: 1 });
     s.enqueue(task(3, { requestor: "bots-a", again: true }), task(4, { requestor: "bots-a", platform: { os: "x" } }));
     expect(s.placeAll()).toEqual([]);
     s.finish(10);
@@ -445,8 +443,8 @@ describe("what a task needs", () => {
       task(4),
     );
     expect(order(s.placeAll())).toEqual([0, 2, 4]);
-    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "memory" });
-    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({ fits: true, waitsFor: "cpu" });
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ waitsFor: "memory" });
+    expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({ waitsFor: "cpu" });
     s.finish(2);
     expect(order(s.placeAll())).toEqual([3]);
     s.finish(0);
@@ -483,13 +481,11 @@ describe("what a task needs", () => {
       task(4, { needs: { memoryBytes: 11 }, platform: { os: "plan9" } }),
     );
     expect(order(s.placeAll())).toEqual([0, 2]);
-    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ fits: true, waitsFor: "counter" });
+    expect(s.view.outlook(taskId(job, 1), 0)).toMatchObject({ waitsFor: "counter" });
     expect(s.view.outlook(taskId(job, 3), 0)).toMatchObject({
-      fits: false,
       unmet: { lacks: ["licence=4", "scanner=1"] },
     });
     expect(s.view.outlook(taskId(job, 4), 0)).toMatchObject({
-      fits: false,
       unmet: {
         lacks: ["os=plan9", "memoryBytes=11"],
         nearest: { workerId: "w1", has: ["os=linux", "memoryBytes=10"] },
@@ -603,7 +599,6 @@ test("of a task that waits it is told who goes ahead, and for what it waits", ()
     waitingInClass: 3,
     ahead: 1,
     aheadOf: [{ requestor: "bob", tasks: 2, running: 0 }],
-    fits: true,
     waitsFor: "slot",
   });
 });
