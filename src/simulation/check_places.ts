@@ -122,27 +122,30 @@ function sharedTasks(entries: History["entries"]): (task: TaskContext) => boolea
 /** Of one entry of a task: what it is born with, and what each attempt adds. */
 const entryBytesMax = 2_000;
 const attemptBytesMax = 600;
-/** Entries of a task beside those of its attempts: born, given its input, told to stop, settled. */
-const entriesMax = 6;
+/** What each tree adds that is mounted into its inputs: itself, and what it came to. */
+const partBytesMax = 300;
+/** Entries of a task beside those of its attempts and inputs: born, its two trees, told to stop, settled. */
+const entriesMax = 8;
 const entriesOfAttemptMax = 4;
 
 /** G8: what is written for a task depends on what happens to it, and not on how many others there are. */
 export function* costIsBounded({ entries, schedulerStarts }: History): Iterable<string> {
-  const counts = new Map<TaskId, { entries: number; attempts: number }>();
+  const counts = new Map<TaskId, { entries: number; attempts: number; parts: number }>();
   for (const entry of entries) {
     if (entry.machine !== "task" || entry.state === null) continue;
-    const { attempts, dependents } = (entry.state as State).context as TaskContext;
+    const { attempts, dependents, source } = (entry.state as State).context as TaskContext;
+    const parts = source.kind === "mounted" ? source.parts.length : 0;
     const bytes = encodeEntry(entry).length;
-    const bytesMax = entryBytesMax + attemptBytesMax * attempts.length + attemptBytesMax * dependents.length;
+    const bytesMax = entryBytesMax + attemptBytesMax * (attempts.length + dependents.length) + partBytesMax * parts;
     if (bytes > bytesMax) {
       yield `G8: entry ${entry.seq} of ${entry.address} has ${bytes} bytes, and should have ${bytesMax}`;
     }
     const taskId = nameOf(entry.address) as TaskId;
-    const count = counts.get(taskId) ?? { entries: 0, attempts: 0 };
-    counts.set(taskId, { entries: count.entries + 1, attempts: attempts.length });
+    const count = counts.get(taskId) ?? { entries: 0, attempts: 0, parts };
+    counts.set(taskId, { entries: count.entries + 1, attempts: attempts.length, parts });
   }
-  for (const [taskId, { entries: made, attempts }] of counts) {
-    const max = entriesMax + entriesOfAttemptMax * attempts + schedulerStarts;
+  for (const [taskId, { entries: made, attempts, parts }] of counts) {
+    const max = entriesMax + entriesOfAttemptMax * attempts + parts + schedulerStarts;
     if (made > max) {
       yield `G8: ${made} entries were written for ${taskId} of ${attempts} attempts, and should be ${max}`;
     }

@@ -14,13 +14,25 @@ export function pretendedExit(command: Digest): number {
   return digit < 200 ? 0 : digit - 199;
 }
 
+/** Nothing, what an earlier task made, or a snapshot with what some of them made. */
+function inputOf(random: Random, index: number): EncodedJob["tasks"][number]["input"] {
+  if (index === 0 || random.integer(2) === 0) return { kind: "empty" };
+  if (random.integer(2) === 0) return { kind: "task", task: `t${random.integer(index)}` };
+  const snapshot = { path: "", name: "the snapshot", snapshot: pretendDigest("snapshot") };
+  const made = Array.from({ length: random.integer(4) }, (_, at) => {
+    const task = `t${random.integer(index)}`;
+    return { path: `part${at}`, name: task, task };
+  });
+  return { kind: "mounted", parts: [snapshot, ...made] };
+}
+
 export interface PlannedJob {
   readonly job: EncodedJob;
   readonly submitAtMs: number;
   readonly killAtMs: number | undefined;
 }
 
-/** Jobs of one to six tasks, some of them chains, some that fail fast, some killed while they run. */
+/** Jobs of one to six tasks, some of them made of what others make, some that fail fast, some killed while they run. */
 export function workload(random: Random, jobs: number, fromMs: number, forMs: number): PlannedJob[] {
   return Array.from({ length: jobs }, (_, number) => {
     const submitAtMs = fromMs + random.integer(forMs);
@@ -34,9 +46,8 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
           : `command ${number} ${index} ${random.integer(1_000_000)}`,
       ),
       cache: (["use", "use", "use", "refresh", "off"] as const)[random.integer(5)]!,
-      input: index > 0 && random.integer(3) === 0
-        ? { kind: "task", task: `t${random.integer(index)}` }
-        : { kind: "empty" },
+      input: inputOf(random, index),
+      ...(random.integer(5) === 0 ? { output: "full" as const } : {}),
       timeoutMs: 60_000,
       retries: random.integer(4) === 0 ? 1 : 0,
       platform: {},

@@ -4,7 +4,13 @@ import type { Outcome } from "../domain/job.ts";
 import { createScheduler, type Scheduler } from "../actors/scheduler_actor.ts";
 import { createWorker, type Effects, type ReportEffect } from "../actors/worker_actor.ts";
 import { silentLog } from "../observability/log.ts";
-import { type JobView, parseAnswer, type SchedulerRequest, type TaskView } from "../protocol/client_messages.ts";
+import {
+  type JobView,
+  parseAnswer,
+  type Push,
+  type SchedulerRequest,
+  type TaskView,
+} from "../protocol/client_messages.ts";
 import { protocolVersion } from "../protocol/version.ts";
 import { type Random, seededRandom } from "../runtime/random.ts";
 import { memoryStates } from "../snapshots/states/memory.ts";
@@ -252,6 +258,7 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       next.onMessage((message) => {
         const { re, body } = parseAnswer(message);
         if (re !== undefined) waiting.get(re)?.(body);
+        else if (body.type === "tree.wanted") makeTree(body);
       });
     },
     clock: client,
@@ -276,6 +283,17 @@ export async function simulate(options: SimulationOptions): Promise<History> {
     };
     again();
   };
+  // As a gateway does, it makes the trees that are wanted; the same of the same parts.
+  const makeTree = ({ taskId, tree }: Extract<Push, { type: "tree.wanted" }>): void =>
+    void time.at(
+      time.now() + random.integer(1_000),
+      () => ask({ type: "tree.made", taskId, of: tree.of, tree: pretendDigest(JSON.stringify(tree)) }, () => {}),
+    );
+  const serveTrees = (): void => {
+    ask({ type: "tree.serve", watch: 1 }, () => {});
+    time.at(time.now() + 10_000, serveTrees);
+  };
+  time.at(startMs, serveTrees);
   const submit = (one: (typeof known)[number]): void =>
     ask({ type: "job.accept", job: one.planned.job }, (answer) => {
       if (answer.type === "fault") return void time.at(time.now() + 1_000, () => submit(one)); // it is stopping

@@ -50,9 +50,44 @@ const exited: TaskEvent = {
   atMs: 1_600,
 };
 
+const mountedOf = (...indexes: number[]) => ({
+  kind: "mounted",
+  parts: [{ path: "", name: "s", snapshot: emptyDigest }, ...indexes.map((index) => ({ path: "m", name: "t", index }))],
+});
+const settledInput = (index: number): TaskEvent => ({
+  type: "task.inputSettled",
+  from: taskId(job, index),
+  output: emptyDigest,
+  atMs: 15,
+});
+
 describe("a task's state as a sentence", () => {
   test.each<[string, unknown, readonly TaskEvent[], string]>([
     ["waiting", { kind: "task", index: 0 }, [], "Waits for task 0 of its job, whose output is its input."],
+    [
+      "waiting",
+      mountedOf(2, 5, 5, 7),
+      [settledInput(5)],
+      "Waits for 2 tasks of its job, whose outputs are among its inputs: 2, 7.",
+    ],
+    [
+      "waiting",
+      mountedOf(2, 5),
+      [settledInput(5)],
+      "Waits for task 2 of its job, whose output is among its inputs.",
+    ],
+    [
+      "waiting",
+      mountedOf(...Array.from({ length: 12 }, (_, at) => at + 2)),
+      [],
+      "Waits for 12 tasks of its job, whose outputs are among its inputs: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ….",
+    ],
+    [
+      "waiting",
+      mountedOf(2),
+      [settledInput(2)],
+      "What its inputs are made of is there; they are being put together.",
+    ],
     ["queued", { kind: "empty" }, [], "Queued."],
     ["placed", { kind: "empty" }, [placed], "Given to w1 as attempt 1: w1 is the only worker. It has not started."],
     ["running", { kind: "empty" }, [placed, started], "Runs on w1 as attempt 1: w1 is the only worker."],

@@ -16,6 +16,7 @@ describe("a simulated cluster", () => {
       const reasons = new Set<string>();
       let stops = 0;
       let fullDisks = 0;
+      const trees = { mounting: 0, overlaying: 0 };
       for (let seed = 1; seed <= seeds; seed++) {
         const history = await simulate({ seed });
         expect(violations(history), `replay with seed ${seed}`).toEqual([]);
@@ -26,6 +27,10 @@ describe("a simulated cluster", () => {
         starts += history.schedulerStarts - 1 + history.workerStarts - 3;
         stops += history.stops;
         fullDisks += history.fullDisks;
+        for (const { machine, state } of history.entries) {
+          const value = machine === "task" ? (state as State | null)?.value : undefined;
+          if (value === "mounting" || value === "overlaying") trees[value]++;
+        }
       }
       expect([...reasons].sort(), "a policy put tasks back, too").toEqual([
         "drained",
@@ -37,6 +42,8 @@ describe("a simulated cluster", () => {
       expect(starts, "processes were killed").toBeGreaterThan(seeds);
       expect(stops, "processes were stopped").toBeGreaterThan(seeds);
       expect(fullDisks, "disks were full").toBeGreaterThan(seeds / 4);
+      expect(trees.mounting, "inputs were mounted").toBeGreaterThan(seeds);
+      expect(trees.overlaying, "outputs were laid over inputs").toBeGreaterThan(seeds);
     },
     120_000,
   );
