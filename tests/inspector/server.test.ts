@@ -242,6 +242,36 @@ describe("counts at a moment", () => {
   }, 60_000);
 });
 
+test("jobs come the newest first, however they lie in time", async () => {
+  const gap = fc.oneof(fc.constant(0), fc.nat(3), fc.nat(10_000), fc.nat(40_000_000), fc.nat(30_000_000_000));
+  const burst = fc.record({ gap, jobs: fc.integer({ min: 1, max: 300 }), apart: fc.constantFrom(0, 1, 7) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(burst, { maxLength: 6 }), fc.nat(), async (bursts, chance) => {
+      const history = recording();
+      const made: JobId[] = [];
+      for (const { gap, jobs, apart } of bursts) {
+        history.wait(gap);
+        for (let n = 0; n < jobs; n++) {
+          history.wait(apart);
+          made.push(history.job(chance % 1_000_000 + made.length, 1));
+        }
+      }
+      history.worker("w1", 1);
+      const states = await storeOf(history);
+      const newest = made.toSorted().reverse().map(jobAddress);
+      const found: Address[] = [];
+      for await (const { address } of newestJobs(states, history.entries.length)) found.push(address);
+      expect(found).toEqual(newest);
+      const before = made[chance % Math.max(1, made.length)];
+      if (before === undefined) return;
+      const older: Address[] = [];
+      for await (const { address } of newestJobs(states, history.entries.length, before)) older.push(address);
+      expect(older).toEqual(newest.filter((address) => address < jobAddress(before)));
+    }),
+    { numRuns: 40 },
+  );
+}, 120_000);
+
 test("jobs come the newest first, however many there are of one time", async () => {
   const history = recording();
   const made: JobId[] = [];
