@@ -22,13 +22,13 @@ export interface ProbeClient {
   /** All answers, once the stream has ended. */
   stream<Request, Response>(
     method: Method<Request, Response>,
-    request: Partial<Request>,
+    request: Partial<Request> | Uint8Array,
     headers?: Headers,
   ): Promise<Response[]>;
   /** The same, answer by answer; `cancel` is the client leaving. */
   open<Request, Response>(
     method: Method<Request, Response>,
-    request: Partial<Request>,
+    request: Partial<Request> | Uint8Array,
     headers?: Headers,
   ): AsyncIterableIterator<Response> & { cancel(): void };
   /** @returns the committed size. */
