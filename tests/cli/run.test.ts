@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
@@ -11,6 +11,7 @@ import { realClock } from "../../src/runtime/clock.ts";
 import { manualClock, settle } from "../transport/manual_clock.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
 import { git, writeTree } from "../snapshots/trees/git_repositories.ts";
+import { asOrdinaryUser } from "../support/machine.ts";
 import { fakeCluster, fakeJobId, fakeWorld, type } from "./fakes.ts";
 
 function project(): string {
@@ -134,6 +135,23 @@ describe("run", () => {
     const world = fakeWorld({ cluster });
     await type(world, "run", "--", "x");
     expect(world.stderr.text()).toContain("scoot-actors: stdout was cut: 5 MB more were written and not kept\n");
+  });
+
+  test("exits 125 with one sentence that names a file that cannot be read, and sends no job", async () => {
+    const dir = project();
+    writeFileSync(join(dir, "secret.txt"), "closed");
+    chmodSync(join(dir, "secret.txt"), 0);
+    chmodSync(dir, 0o755);
+    const cluster = fakeCluster();
+    const world = fakeWorld({ cluster, userDir: dir });
+    const trees = await world.trees();
+    const capture: typeof trees.capture = (options) => asOrdinaryUser(() => trees.capture(options));
+    world.trees = () => Promise.resolve({ ...trees, capture });
+    expect(await type(world, "run", "--", "x")).toBe(125);
+    expect(world.stderr.text()).toMatch(
+      /^scoot-actors: Cannot capture "secret\.txt" as it must be readable: [^\n]*\n$/,
+    );
+    expect(cluster.calls).not.toContain("submit");
   });
 
   test("exits 125 with the sentence when the job is refused", async () => {

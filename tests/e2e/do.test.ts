@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -76,6 +77,72 @@ describe("the examples of docs/tasks.md", () => {
     expect(again.code).toBe(0);
     expect(existsSync(join(dir, "greet"))).toBe(true);
     expect(existsSync(join(dir, "main.o"))).toBe(false);
+  });
+});
+
+/** What breaks an example, and what its failure tells: the task, its last lines, what differs from when it was good. */
+const broken = [
+  {
+    name: "node",
+    ran: 2,
+    path: "src/sum.js",
+    text: "export const sum = () => 5;\n",
+    tells: /\ntest: exited 1\n(?: {2}\|.*\n)* {2}\| .*5/,
+    differs: "~ dist/sum.js",
+    shell: ["cat", "dist/sum.js"],
+    shows: "=> 5",
+  },
+  {
+    name: "python",
+    ran: 1,
+    path: "src/words.py",
+    text: "def counts(words):\n    return {'broken': 1}\n\n\ndef main():\n    pass\n",
+    tells: /\ntest: exited 1\n(?: {2}\|.*\n)* {2}\| AssertionError: \{'broken': 1\} != /,
+    differs: "~ src/words.py",
+    shell: ["python3", "-c", "import words; print(words.counts([]))"],
+    shows: "{'broken': 1}",
+  },
+  {
+    name: "c",
+    ran: 4,
+    path: "src/greet.c",
+    text: '#include "greet.h"\n#include <stdio.h>\n\nvoid greet(const char *name) { printf("bye, %s\\n", name); }\n',
+    tells: /\ntest: exited 1\n/,
+    differs: "~ greet (",
+    shell: ["./greet"],
+    shows: "bye, world",
+  },
+] as const;
+
+describe.each(broken)("the $name example", ({ name, ran, path, text, tells, differs, shell, shows }) => {
+  test("is run once for all, fails with a message that helps, and opens a shell in the failed tree", async () => {
+    const requestor = ["--requestor", `of ${name}`];
+    const first = await typeTo(cluster, example(name), ["do", "test", "--refresh", ...requestor]);
+    expect(first.stdout).toMatch(new RegExp(`\n${ran} tasks?: ${ran} ran, in `));
+    const second = await typeTo(cluster, example(name), ["do", "test", "--json", "--requestor", "another user"]);
+    const told = second.stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(told.find(({ type }) => type === "captured")).toMatchObject({ sentFiles: 0, sentBytes: 0 });
+    expect(told.at(-1)).toMatchObject({ type: "summary", cached: ran, ran: 0, failed: 0 });
+
+    const dir = example(name);
+    writeFileSync(join(dir, path), text);
+    const bad = await typeTo(cluster, dir, ["do", "test", ...requestor]);
+    expect(bad.code).toBe(1);
+    expect(bad.stdout).toMatch(tells);
+    expect(bad.stdout).toMatch(/last good: j\S+ at .*; since then:\n {2}inputs:\n/);
+    expect(bad.stdout).toContain(differs);
+    expect(bad.stdout).toMatch(/in a browser: http:\/\/127\.0\.0\.1:\d+\/#\/job\/j/);
+    const task = /scoot-actors shell (\S+),/.exec(bad.stdout)![1]!;
+    let output = "";
+    const opened = await typeTo(cluster, dir, ["shell", task, "--", ...shell], {
+      runHere({ argv: [program, ...args], env, dir }) {
+        const { stdout, status } = spawnSync(program!, args, { env, cwd: dir, encoding: "utf8" });
+        output = stdout;
+        return Promise.resolve(status ?? 1);
+      },
+    });
+    expect(output).toContain(shows);
+    expect(opened.code).toBe(0);
   });
 });
 

@@ -233,6 +233,10 @@ class Run {
   /** Captures a folder; undefined when it is not to be captured: something was in it and all was left out. */
   async visit(folder: Folder): Promise<Visited | undefined> {
     const { reader } = this;
+    if (folder.depth > 0 && statOf(folder.path) === undefined) {
+      reader.changed.add(folder.name.slice(0, -1)); // it was there a moment ago
+      return undefined;
+    }
     const names = listFolder(folder.path, folder.name);
     const within = folder.rule === "ruled" && names.includes(".git") ? this.#nested(folder) : folder;
     if (within === undefined) return undefined;

@@ -328,6 +328,42 @@ describe("capture() of a file that changes while it is read", () => {
   });
 });
 
+describe("capture() of what vanishes in the middle", () => {
+  test("leaves out a folder that is gone before its turn, and names it", async () => {
+    writeTree(dir, { "a": "x".repeat(5 * 1024 * 1024), "d/in/it": "1", "e": "2" });
+    const report = await captured({
+      hashFile: (path) => {
+        rmSync(join(dir, "d"), { recursive: true, force: true });
+        return Promise.resolve(digestOf(readFileSync(path)));
+      },
+    });
+    expect(await pathsOf(report.snapshot)).toEqual(["a", "e"]);
+    expect(report.changedWhileRead).toEqual(["d"]);
+  });
+
+  test("captures anew when a file is gone that the index knows and the store wants", async () => {
+    writeTree(dir, { "a": "1", "b": "2" });
+    const indexPath = `${dir}.index`;
+    await captured({ indexPath, clock: laterClock });
+    const other = memoryBlobs();
+    let isFirst = true;
+    const report = await captured({
+      indexPath,
+      clock: laterClock,
+      blobs: {
+        ...other,
+        missing(digests) {
+          if (isFirst) rmSync(join(dir, "b"));
+          isFirst = false;
+          return other.missing(digests);
+        },
+      },
+    });
+    rmSync(indexPath);
+    expect(await pathsOf(report.snapshot, other)).toEqual(["a"]);
+  });
+});
+
 describe("capture() of a large file", () => {
   test("passes it through in chunks", async () => {
     const size = 24 * 1024 * 1024;
