@@ -59,9 +59,13 @@ export function startNearBudget(
   return collector;
 }
 
+/** So much of the store is held for what tasks leave to those after them: the rest is for what is new. */
+const keptShareMax = 0.5;
+
 /**
- * Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. What
- * tasks leave to those after them stays while there is room for it beside what is new: it can be made anew.
+ * Keeps a gateway's store within its budget: what is named, and what tasks are made of that have not settled, stays. So
+ * does what tasks left most lately to those after them, up to its share; the rest of that goes as all else does, and is
+ * made anew.
  */
 export function startBudget(options: BudgetOptions): Collector {
   const { blobs, actions, names, caches, gateway, statesBytes, log, maxBytes } = options;
@@ -73,8 +77,10 @@ export function startBudget(options: BudgetOptions): Collector {
       if (action !== undefined) yield { digest: action, kind: "blob", why: state };
       for (const digest of inputs) yield { digest, kind: "tree", why: state };
     }
-    if (kept === undefined || collector.isFull) return;
-    for await (const digest of kept.snapshots()) yield { digest, kind: "tree", why: "kept for the next run" };
+    if (kept === undefined) return;
+    for await (const digest of kept.snapshots(collector.df().limitBytes * keptShareMax)) {
+      yield { digest, kind: "tree", why: "kept for the next run" };
+    }
   }
   const collector = createCollector({
     blobs,

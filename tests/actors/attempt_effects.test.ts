@@ -295,7 +295,7 @@ describe("an attempt's command", () => {
     const kept = [{ path: "target", requestor: "ada", name: "target" }];
     const found = () => folders.find(kept[0]!);
     const lost = digestOfHash("0".repeat(64), 5);
-    const rest = { requestor: "ada", name: "target", keptAtMs: 1 };
+    const rest = { requestor: "ada", name: "target", keptAtMs: 1, bytes: 1 };
     const makefile = [
       "target/prog: target/a.o target/b.o",
       "\tcat $^ > $@; echo link",

@@ -1,10 +1,15 @@
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { startCluster, type TestCluster } from "../../scripts/support/cluster.ts";
+import { startCluster, type TestCluster, until } from "../../scripts/support/cluster.ts";
+import { emptyDigest } from "../../src/domain/digest.ts";
+import { isFault } from "../../src/domain/fault.ts";
+import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { programPath } from "../support/machine.ts";
 import { type Typed, typeTo } from "./command_line.ts";
+import { clientOf, clusterOfTest, ended } from "./support.ts";
 
 let cluster: TestCluster;
 let home: string;
@@ -125,3 +130,50 @@ test("what cannot be kept is refused in one sentence", async () => {
   );
   expect(readdirSync(join(dir, "src"))).toHaveLength(4);
 });
+
+test("kept folders stay while the store has room for them, and never keep it from taking new work", async () => {
+  const small = await clusterOfTest(["--workers", "1", "--max-size", "200M", "--guaranteed-age", "1s"]);
+  const client = clientOf(small);
+  let keys = 0;
+  /** When there is room, whether a run found the folder of that name; 25 MB are in it afterwards. */
+  const foundBy = async (name: string): Promise<boolean> => {
+    const script =
+      "mkdir -p kept; if [ -e kept/data ]; then echo found; else head -c 25000000 /dev/urandom > kept/data; fi";
+    const job = {
+      key: `kept-${++keys}`,
+      tasks: [{ name: "t", argv: ["sh", "-c", script], cache: "off" as const, caches: [{ path: "kept", name }] }],
+    };
+    const jobId = await until(
+      "there is room for a job",
+      () =>
+        client.submit(job).then((accepted) => accepted.jobId, (thrown) => {
+          if (!isFault(thrown, "NO_SPACE")) throw thrown;
+          return undefined;
+        }),
+      60_000,
+    );
+    const { tasks } = await ended(client, jobId);
+    const outcome = tasks[0]!.outcome;
+    expect(outcome, tasks[0]!.why).toMatchObject({ kind: "exited", exitCode: 0 });
+    return outcome?.kind === "exited" && outcome.stdout?.digest !== emptyDigest;
+  };
+  const traffic = async (pieces: number): Promise<void> => {
+    for (let piece = 0; piece < pieces; piece++) {
+      const bytes = randomBytes(5_000_000);
+      await until("there is room for a blob", () =>
+        writeBlob(client.blobs, bytes).then(() => true, (thrown) => {
+          if (!isFault(thrown, "NO_SPACE")) throw thrown;
+          return false;
+        }), 60_000);
+    }
+  };
+  expect(await foundBy("a")).toBe(false);
+  await traffic(40);
+  expect(await foundBy("a"), "all else was used more lately").toBe(true);
+  expect((await client.store.collect({ dryRun: true })).stays.map(({ why }) => why)).toContain("kept for the next run");
+  for (const name of ["b", "c", "d", "e", "f"]) expect(await foundBy(name)).toBe(false);
+  await traffic(6);
+  expect(await foundBy("g")).toBe(false);
+  expect(await foundBy("g")).toBe(true);
+  await foundBy("a"); // found or lost: it succeeds
+}, 180_000);

@@ -1,12 +1,13 @@
 import { createHash } from "node:crypto";
 import * as v from "valibot";
-import { type Digest, isDigest } from "../../domain/digest.ts";
+import { type Digest, isDigest, sizeOf } from "../../domain/digest.ts";
 import { asFault, isFault } from "../../domain/fault.ts";
 import type { Log } from "../../observability/log.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Refs } from "../refs/refs.ts";
 import { type KeptFolder, readKeptFolder, writeKeptFolder } from "./kept_folder.ts";
+import { walk } from "./read_tree.ts";
 
 /** Whose folder it is, and what it is called among theirs. */
 export interface KeptName {
@@ -30,8 +31,11 @@ export interface KeptFolders {
   forget(of: KeptName, found: FoundFolder): Promise<void>;
   /** Durable when it resolves. Of more than {@link keptFoldersMax} names the least lately kept goes. */
   keep(of: KeptName, folder: KeptFolder): Promise<void>;
-  /** All that is kept: what must not be collected. */
-  snapshots(): AsyncIterable<Digest>;
+  /**
+   * What is to stay in the store: the most lately kept, as far as all of it together has no more bytes than that. Others
+   * are found as long as they are there.
+   */
+  snapshots(bytesMax: number): AsyncIterable<Digest>;
 }
 
 /** On one machine. */
@@ -47,6 +51,8 @@ const valueSchema = v.pipe(
     requestor: v.string(),
     name: v.string(),
     keptAtMs: v.number(),
+    /** Of its files, and of those that it was made for. */
+    bytes: v.number(),
   }),
 );
 type Value = v.InferOutput<typeof valueSchema>;
@@ -82,6 +88,13 @@ export function keptFolders(
       }
     }
   };
+  const bytesIn = async (snapshot: Digest): Promise<number> => {
+    const files = new Set<Digest>();
+    for await (const { node } of walk(blobs, snapshot)) if (node.kind === "file") files.add(node.digest);
+    let bytes = 0;
+    for (const digest of files) bytes += sizeOf(digest);
+    return bytes;
+  };
   /** A new name may be one too many. */
   const makeRoom = async (): Promise<void> => {
     let count = 0;
@@ -116,13 +129,20 @@ export function keptFolders(
       const snapshot = await writeKeptFolder(blobs, folder);
       const ref = refOf({ requestor, name });
       if (await refs.get(ref) === undefined) await makeRoom();
-      const value: Value = { snapshot, requestor, name, keptAtMs: clock.now() };
+      const value: Value = { snapshot, requestor, name, keptAtMs: clock.now(), bytes: await bytesIn(snapshot) };
       await move(ref, () => JSON.stringify(value));
     },
-    async *snapshots() {
+    async *snapshots(bytesMax) {
+      const all: Value[] = [];
       for await (const [, value] of refs.list("cache/")) {
         const kept = parsed(value);
-        if (kept !== undefined) yield kept.snapshot;
+        if (kept !== undefined) all.push(kept);
+      }
+      let sum = 0;
+      for (const { snapshot, bytes } of all.sort((a, b) => b.keptAtMs - a.keptAtMs)) {
+        sum += bytes;
+        if (sum > bytesMax) return;
+        yield snapshot;
       }
     },
   };

@@ -35,7 +35,7 @@ test("names of any length and writing are apart, and each finds what was kept la
   for (const [at, of] of names.entries()) expect(await folders.find(of)).toMatchObject(await folder(`${at}`));
   await folders.keep(names[0]!, await folder("again"));
   expect(await folders.find(names[0]!)).toMatchObject(await folder("again"));
-  expect(await all(folders.snapshots())).toHaveLength(names.length);
+  expect(await all(folders.snapshots(Infinity))).toHaveLength(names.length);
 });
 
 test("many that keep under one name at once all get their turn, and the name leads to one of theirs", async () => {
@@ -72,5 +72,22 @@ test("of more names than may be, the least lately kept goes", async () => {
   await folders.keep(name(keptFoldersMax), one);
   expect(await folders.find(name(0))).toBeDefined();
   expect(await folders.find(name(1))).toBeUndefined();
-  expect(await all(folders.snapshots())).toHaveLength(keptFoldersMax);
+  expect(await all(folders.snapshots(Infinity))).toHaveLength(keptFoldersMax);
+});
+
+test("what is to stay are the most lately kept, as far as their bytes fit; a file that is in one twice counts once", async () => {
+  const { blobs, clock, folders } = await rig();
+  const filled = async (name: string, bytes: number) => {
+    const digest = await writeBlob(blobs, new Uint8Array(bytes).fill(name.charCodeAt(0)));
+    const nodes = ["a", "b"].map((called) => ({ kind: "file" as const, name: called, digest, executable: false }));
+    const content = await writeBlob(blobs, encodeDirectory(nodes));
+    await folders.keep({ requestor: "", name }, { content, madeFor: emptyDigest });
+    await clock.advance(1);
+    return (await folders.find({ requestor: "", name }))!.snapshot;
+  };
+  const [first, second, third] = [await filled("1", 100), await filled("2", 10), await filled("3", 1)];
+  expect(await all(folders.snapshots(111))).toEqual([third, second, first]);
+  expect(await all(folders.snapshots(110))).toEqual([third, second]);
+  expect(await all(folders.snapshots(10))).toEqual([third]);
+  expect(await all(folders.snapshots(0))).toEqual([]);
 });
