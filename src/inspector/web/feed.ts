@@ -27,6 +27,7 @@ const passing: ReadonlySet<string> = new Set(["PEER_UNREACHABLE", "LIMIT_EXCEEDE
  */
 export async function follow({ watch, signal, ...options }: FeedOptions): Promise<void> {
   let { after } = options;
+  let lookedAtMs = performance.now();
   let isConnected: boolean | undefined;
   const say = (is: boolean): void => {
     if (is !== isConnected) options.onConnected(isConnected = is);
@@ -37,11 +38,14 @@ export async function follow({ watch, signal, ...options }: FeedOptions): Promis
       if (isConnected === false) await ask("/v1/inspect/bounds", {}, signal);
       say(true);
       const news = await ask<News>("/v1/inspect/feed", { watch, after }, signal);
+      const entries = news.last.seq - after;
       after = news.last.seq;
       if (news.changed.length === 0) continue;
       const beganMs = performance.now();
+      const entriesPerSecond = entries * 1_000 / Math.max(1, beganMs - lookedAtMs);
+      lookedAtMs = beganMs;
       await options.onNews(news);
-      await rest(restMs(performance.now() - beganMs), signal);
+      await rest(restMs(performance.now() - beganMs, entriesPerSecond), signal);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Refusal && !passing.has(error.code)) throw error;

@@ -25,7 +25,7 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
   ]);
   const partners = partnersOf(subject, past.steps);
   const [spoken, story, whys] = await Promise.all([
-    inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq, limit: messagesShown }),
+    inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq }),
     actor.kind === "task" ? inspect("action", { task: subject.slice(5), at }).catch(() => undefined) : undefined,
     // Of a task that waits the scheduler says more than its own state does.
     actor.state === "queued"
@@ -35,10 +35,12 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
   signal.throwIfAborted();
   const why = whys?.get(subject.slice(5)) ?? actor.why;
   const chart = all[actor.kind];
-  const heard = new Set([subject, ...spoken.messages.flatMap(({ from, to }) => [from, to])]);
+  const messages = spoken.messages.filter(({ from, to }) => from === subject || to === subject).slice(-messagesShown);
+  const heard = new Set([subject, ...messages.flatMap(({ from, to }) => [from, to])]);
   const members = [...partners.filter((one) => heard.has(one)), subject];
   // The one that is looked at stands in the middle of those that it speaks with.
   members.splice(Math.floor((members.length - 1) / 2), 0, members.pop()!);
+  const drawn = chart !== undefined && drawChart(chart, { state: actor.state, taken: actor.step.taken });
   return {
     title: `${subject}: ${actor.state}`,
     moment: actor.moment,
@@ -85,7 +87,7 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
             ),
           ],
           chart !== undefined &&
-            scrolls("Chart", drawChart(chart, { state: actor.state, taken: actor.step.taken })),
+            scrolls("Chart", drawn),
           chart !== undefined && hears(chart, actor.state),
         ),
         h(
@@ -107,11 +109,11 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
               ),
               actor.step.reason !== undefined && h("p", { class: "reason" }, sentence(actor.step.reason)),
             ),
-            spoken.messages.length > 0 && scrolls(
+            messages.length > 0 && scrolls(
               "Sequence diagram",
-              drawSequence(members, spoken.messages, {
+              drawSequence(members, messages, {
                 markedSeq: actor.seq,
-                widthPx: 690,
+                widthPx: besidesPx(drawn),
                 linkOf: (message) => linkTo("actor", subject, { at: message.heardSeq ?? message.seq }),
               }),
             ),
@@ -135,6 +137,14 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     ],
   };
 };
+
+/** The room that there is beside a chart, or below it where the window is narrow. */
+function besidesPx(chart: SVGElement | false): number {
+  const { clientWidth } = document.documentElement;
+  const whole = Math.min(1_452, clientWidth - 48);
+  if (chart === false || clientWidth <= 1_060) return whole;
+  return whole - Number(chart.getAttribute("width")) - 50;
+}
 
 /** Those that it spoke with most, at most four. */
 function partnersOf(subject: string, steps: readonly StepLine[]): readonly string[] {

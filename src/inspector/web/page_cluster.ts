@@ -102,8 +102,8 @@ const latency = ({ count: of, p50Ms, p95Ms }: Rates["wait"]): Child =>
     h("small", {}, " median"),
     h(
       "p",
-      { class: "more-of-it" },
-      `95 % of ${counted(of, "task")} in ${duration(p95Ms)}`,
+      { class: "more-of-it", title: `Of ${counted(of, "task")}` },
+      `95 % in ${duration(p95Ms)}`,
     ),
   ];
 

@@ -21,7 +21,7 @@ export function drawSequence(
   messages: readonly SpokenLine[],
   { linkOf, markedSeq, widthPx = 1_180 }: SequenceOptions,
 ): SVGElement {
-  const lane = Math.max(112, Math.min(250, (widthPx - whenWidth - 140) / Math.max(1, members.length - 1)));
+  const lane = Math.max(112, Math.min(260, (widthPx - whenWidth - 140) / Math.max(1, members.length - 1)));
   const boxWidth = Math.min(132, lane - 8);
   const first = whenWidth + 66;
   const width = first + lane * Math.max(1, members.length - 1) + 74;
