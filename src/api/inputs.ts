@@ -46,12 +46,12 @@ export async function encodeInput(
   };
   try {
     const parts = await Promise.all(inputs.map(async (part) => {
-      const { subtree: below, task: of, snapshot } = part;
+      const { subtree: below, task: of, snapshot, name: called } = part;
       const path = segmentsOf(part.path).join("/");
       const subtree = segmentsOf(below ?? "").join("/");
       const at = { path, ...(subtree === "" ? {} : { subtree }) };
-      if (snapshot === undefined) return { ...at, name: `the output of task "${of}"`, task: of! };
-      const name = isDigest(snapshot) ? `snapshot ${snapshot.slice(0, 12)}` : `snapshot "${snapshot}"`;
+      if (snapshot === undefined) return { ...at, name: called ?? `the output of task "${of}"`, task: of! };
+      const name = called ?? (isDigest(snapshot) ? `snapshot ${snapshot.slice(0, 12)}` : `snapshot "${snapshot}"`);
       return { ...at, name, snapshot: await digestOf(snapshot) };
     }));
     const snapshots = parts.flatMap((part) => "snapshot" in part ? [part] : []);

@@ -43,6 +43,8 @@ const inputPart = v.pipe(
     path: v.optional(cText(4_096), "."),
     snapshot: v.exactOptional(name(512)),
     task: v.exactOptional(name(200)),
+    /** How people know it, for faults; without, by its name or digest, or as the output of the task. */
+    name: v.exactOptional(name(300)),
     subtree: v.exactOptional(namedPath),
   }),
   v.check(({ snapshot, task }) => (snapshot === undefined) !== (task === undefined), "must have a snapshot or a task"),

@@ -3,7 +3,7 @@ import { type Digest, isDigest, sizeOf } from "../../domain/digest.ts";
 import { asFault } from "../../domain/fault.ts";
 import type { JobId, TaskId } from "../../domain/ids.ts";
 import { isSuccess } from "../../domain/job.ts";
-import type { JobSpecInput, TaskView } from "../../protocol/client_messages.ts";
+import type { JobSpecInput, TaskSpecInput, TaskView } from "../../protocol/client_messages.ts";
 import { type FailureReport, failureReport, pageOf } from "../failure.ts";
 import { resolveSnapshot } from "../ids.ts";
 import { outcomeText } from "../render.ts";
@@ -126,40 +126,47 @@ async function runTask(
   }
 }
 
-/** Its part of the captured folder, with what is mounted. */
+type TaskInputs = Pick<TaskSpecInput, "input" | "inputs">;
+/** Of the names of what is mounted, which are for faults. */
+const partNameMax = 300;
+
+/** Its part of the captured folder, and what is mounted: the gateway puts that together. */
 async function inputOf(
-  { world, client, snapshot, selection }: RunPlanOptions,
+  { client, snapshot, selection }: RunPlanOptions,
   task: PlannedTask,
   made: ReadonlyMap<string, Digest | undefined>,
   commits: Commits,
-): Promise<Digest> {
+): Promise<TaskInputs> {
   const own = task.inputs === undefined ? snapshot : await selection.select(task.inputs);
-  if (task.mounts.length === 0) return own;
+  if (task.mounts.length === 0) return { input: { kind: "snapshot", snapshot: own } };
+  const part = (path: string, from: string, snapshot: Digest, name: string) => ({
+    path,
+    snapshot,
+    name: name.slice(0, partNameMax),
+    ...(from === "" ? {} : { subtree: from }),
+  });
   const parts = await Promise.all(task.mounts.map(async (mount) => {
+    const { path, from } = mount;
     if ("task" in mount) {
       const output = made.get(mount.task);
       if (output === undefined) {
         throw new Error(
-          `Cannot mount the output of "${mount.task}" at "${mount.path}" as it must declare what it makes: its out is empty`,
+          `Cannot mount the output of "${mount.task}" at "${path}" as it must declare what it makes: its out is empty`,
         );
       }
-      return { path: mount.path, snapshot: output, subtree: mount.from, name: `the output of "${mount.task}"` };
+      return part(path, from, output, `the output of "${mount.task}"`);
     }
-    if ("revision" in mount) {
-      const { path, from: subtree, revision } = mount;
-      return { path, snapshot: await commits(revision), subtree, name: `revision ${revision}` };
-    }
+    if ("revision" in mount) return part(path, from, await commits(mount.revision), `revision ${mount.revision}`);
     const named = isDigest(mount.snapshot) ? mount.snapshot : await resolveSnapshot(client, mount.snapshot);
-    return { path: mount.path, snapshot: named, subtree: mount.from, name: `snapshot ${mount.snapshot}` };
+    return part(path, from, named, `snapshot ${mount.snapshot}`);
   }));
-  const trees = await world.trees();
-  return await trees.mount(client.blobs, [{ path: "", snapshot: own, name: "the inputs" }, ...parts]);
+  return { inputs: [part(".", "", own, "the inputs"), ...parts] };
 }
 
 function jobOf(
   { world, dir, cache, requestor, priority }: RunPlanOptions,
   task: PlannedTask,
-  snapshot: Digest,
+  input: TaskInputs,
 ): JobSpecInput {
   const { name, argv, env, outputs, platform, timeoutMs, retries, shards } = task;
   return {
@@ -172,7 +179,7 @@ function jobOf(
       argv: [...argv],
       env: shards === 1 ? { ...env } : { ...env, SCOOT_SHARD: String(index), SCOOT_SHARDS: String(shards) },
       outputs: [...outputs],
-      input: { kind: "snapshot" as const, snapshot },
+      ...input,
       platform: { ...platform },
       cache,
       ...cachesOf(task.caches, dir),
