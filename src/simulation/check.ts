@@ -75,12 +75,16 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
   for (const { planned, view, tasks } of jobs) {
     if (view === undefined || view.state === "running") continue;
     const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
-    for (const { taskId, outcome, command, attempts, cached } of tasks) {
+    for (const [at, { taskId, outcome, command, attempts, cached }] of tasks.entries()) {
+      const isPossible = Object.keys(planned.job.tasks[at]!.platform).length === 0;
+      if (!isPossible && attempts.length > 0) yield `${taskId} was given to a worker, and asks for what none has`;
       if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
       else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) {
         yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
       } else if (outcome.kind === "killed" && !mayBeKilled) {
         yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
+      } else if (outcome.kind === "failed" && outcome.fault.code === "TASK_UNPLACEABLE") {
+        if (isPossible) yield `${taskId} was not run, and any worker could have run it: ${outcome.fault.message}`;
       } else if (outcome.kind === "failed" && attempts.length < 6) {
         yield `${taskId} failed by us: ${outcome.fault.message}`;
       } else if (outcome.kind === "exited" && attempts.length === 0 && cached === undefined) {

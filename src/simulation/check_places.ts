@@ -98,7 +98,8 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
     queued.delete(taskId);
     placed.delete(taskId);
     const path = pathOf(state.value);
-    if (path === "queued" && !isShared(task)) queued.set(taskId, task);
+    const isPossible = Object.keys(task.platform).length === 0;
+    if (path === "queued" && isPossible && !isShared(task)) queued.set(taskId, task);
     else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
   }
 }

@@ -1,11 +1,14 @@
 import type { Settings } from "../protocol/settings.ts";
 import { defaultPolicy, type Policy } from "../scheduling/policy.ts";
 
+/** Some tasks ask for what nobody has. */
+const common: Policy = { ...defaultPolicy, unmetAfterMs: 4_000, failUnmetAfterMs: 20_000 };
+
 /** How simulated slots are divided: requestors are r0, r1 and r2, and there are some six slots. */
 const policies: readonly Policy[] = [
-  defaultPolicy,
+  common,
   {
-    ...defaultPolicy,
+    ...common,
     classes: [{ name: "a", percent: 50, floor: 0 }, { name: "b", percent: 30, floor: 0 }, {
       name: "c",
       percent: 20,
@@ -14,7 +17,7 @@ const policies: readonly Policy[] = [
     requestors: [{ pattern: "r0", class: "a" }, { pattern: "r1", class: "b" }],
   },
   {
-    ...defaultPolicy,
+    ...common,
     classes: [{ name: "a", percent: 80, floor: 0 }, { name: "b", percent: 20, floor: 1 }],
     requestors: [{ pattern: "r[01]", class: "a" }],
     throttles: [{ pattern: "r1", running: 1 }],

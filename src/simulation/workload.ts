@@ -50,7 +50,8 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
       ...(random.integer(5) === 0 ? { output: "full" as const } : {}),
       timeoutMs: 60_000,
       retries: random.integer(4) === 0 ? 1 : 0,
-      platform: {},
+      // Nobody has that.
+      platform: random.integer(16) === 0 ? { gpu: "none" } : {},
     }));
     return {
       job: {

@@ -14,6 +14,8 @@ describe("a simulated cluster", () => {
     async () => {
       let starts = 0;
       const reasons = new Set<string>();
+      let told = 0;
+      let unplaceable = 0;
       let stops = 0;
       let fullDisks = 0;
       const trees = { mounting: 0, overlaying: 0 };
@@ -21,7 +23,13 @@ describe("a simulated cluster", () => {
         const history = await simulate({ seed });
         expect(violations(history), `replay with seed ${seed}`).toEqual([]);
         expect(history.marks.length, `seed ${seed} ran something`).toBeGreaterThan(10);
+        for (const { cause } of history.entries) {
+          if ((cause.event as { readonly type: string }).type === "task.unplaceable") told++;
+        }
         for (const { tasks } of history.jobs) {
+          unplaceable += tasks.filter(({ outcome }) =>
+            outcome?.kind === "failed" && outcome.fault.code === "TASK_UNPLACEABLE"
+          ).length;
           for (const { attempts } of tasks) for (const { reason } of attempts) reasons.add(reason);
         }
         starts += history.schedulerStarts - 1 + history.workerStarts - 3;
@@ -39,6 +47,8 @@ describe("a simulated cluster", () => {
         "retry",
         "workerLost",
       ]);
+      expect(unplaceable, "tasks asked for what nobody has").toBeGreaterThan(seeds / 2);
+      expect(told, "and were told so before").toBeGreaterThan(unplaceable * 3 / 2);
       expect(starts, "processes were killed").toBeGreaterThan(seeds);
       expect(stops, "processes were stopped").toBeGreaterThan(seeds);
       expect(fullDisks, "disks were full").toBeGreaterThan(seeds / 4);
@@ -80,7 +90,7 @@ describe("a simulated cluster", () => {
     expect(changed((_, { seq }) => ({ priority: seq % 3 }))[0]).toMatch(/which is more urgent/);
     const mixed = (_: unknown, { seq }: Entry) => ({ requestor: `r${seq % 3}`, priority: 0 });
     expect(changed(mixed)[0]).toMatch(/running\) went ahead of/);
-    expect(changed(mixed, three)[0]).toMatch(/of class ., which has its share, went ahead of class/);
+    expect(changed(mixed, three).join()).toMatch(/of class ., which has its share, went ahead of class/);
     expect(changed((task) => ({ name: `${task["name"]}`.repeat(3_000) }))[0]).toMatch(/has \d+ bytes/);
   }, 30_000);
 
