@@ -41,14 +41,18 @@ async function page(
   signal: AbortSignal,
 ): Promise<void> {
   let { last: { seq } } = await ask("bounds", "");
+  let lookedAtMs = performance.now();
   try {
     while (!signal.aborted) {
       const news = await newsAfter(watch, seq, signal);
+      const entries = news.last.seq - seq;
       seq = news.last.seq;
       if (news.changed.length === 0) continue;
       const beganMs = performance.now();
+      const entriesPerSecond = entries * 1_000 / Math.max(1, beganMs - lookedAtMs);
+      lookedAtMs = beganMs;
       await look(news);
-      await pause(restMs(performance.now() - beganMs));
+      await pause(restMs(performance.now() - beganMs, entriesPerSecond));
     }
   } catch (error) {
     if (!signal.aborted) throw error;
