@@ -181,7 +181,7 @@ export const checks: readonly Check[] = [
     needs: "execution",
     async holds(client) {
       const platform = [{ name: `conformance-${randomUUID()}`, value: "x" }];
-      const status = await within(60_000, "the answer", failureOf(client, await prepare(client, { platform })));
+      const status = await within(90_000, "the answer", failureOf(client, await prepare(client, { platform })));
       expectIsOneOf(status.code, ["INVALID_ARGUMENT", "FAILED_PRECONDITION"]);
       expectThat(status.message !== "", "it does not say why");
     },
