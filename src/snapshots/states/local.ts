@@ -570,22 +570,34 @@ function reading(
     }
     later.sort((a, b) => (a.address < b.address ? -1 : 1));
     let at = 0;
-    const entryOf = async ({ place }: { readonly place: Location }): Promise<Entry | undefined> => {
-      const record = place.gone ? undefined : (await log.read([place]))?.[0];
-      return record === undefined ? undefined : decodeEntry(record.address, record.bytes);
+    let page: (Entry | undefined)[] = [];
+    let pageFrom = 0;
+    /** Of those that lie beyond the index, asked for one after the other. Undefined: it is gone. */
+    const entryOf = async (index: number): Promise<Entry | undefined> => {
+      if (index >= pageFrom + page.length) {
+        const wanted = later.slice(index, index + pageEntries).map(({ place }) => place);
+        const records = await log.read(wanted.filter(({ gone }) => !gone)) ?? [];
+        let next = 0;
+        page = wanted.map(({ gone }) => {
+          const record = gone ? undefined : records[next++];
+          return record === undefined ? undefined : decodeEntry(record.address, record.bytes);
+        });
+        pageFrom = index;
+      }
+      return page[index - pageFrom];
     };
     for await (const entry of each(indexed(Math.min(seq, indexedSeq)))) {
       for (; at < later.length && later[at]!.address < entry.address; at++) {
-        const born = await entryOf(later[at]!);
+        const born = await entryOf(at);
         if (born !== undefined) yield born;
       }
       if (later[at]?.address === entry.address) {
-        const newer = await entryOf(later[at++]!);
+        const newer = await entryOf(at++);
         if (newer !== undefined) yield newer;
       } else yield entry;
     }
     for (; at < later.length; at++) {
-      const born = await entryOf(later[at]!);
+      const born = await entryOf(at);
       if (born !== undefined) yield born;
     }
   }

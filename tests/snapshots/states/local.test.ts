@@ -459,6 +459,29 @@ describe("one process writes", () => {
     );
   }, 120_000);
 
+  test("others do not see a batch before all of it is there, and take it for no damage", async () => {
+    const dir = temporaryFolder();
+    const copy = temporaryFolder();
+    const states = await open(dir);
+    await states.commit(upTo(5).map((seq) => entry(seq, `task/a/${seq % 2}`)));
+    await collect(states.current()); // brings the index up to date
+    await cp(dir, copy, { recursive: true });
+    await states.commit([entry(6, "task/a/0"), entry(7, "task/a/9", { reason: "x".repeat(50) })]);
+    const [name] = await readdir(join(dir, "log"));
+    const whole = await readFile(join(dir, "log", name!));
+    const path = join(copy, "log", name!);
+    const reader = await readOnly(copy);
+    for (let bytes = (await stat(path)).size + 1; bytes <= whole.length; bytes++) {
+      await writeFile(path, whole.subarray(0, bytes));
+      const isThere = bytes === whole.length;
+      expect((await reader.bounds()).lastSeq).toBe(isThere ? 7 : 5);
+      expect((await reader.news(5)).addresses).toEqual(isThere ? ["task/a/0", "task/a/9"] : []);
+      expect(await seqsOf(reader)).toEqual(upTo(isThere ? 7 : 5));
+      expect(await reader.seqAt(Number.MAX_SAFE_INTEGER)).toBe(isThere ? 7 : 5);
+    }
+    expect((await reader.get("task/a/9" as Address))?.seq).toBe(7);
+  });
+
   test("others read consistent cuts while another process writes and prunes", async () => {
     const dir = temporaryFolder();
     const child = startChild(new URL("./writer_child.ts", import.meta.url), dir);
