@@ -94,7 +94,7 @@ const sum = (a: Cost, b: Cost): Cost => ({
 export const sumOf = (costs: readonly Cost[]): Cost =>
   costs.reduce(sum, { cpuMs: 0, ranMs: 0, attempts: 0, cached: 0, savedMs: 0 });
 
-/** One that failed; else, of a job that goes on, one that runs, is being stopped, waits for a slot, or for another. */
+/** One that failed; else, of a job that goes on, one that runs, waits for a slot, or has not settled for another reason. */
 function tellingOf(job: State, tasks: readonly SavedTask[]): JobFacts["telling"] {
   const by = (which: (task: SavedTask) => boolean): SavedTask | undefined => tasks.find(which);
   const is = (wanted: TaskState) => (one: SavedTask): boolean => taskState(one.state) === wanted;
@@ -104,7 +104,7 @@ function tellingOf(job: State, tasks: readonly SavedTask[]): JobFacts["telling"]
     ? undefined
     : state === "succeeded"
     ? tasks.length === 1 ? tasks[0] : undefined
-    : failed ?? by(is("running")) ?? by(is("placed")) ?? by(is("queued")) ?? by(is("stopping")) ?? by(is("waiting"));
+    : failed ?? by(is("running")) ?? by(is("placed")) ?? by(is("queued")) ?? by((one) => !is("settled")(one));
   if (found === undefined) return undefined;
   const { taskId, name } = found.task;
   return { taskId, name, state: taskState(found.state), why: explainTask(found.state) };

@@ -53,7 +53,7 @@ export function ratesOf(
       placedAt.set(address, atMs);
     }
     if (!isQueued(after)) queuedAt.delete(address);
-    if (isPlaced(before) && after === undefined) {
+    if (isPlaced(before) && !isPlaced(after) && !isQueued(after)) {
       if (isInside) settled[at]!++;
       const since = placedAt.get(address);
       if (isInside && since !== undefined) runs.push(atMs - since);

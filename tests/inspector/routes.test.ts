@@ -454,6 +454,36 @@ describe("once more", () => {
     await expect(inspector.again({ jobId: job, place: 2, key: "k" })).rejects.toMatchObject({ code: "TASK_UNKNOWN" });
   });
 
+  test("what is mounted of several is mounted of the same again", async () => {
+    const blobs = memoryBlobs();
+    const [one, two] = await commands(blobs);
+    const history = recording();
+    const snapshot = digestOf(Buffer.from("a tree"));
+    const parts = [{ path: "a", name: "the output of task t0", index: 0 }, {
+      path: "b",
+      subtree: "lib",
+      name: "libs",
+      snapshot,
+    }];
+    const job = history.job(1, 2, "ada", {
+      tasks: [{ command: one, dependents: [1] }, { command: two, source: { kind: "mounted", parts }, output: "full" }],
+    });
+    const { inspector, ask } = await inspectorOf(history, blobs);
+    expect((await inspector.again({ jobId: job, key: "k" })).tasks[1]).toMatchObject({
+      input: {
+        kind: "mounted",
+        parts: [{ path: "a", name: "the output of task t0", task: "t0" }, {
+          path: "b",
+          subtree: "lib",
+          name: "libs",
+          snapshot,
+        }],
+      },
+      output: "full",
+    });
+    expect((await ask("graph", `id=${job}`)).edges).toEqual([[0, 1]]);
+  });
+
   test("a job of which tasks are forgotten cannot be", async () => {
     const history = recording();
     history.worker("w1", 1);
