@@ -34,8 +34,10 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
     if (atMs < newsAtMs) return;
     const news = view.news(atMs);
     for (const one of news) {
-      for (const follower of sharing.followersOf(one.taskId)) tellOne({ ...one, taskId: follower, fails: false }, atMs);
+      const followers = [...sharing.followersOf(one.taskId)];
       tellOne(one, atMs);
+      if (one.fails || (one.unmet !== undefined && sharing.giveWay(one.taskId))) continue;
+      for (const follower of followers) tellOne({ ...one, taskId: follower }, atMs);
     }
     if (news.length < newsMax) newsAtMs = atMs + newsEveryMs;
     else host.enqueue(() => {});
@@ -68,13 +70,14 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
       for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
         const { taskId, workerId, why } = next;
         if (index.takeRestored(taskId) && !sharing.mayPlace(taskId)) continue;
-        const estimate = index.estimateOf(taskOf(taskId));
+        const task = taskOf(taskId);
+        const estimate = index.estimateOf(task);
         tell(
           taskId,
           { type: "task.placed", workerId, why, ...(estimate === undefined ? {} : { estimate }), atMs },
           why,
         );
-        for (const follower of sharing.followersOf(taskId)) tellPlaceable(follower);
+        if (task.unmet !== undefined) { for (const follower of sharing.followersOf(taskId)) tellPlaceable(follower); }
         if (++placed === placedPerTurn) {
           host.enqueue(() => {});
           break;

@@ -33,6 +33,13 @@ export interface Sharing {
   runs(taskId: TaskId): void;
   /** A task ended or went away: those that follow it have its result, or the first of them is queued. */
   settled(task: TaskContext): void;
+  /**
+   * No worker could run it: one that follows it and needs something else is run instead, if there is one, and it waits for
+   * that one's result as well. It stays in the queue, so that both may run when a worker comes that could run it.
+   *
+   * @returns whether there was one.
+   */
+  giveWay(taskId: TaskId): boolean;
   /** Those that follow it. */
   followersOf(taskId: TaskId): Iterable<TaskId>;
   /** The task that this one follows. */
@@ -46,6 +53,11 @@ const isSame = (a: TaskContext, b: TaskContext): boolean =>
   a.command === b.command && a.timeoutMs === b.timeoutMs && inputRootOf(a) === inputRootOf(b) &&
   JSON.stringify(a.platform) === JSON.stringify(b.platform) && a.action?.digest === b.action?.digest &&
   a.action?.instance === b.action?.instance;
+
+/** The other could never run as things are, and this one may: they do not need the same. */
+const mayRunInstead = (task: TaskContext, other: TaskContext): boolean =>
+  other.unmet !== undefined && task.unmet === undefined &&
+  JSON.stringify(task.needs ?? {}) !== JSON.stringify(other.needs ?? {});
 
 export function createSharing(options: SharingOptions): Sharing {
   const { results, taskOf, queue, settle } = options;
@@ -73,10 +85,20 @@ export function createSharing(options: SharingOptions): Sharing {
     const leader = leaders.get(number);
     if (leader !== undefined && leader !== taskId) {
       const other = taskOf(leader);
-      if (other !== undefined && isSame(other, task)) return leader;
+      if (other !== undefined && isSame(other, task)) {
+        if (!mayRunInstead(task, other)) return leader;
+        pass(leader, taskId);
+      }
     }
     leaders.set(number, taskId);
     return taskId;
+  };
+  /** Those that follow the one follow the other from now on, and so does the one. */
+  const pass = (leader: TaskId, to: TaskId): void => {
+    const those = [...followers.get(leader) ?? [], leader];
+    followers.delete(leader);
+    unfollow(to);
+    for (const each of those) if (each !== to) follow(each, to);
   };
 
   const isSettled = (taskId: TaskId): boolean => taskOf(taskId) === undefined;
@@ -147,6 +169,18 @@ export function createSharing(options: SharingOptions): Sharing {
           });
         } else goOn(follower, its, results.actionOf(its));
       }
+    },
+    giveWay(taskId) {
+      const task = taskOf(taskId)!;
+      for (const follower of followers.get(taskId) ?? []) {
+        const its = taskOf(follower);
+        if (its === undefined || !mayRunInstead(its, task)) continue;
+        pass(taskId, follower);
+        leaders.set(numberOf(results.actionOf(task)), follower);
+        queue(follower);
+        return true;
+      }
+      return false;
     },
     followersOf: (taskId) => followers.get(taskId) ?? [],
     followed: (taskId) => following.get(taskId),

@@ -1013,6 +1013,28 @@ describe("a task that no worker could ever run", () => {
     for (const id of jobs) expect((await taskIn(states, taskId(id, 0))).path).toBe("settled");
   });
 
+  test("does not keep the same action of one that asks for less from running, and has its result", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const peer = worker(w1, "1", { memoryBytes: 1_000 });
+    peer.sync();
+    await quiet(time);
+    const task = { ...jobOf(1).tasks[0]!, cache: "use" as const };
+    const large = taskId(await submit({ key: "1", tasks: [{ ...task, needs: { memoryBytes: 2_000 } }] }), 0);
+    const small = taskId(await submit({ key: "2", tasks: [task] }), 0);
+    await pass(time, 62_000);
+    expect((await taskIn(states, large)).context.unmet?.lacks).toEqual(["memoryBytes=2000"]);
+    expect((await taskIn(states, small)).path).toBe("active.placed");
+    peer.report(ended(small));
+    await quiet(time);
+    expect((await taskIn(states, large)).context).toMatchObject({
+      outcome: { exitCode: 0 },
+      cached: { taskId: small },
+      attempts: [],
+    });
+  });
+
   test("fails when settings say so", async () => {
     const time = virtualTime();
     const states = memoryStates();

@@ -68,6 +68,9 @@ function world(results: Partial<TaskResults> = {}) {
       tasks.set(id, task(id, changes));
       sharing.arrived(id);
     },
+    told(id: TaskId, unmet: NonNullable<TaskContext["unmet"]>) {
+      tasks.set(id, { ...tasks.get(id)!, unmet });
+    },
     end(id: TaskId, outcome: Outcome) {
       const before = tasks.get(id)!;
       tasks.delete(id);
@@ -143,6 +146,52 @@ describe("tasks of one action in flight", () => {
     arrive(c);
     expect(answered.size).toBe(0);
     expect(queued).toEqual([a, c]);
+  });
+});
+
+describe("a task that no worker could run", () => {
+  const needs = { memoryBytes: 100 };
+  const unmet = { lacks: ["memoryBytes=100"], toldAtMs: 9 };
+
+  test("gives way to one that needs something else, and has its result, as have all that wait", () => {
+    const { arrive, told, end, queued, answered, sharing } = world();
+    arrive(a, { needs });
+    arrive(b, { needs });
+    arrive(c);
+    told(a, unmet);
+    expect(sharing.giveWay(a)).toBe(true);
+    expect(queued).toEqual([a, c]);
+    expect([a, b, c].map((id) => sharing.followed(id))).toEqual([c, c, undefined]);
+    end(c, exited(0));
+    expect([...answered.keys()].sort()).toEqual([a, b]);
+    expect([a, b].map((id) => sharing.followed(id))).toEqual([undefined, undefined]);
+  });
+
+  test("goes on leading those that need the same, and not one that comes later and needs something else", () => {
+    const { arrive, told, end, queued, answered, sharing } = world();
+    arrive(a, { needs });
+    arrive(b, { needs });
+    told(a, unmet);
+    told(b, unmet);
+    expect(sharing.giveWay(a)).toBe(false);
+    expect(sharing.followed(b)).toBe(a);
+    arrive(c, { needs: { memoryBytes: 5 } });
+    expect(queued).toEqual([a, c]);
+    expect([a, b].map((id) => sharing.followed(id))).toEqual([c, c]);
+    end(c, { kind: "killed", reason: "unwanted" });
+    expect(answered.size).toBe(0);
+    expect(sharing.followed(a) ?? sharing.followed(b), "one of them leads again").toBeDefined();
+  });
+
+  test("may run all the same: what comes of the other changes nothing then", () => {
+    const { arrive, told, end, answered, sharing } = world();
+    arrive(a, { needs });
+    arrive(c);
+    told(a, unmet);
+    sharing.giveWay(a);
+    end(a, exited(0));
+    end(c, exited(0));
+    expect(answered.size).toBe(0);
   });
 });
 

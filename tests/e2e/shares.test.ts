@@ -78,7 +78,7 @@ test("who asks for more than any worker has is told so while it waits; what an o
   ]);
   const { jobId } = await client.submit({
     key: "large",
-    tasks: [{ name: "large", argv: ["true"], needs: { memoryBytes } }, { name: "small", argv: ["true"] }],
+    tasks: [{ name: "large", argv: ["true", "large"], needs: { memoryBytes } }, { name: "small", argv: ["true"] }],
   });
   for await (const change of client.watch(jobId)) {
     if (change.kind !== "task" || change.task.unmet === undefined) continue;
