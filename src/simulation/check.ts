@@ -4,7 +4,7 @@ import { costIsBounded, placesAreFair } from "./check_places.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import type { Entry } from "../snapshots/states/states.ts";
-import { pretendedExit } from "./workload.ts";
+import { isPossible, pretendedExit } from "./workload.ts";
 import type { History } from "./world.ts";
 
 /** What must never happen and what must have happened, by the guarantee that says so. One sentence a violation. */
@@ -76,15 +76,15 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
     if (view === undefined || view.state === "running") continue;
     const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
     for (const [at, { taskId, outcome, command, attempts, cached }] of tasks.entries()) {
-      const isPossible = Object.keys(planned.job.tasks[at]!.platform).length === 0;
-      if (!isPossible && attempts.length > 0) yield `${taskId} was given to a worker, and asks for what none has`;
+      const mayRun = isPossible(planned.job.tasks[at]!);
+      if (!mayRun && attempts.length > 0) yield `${taskId} was given to a worker, and asks for what none has`;
       if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
       else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) {
         yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
       } else if (outcome.kind === "killed" && !mayBeKilled) {
         yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
       } else if (outcome.kind === "failed" && outcome.fault.code === "TASK_UNPLACEABLE") {
-        if (isPossible) yield `${taskId} was not run, and any worker could have run it: ${outcome.fault.message}`;
+        if (mayRun) yield `${taskId} was not run, and any worker could have run it: ${outcome.fault.message}`;
       } else if (outcome.kind === "failed" && attempts.length < 6) {
         yield `${taskId} failed by us: ${outcome.fault.message}`;
       } else if (outcome.kind === "exited" && attempts.length === 0 && cached === undefined) {

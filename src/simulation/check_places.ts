@@ -6,6 +6,7 @@ import { isSetAside, type WorkerContext } from "../machines/worker.ts";
 import { sharesOf } from "../scheduling/fairness.ts";
 import { classifier, defaultPolicy, throttler } from "../scheduling/policy.ts";
 import { encodeEntry } from "../snapshots/states/entry_codec.ts";
+import { isPossible } from "./workload.ts";
 import type { History } from "./world.ts";
 
 /**
@@ -98,8 +99,7 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
     queued.delete(taskId);
     placed.delete(taskId);
     const path = pathOf(state.value);
-    const isPossible = Object.keys(task.platform).length === 0;
-    if (path === "queued" && isPossible && !isShared(task)) queued.set(taskId, task);
+    if (path === "queued" && isPossible(task) && !isShared(task)) queued.set(taskId, task);
     else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
   }
 }

@@ -50,8 +50,11 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
       ...(random.integer(5) === 0 ? { output: "full" as const } : {}),
       timeoutMs: 60_000,
       retries: random.integer(4) === 0 ? 1 : 0,
-      // Nobody has that.
-      platform: random.integer(16) === 0 ? { gpu: "none" } : {},
+      // Nobody has the one, nor so much of the other; of the least of it there is enough for every slot.
+      platform: random.integer(24) === 0 ? { gpu: "none" } : {},
+      ...[{}, {}, { needs: { memoryBytes: 1 } }, { needs: { memoryBytes: random.integer(4) === 0 ? 9 : 1 } }][
+        random.integer(4)
+      ]!,
     }));
     return {
       job: {
@@ -68,6 +71,17 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
     };
   });
 }
+
+/** What each simulated worker has. */
+export const workerMemoryBytes = 4;
+
+/** Whether the workers of a simulation could run it. */
+export const isPossible = (
+  { platform, needs }: {
+    readonly platform: Readonly<Record<string, string>>;
+    readonly needs?: { readonly memoryBytes?: number };
+  },
+): boolean => Object.keys(platform).length === 0 && (needs?.memoryBytes ?? 0) <= workerMemoryBytes;
 
 /** A run of a pretended command, as a mark that the command would leave. */
 export interface Mark {

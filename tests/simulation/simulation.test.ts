@@ -3,6 +3,7 @@ import type { Attempt } from "../../src/domain/job.ts";
 import type { State } from "../../src/machines/step.ts";
 import { violations } from "../../src/simulation/check.ts";
 import type { Planted } from "../../src/simulation/disk.ts";
+import { isPossible } from "../../src/simulation/workload.ts";
 import { simulate } from "../../src/simulation/world.ts";
 import type { Entry } from "../../src/snapshots/states/states.ts";
 
@@ -16,6 +17,7 @@ describe("a simulated cluster", () => {
       const reasons = new Set<string>();
       let told = 0;
       let unplaceable = 0;
+      let gaveWay = 0;
       let stops = 0;
       let fullDisks = 0;
       const trees = { mounting: 0, overlaying: 0 };
@@ -26,11 +28,18 @@ describe("a simulated cluster", () => {
         for (const { cause } of history.entries) {
           if ((cause.event as { readonly type: string }).type === "task.unplaceable") told++;
         }
-        for (const { tasks } of history.jobs) {
+        for (const { planned, tasks } of history.jobs) {
+          gaveWay += tasks.filter(({ cached, attempts }, at) =>
+            cached !== undefined && attempts.length === 0 && !isPossible(planned.job.tasks[at]!)
+          ).length;
           unplaceable += tasks.filter(({ outcome }) =>
             outcome?.kind === "failed" && outcome.fault.code === "TASK_UNPLACEABLE"
           ).length;
-          for (const { attempts } of tasks) for (const { reason } of attempts) reasons.add(reason);
+          for (const { attempts } of tasks) {
+            for (const { reason } of attempts) {
+              reasons.add(reason);
+            }
+          }
         }
         starts += history.schedulerStarts - 1 + history.workerStarts - 3;
         stops += history.stops;
@@ -48,6 +57,7 @@ describe("a simulated cluster", () => {
         "workerLost",
       ]);
       expect(unplaceable, "tasks asked for what nobody has").toBeGreaterThan(seeds / 2);
+      expect(gaveWay, "and had the result of one that asked for less").toBeGreaterThan(0);
       expect(told, "and were told so before").toBeGreaterThan(unplaceable * 3 / 2);
       expect(starts, "processes were killed").toBeGreaterThan(seeds);
       expect(stops, "processes were stopped").toBeGreaterThan(seeds);
