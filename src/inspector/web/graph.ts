@@ -79,6 +79,6 @@ function columnsOf({ nodes, edges, more }: TaskGraph, at: number | undefined): H
         ),
       );
     }),
-    more > 0 && h("li", { class: "faint" }, `${more} more`),
+    more > 0 && h("li", { class: "faint" }, `${more.toLocaleString("en")} more tasks are not counted here`),
   );
 }

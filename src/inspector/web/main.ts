@@ -38,6 +38,7 @@ const pages: Readonly<Record<string, Page>> = {
 };
 /** Until it is asked again: of what comes in parts, and while the cluster is away. */
 const partMs = 500;
+const restPerLook = 3;
 const againMs = 500;
 
 const [top, trouble, main, said] = ["top", "trouble", "main", "said"].map((id) => document.getElementById(id)!) as [
@@ -92,10 +93,10 @@ function drawTop(): void {
       "nav",
       { "aria-label": "Pages" },
       item("jobs", "Jobs"),
-      item("cluster", "Cluster"),
+      !session.now.isSealed && item("cluster", "Cluster"),
       item("actors", "Actors"),
       item("conversation", "Conversation"),
-      item("snapshot", "Snapshots"),
+      !session.now.isSealed && item("snapshot", "Snapshots"),
     ),
     h(
       "form",
@@ -111,7 +112,8 @@ function drawTop(): void {
       }),
       h("kbd", { "aria-hidden": "true" }, "/"),
     ),
-    session.now.isReadOnly && session.now.version !== "" && h("span", { class: "badge" }, "read-only"),
+    session.now.isReadOnly && !session.now.isSealed && session.now.version !== "" &&
+      h("span", { class: "badge" }, "read-only"),
     session.now.isSealed && h("span", { class: "badge" }, "a sealed job"),
     h("button", {
       class: "plain",
@@ -134,6 +136,7 @@ async function show(isFresh: boolean): Promise<void> {
   }
   const place = here();
   const { signal } = stop;
+  const fromMs = performance.now();
   drawTop();
   const page = pages[place.page];
   try {
@@ -158,7 +161,10 @@ async function show(isFresh: boolean): Promise<void> {
     }
     announce(isOther, shown);
     followNews(place.at === undefined ? shown.watch : [], shown.moment.seq);
-    if (shown.isPart === true) setTimeout(() => !signal.aborted && void news.come(), partMs);
+    if (shown.isPart === true) {
+      const restMs = Math.max(partMs, restPerLook * (performance.now() - fromMs));
+      setTimeout(() => !signal.aborted && void news.come(), restMs);
+    }
     main.dataset["shown"] = location.hash;
   } catch (error) {
     if (signal.aborted) return;

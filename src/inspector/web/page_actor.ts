@@ -28,12 +28,10 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq }),
     actor.kind === "task" ? inspect("action", { task: subject.slice(5), at }).catch(() => undefined) : undefined,
     // Of a task that waits the scheduler says more than its own state does.
-    actor.state === "queued"
-      ? whyOf(subject.split("/")[1]!, actor.moment, at === undefined)
-      : new Map<string, string>(),
+    actor.state === "queued" ? whyOf(subject.split("/")[1]!, actor.moment, at === undefined) : undefined,
   ]);
   signal.throwIfAborted();
-  const why = whys?.get(subject.slice(5)) ?? actor.why;
+  const why = whys?.answer?.get(subject.slice(5)) ?? actor.why;
   const chart = all[actor.kind];
   const messages = spoken.messages.filter(({ from, to }) => from === subject || to === subject).slice(-messagesShown);
   const heard = new Set([subject, ...messages.flatMap(({ from, to }) => [from, to])]);
@@ -46,7 +44,7 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     moment: actor.moment,
     watch: [subject],
     says: `${subject} is ${actor.state}. ${why}`,
-    isPart: whys === undefined,
+    isPart: whys?.isLate === true,
     previousSeq: actor.previousSeq,
     nextSeq: actor.nextSeq,
     content: [

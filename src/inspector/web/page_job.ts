@@ -1,11 +1,12 @@
 import type { TaskLine } from "../jobs.ts";
-import type { Cost } from "../routes.ts";
+import type { Cost, TaskGraph, TaskTimeline } from "../routes.ts";
 import type { JobView } from "../../protocol/client_messages.ts";
 import { inspect } from "./data.ts";
 import { download, killJob, mayAct, runAgain } from "./deeds.ts";
 import { type Child, h, widget } from "./dom.ts";
 import { exportButtons, graphMermaid } from "./export.ts";
 import { drawGraph } from "./graph.ts";
+import { late } from "./late.ts";
 import { actorLink, badge, facts, link, progress, scrolls, section, sentence, time, took } from "./parts.ts";
 import { linkTo } from "./place.ts";
 import { titleOf } from "./page_jobs.ts";
@@ -49,20 +50,26 @@ const costText = ({ ranMs, cpuMs, cached, savedMs, attempts }: Cost): string =>
 /** The tasks of the job on the page, by place, as far as they were asked for. */
 let known: { readonly key: string; readonly tasks: Map<number, TaskLine>; readonly asked: Set<number> } | undefined;
 
+const lateGraph = late<TaskGraph>();
+const lateTimeline = late<TaskTimeline>();
+
 export const jobPage: Page = async ({ subject, at }, signal) => {
-  const [found, graph, timeline] = await Promise.all([
-    inspect("job", { id: subject, at }),
-    inspect("graph", { id: subject, at }).catch(() => undefined),
-    inspect("timeline", { id: subject, at }).catch(() => undefined),
-  ]);
+  const found = await inspect("job", { id: subject, at }, signal);
   const { job, cause, tasks, moment } = found;
   const telling = tellingOf(job, tasks);
   const isNow = at === undefined;
   const waits = tasks.some(({ state }) => state === "queued");
-  const whys = waits ? await whyOf(subject, moment, isNow) : new Map<string, string>();
+  const ofNow = `${subject} ${at ?? "now"}`;
+  // Of a job of many tasks these take a while: the page is there before them.
+  const [whys, graphs, timelines] = await Promise.all([
+    waits ? whyOf(subject, moment, isNow) : { answer: new Map<string, string>(), isLate: false },
+    lateGraph(ofNow, String(moment.seq), () => inspect("graph", { id: subject, at })),
+    lateTimeline(ofNow, String(moment.seq), () => inspect("timeline", { id: subject, at })),
+  ]);
+  const [graph, timeline] = [graphs.answer, timelines.answer];
   signal.throwIfAborted();
   const nowMs = isNow ? Math.max(Date.now(), moment.atMs) : moment.atMs;
-  const says = telling === undefined ? job.why : whys?.get(telling.taskId) ?? telling.why;
+  const says = telling === undefined ? job.why : whys.answer?.get(telling.taskId) ?? telling.why;
   const key = `${subject} ${moment.seq}`;
   if (known?.key !== key) known = { key, tasks: new Map(), asked: new Set([0]) };
   tasks.forEach((task, place) => known!.tasks.set(place, task));
@@ -77,7 +84,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
     watch: [`job/${subject}`, `task/${subject}/`, ...waits ? ["task/", "worker/"] : []],
     says: `${title} is ${state}. ${says}`,
     previousSeq: cause.seq < moment.seq ? cause.seq : undefined,
-    isPart: whys === undefined,
+    isPart: whys.isLate || graphs.isLate || timelines.isLate,
     content: [
       h(
         "div",
@@ -152,7 +159,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
         scrolls("Task graph", drawGraph(graph, at)),
       ),
       timeline !== undefined && section("timeline", "Where the time went", drawTimeline(timeline, nowMs, at)),
-      section("tasks", counted(job.tasks, "task"), taskRows(subject, job, known, at, whys)),
+      section("tasks", counted(job.tasks, "task"), taskRows(subject, job, known, at, whys.answer)),
     ],
   };
 };
