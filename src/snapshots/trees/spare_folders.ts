@@ -82,6 +82,9 @@ interface Laid extends LaidFolder {
   readonly atMs: number;
   /** By path from the folder: "/src/a.ts". */
   readonly files: ReadonlyMap<string, LaidFile>;
+  /** Where symlinks lead, and the folders, itself ("") first. */
+  readonly links: ReadonlyMap<string, string>;
+  readonly folders: readonly string[];
   /** At its top. */
   readonly names: ReadonlySet<string>;
 }
@@ -114,7 +117,9 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       const spare = take(snapshot, mtimeMs, names);
       if (spare !== undefined && isMoved(spare.dir, dir)) {
         try {
-          laid = await layOut({ ...given, mtimeMs }, spare, clock);
+          laid = spare.snapshot === snapshot && await isAsLaid(dir, spare, given.signal)
+            ? again(dir, spare, clock)
+            : await layOut({ ...given, mtimeMs }, spare, clock);
         } catch (thrown) {
           removeLeft(dir);
           given.signal?.throwIfAborted();
@@ -180,6 +185,7 @@ async function layOut(
   mkdirSync(dir, { recursive: true });
   const top = realpathSync(dir);
   const files = new Map<string, LaidFile>();
+  const links = new Map<string, string>();
   let names: ReadonlySet<string> | undefined;
   const seconds = mtimeMs / 1000;
   const modes = new Modes();
@@ -202,7 +208,10 @@ async function layOut(
     },
     keeps(path, node) {
       if (before === undefined) return false;
-      if (node.kind === "symlink") return leadsTo(path, node.target);
+      if (node.kind === "symlink") {
+        links.set(path.slice(top.length), node.target);
+        return leadsTo(path, node.target);
+      }
       const key = path.slice(top.length);
       const was = before.files.get(key);
       if (was === undefined || !isOf(was, node) || !isUntouched(path, was, before.atMs)) return false;
@@ -227,11 +236,64 @@ async function layOut(
     symlink(path, target) {
       clear(path);
       symlinkSync(target, path);
+      links.set(path.slice(top.length), target);
     },
   });
   const folders = await writer.write(top);
   for (const folder of folders.reverse()) utimesSync(folder, seconds, seconds);
-  return { dir: top, snapshot, mtimeMs, atMs: clock.now(), files, names: names ?? new Set() };
+  return {
+    dir: top,
+    snapshot,
+    mtimeMs,
+    atMs: clock.now(),
+    files,
+    links,
+    folders: folders.reverse().map((folder) => folder.slice(top.length)),
+    names: names ?? new Set(),
+  };
+}
+
+/** Whether a folder holds what it was laid out with and nothing else: twice as soon known as what it should hold is read. */
+async function isAsLaid(
+  dir: string,
+  { files, links, folders, atMs }: Laid,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const known = new Set(folders);
+  let seen = 0;
+  let turn = turnFiles;
+  for (const folder of folders) {
+    const stat = lstatSync(dir + folder, { throwIfNoEntry: false });
+    if (!stat?.isDirectory() || (stat.mode & 0o7777) !== folderMode) return false;
+    for (const name of readdirSync(dir + folder)) {
+      const key = `${folder}/${name}`;
+      const file = files.get(key);
+      const target = links.get(key);
+      if (
+        file !== undefined
+          ? !isUntouched(dir + key, file, atMs)
+          : target !== undefined
+          ? !leadsTo(dir + key, target)
+          : !known.has(key)
+      ) {
+        return false;
+      }
+      seen++;
+      if (--turn > 0) continue;
+      turn = turnFiles;
+      await new Promise((resolve) => setImmediate(resolve));
+      signal?.throwIfAborted();
+    }
+  }
+  return seen === files.size + links.size + folders.length - 1;
+}
+
+/** A folder that is as it was laid out, for the next. */
+function again(dir: string, laid: Laid, clock: Clock): Laid {
+  const top = realpathSync(dir);
+  const seconds = laid.mtimeMs / 1000;
+  for (const folder of laid.folders) utimesSync(top + folder, seconds, seconds);
+  return { ...laid, dir: top, atMs: clock.now() };
 }
 
 const isOf = (was: LaidFile, node: LeafNode): boolean =>
