@@ -135,10 +135,10 @@ export async function jobList(
 /** Jobs in a stretch of time that is looked at at once: about so many, never more than that. */
 const jobsWanted = 64;
 const jobsMax = 256;
-const firstMs = 1_000;
+const firstMs = 100;
 
 /**
- * Jobs in a cut, the newest first. Cuts go forward, and ids begin with the time: so it looks at the last second, then at
+ * Jobs in a cut, the newest first. Cuts go forward, and ids begin with the time: so it looks at the last moments, then at
  * what was before that, in stretches as long as it takes for some jobs.
  */
 export async function* newestJobs(states: States, seq: number, before?: JobId): AsyncGenerator<Entry> {

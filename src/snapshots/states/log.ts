@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { readdirSync, statSync } from "node:fs";
 import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { asFault, Fault, isFault } from "../../domain/fault.ts";
@@ -258,14 +259,31 @@ export interface SharedLog extends StateLog {
 /** For readers: the log as another process writes it. */
 export function readLog(store: string): SharedLog {
   const dir = join(store, "log");
+  /** Those that another follows. */
   const known = new Map<number, Segment>();
+  let last: Segment | undefined;
+  /** As they are now, when there is none that was not seen before; undefined: it must be looked. */
+  const seen = (): readonly Segment[] | undefined => {
+    const ordinals = readdirSync(dir).map(ordinalOf).filter((one) => one !== undefined).sort((a, b) => a - b);
+    if (last === undefined || ordinals.at(-1) !== last.ordinal) return undefined;
+    const found: Segment[] = [];
+    for (const ordinal of ordinals.slice(0, -1)) {
+      const segment = known.get(ordinal);
+      if (segment === undefined) return undefined;
+      found.push(segment);
+    }
+    return [...found, last = { ...last, bytes: statSync(join(dir, segmentName(last.ordinal))).size }];
+  };
   const segments = async (): Promise<readonly Segment[]> => {
     // A segment without a header is being made; one that vanishes meanwhile was dropped.
     for (;;) {
       try {
-        const found = await listSegments(dir, known);
+        const before = seen();
+        if (before !== undefined) return before;
+        const found = (await listSegments(dir, known)).filter((one): one is Segment => one.firstSeq !== undefined);
         for (const ordinal of known.keys()) if (ordinal < (found[0]?.ordinal ?? Infinity)) known.delete(ordinal);
-        return found.filter((segment): segment is Segment => segment.firstSeq !== undefined);
+        last = found.at(-1);
+        return found;
       } catch (error) {
         if ((error as { code?: string }).code !== "ENOENT") throw error;
       }

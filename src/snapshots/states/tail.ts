@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { existsSync, fstatSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { type FileHandle, readFully } from "./files.ts";
@@ -70,9 +71,12 @@ export function logTail(
   let again: Promise<void> | undefined;
 
   const indexedSeq = (): number => index.meta()?.indexedSeq ?? 0;
+  // Asked many times a second while somebody follows, and mostly in vain: so the file system is asked without a wait.
   const openSegment = async (number: number): Promise<FileHandle | undefined> => {
+    const path = join(dir, "log", segmentName(number));
+    if (!existsSync(path)) return undefined;
     try {
-      return await open(join(dir, "log", segmentName(number)), "r");
+      return await open(path, "r");
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
       throw error;
@@ -130,7 +134,7 @@ export function logTail(
     if ((file === undefined || indexed > lastSeq) && !await begin()) return;
     let wanted = windowBytes;
     for (;;) {
-      const { size } = await file!.stat();
+      const { size } = fstatSync(file!.fd);
       // Cut by its writer, whose disk had not taken it.
       if (size < offset && !await begin()) return;
       if (size > offset) {
