@@ -3,36 +3,17 @@ import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rm
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { root } from "./run_program.ts";
+import { type Bazel, bazel4, overridesOf, ownRepositories, processesOf, stubs } from "./support/bazel.ts";
 import { processesWith, runProgram, scoot, startCluster, until } from "./support/cluster.ts";
 
 /**
  * `deno task bazel-integration`: two Bazels build the workspaces of tests/bazel with a fresh cluster, as its remote cache
  * and by remote execution, through what goes wrong in builds and in clusters. Debian's 4.2.3 must be there
  * (bazel-bootstrap, bazel-platforms, bazel-rules-java, bazel-rules-proto, bazel-skylib); upstream's 2.1.0 comes from npm,
- * and where it cannot be had its cases are skipped.
+ * and where it cannot be had its cases are skipped. Words choose cases by their names.
  */
-interface Bazel {
-  readonly program: string;
-  /** What stands for repositories that it would download. */
-  readonly repositories: Readonly<Record<string, string>>;
-}
-const debian = "/usr/share/bazel";
-const stubs = join(root, "tests", "bazel");
-const ownRepositories = {
-  rules_cc: join(stubs, "rules_cc"),
-  remote_coverage_tools: join(stubs, "remote_coverage_tools"),
-};
-const bazel4: Bazel = {
-  program: "/usr/bin/bazel",
-  repositories: {
-    ...ownRepositories,
-    rules_java: `${debian}/rules/java`,
-    rules_proto: `${debian}/rules/proto`,
-    bazel_skylib: `${debian}/tools/skylib`,
-  },
-};
 
+/** For a case that cannot be tried here. */
 class Skipped extends Error {}
 
 /** @throws {Skipped} where the registry cannot be reached. */
@@ -51,12 +32,6 @@ async function bazel2(): Promise<Bazel> {
   return { program, repositories: { ...ownRepositories, rules_java: join(stubs, "rules_java") } };
 }
 
-/** Of "INFO: 19 processes: 10 remote cache hit, 9 internal.": how many of each kind. */
-function processesOf(output: string): ReadonlyMap<string, number> {
-  const line = /INFO: \d+ process(?:es)?: ([^\n]*)\./.exec(output)?.[1] ?? "";
-  return new Map([...line.matchAll(/(\d+) ([^,]+)/g)].map(([, count, kind]) => [kind!, Number(count)]));
-}
-
 interface BazelRan {
   readonly code: number | null;
   readonly output: string;
@@ -70,15 +45,15 @@ function runBazel(
   outputRoot: string,
   args: readonly string[],
   during: (output: string, child: ChildProcess) => void = () => {},
-  { program, repositories }: Bazel = bazel4,
+  bazel: Bazel = bazel4,
 ): Promise<BazelRan> {
   const [verb, ...flags] = args;
-  const child = spawn(program, [
+  const child = spawn(bazel.program, [
     "--batch",
     "--nohome_rc",
     `--output_user_root=${join(dir, outputRoot)}`,
     verb!,
-    ...Object.entries(repositories).map(([name, path]) => `--override_repository=${name}=${path}`),
+    ...overridesOf(bazel),
     ...shared,
     ...flags,
   ], { cwd: join(dir, workspace), stdio: ["ignore", "pipe", "pipe"] });
