@@ -239,7 +239,7 @@ for (const { client, server } of [gateway, plain]) {
   client.close();
   server.close();
 }
-ours.close();
+await ours.close(0);
 bare.forceShutdown();
 await actions.close();
 await blobs.close();

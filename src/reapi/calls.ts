@@ -12,7 +12,7 @@ import { type Digest, digestOfHash, isDigest } from "../domain/digest.ts";
 import { asFault, Fault } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
 import type { MessageOf, WireDigest } from "../protocol/reapi/codec.ts";
-import { requestMetadata, rpcStatus, sha256Function } from "../protocol/reapi/messages.ts";
+import { requestMetadata, retryInfo, rpcStatus, sha256Function } from "../protocol/reapi/messages.ts";
 import { checkInstanceName } from "../protocol/reapi/resource_name.ts";
 import type { Method } from "../protocol/reapi/services.ts";
 
@@ -33,6 +33,9 @@ const messageMax = 1_500;
 const buffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 /** Requests are decoded by the method, which can answer for what is wrong with them; grpc-js would say INTERNAL. */
 const asItIs = (bytes: Buffer): Buffer => bytes;
+
+/** What may go well in a moment, and so is told with a time. */
+const comesAgain: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.RESOURCE_EXHAUSTED]);
 
 /** A fault as `google.rpc.Status`, for answers that hold one. */
 export function statusOf(fault: Fault): { readonly code: number; readonly message: string } {
@@ -59,7 +62,13 @@ function errorOf(thrown: unknown, path: string, signal: AbortSignal, log: Log) {
   }
   const { code, message } = statusOf(fault);
   const metadata = new Metadata();
-  metadata.set(detailsKey, buffer(rpcStatus.encode({ code, message })));
+  const details = comesAgain.has(code)
+    ? [{
+      typeUrl: "type.googleapis.com/google.rpc.RetryInfo",
+      value: retryInfo.encode({ retryDelay: { seconds: 1, nanos: 0 } }),
+    }]
+    : [];
+  metadata.set(detailsKey, buffer(rpcStatus.encode({ code, message, details })));
   return Object.assign(new Error(message), { code, details: message, metadata });
 }
 

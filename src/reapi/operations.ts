@@ -31,6 +31,7 @@ export interface Operations {
   cancel(name: string): Promise<void>;
   /** Those that somebody waits for, by name. */
   list(): Operation[];
+  /** Who follows is told to come back (`DRAINING`); what they wait for goes on. */
   close(): void;
 }
 
@@ -220,7 +221,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
           if (share.isCancelled && action !== undefined) {
             return yield ended(name, action.digest, cancelledResponse("Its client cancelled it"));
           }
-          if (live.failure !== undefined) throw live.failure;
+          if (live.failure !== undefined && live.response === undefined) throw live.failure;
           if (action !== undefined && action.instance !== instance) throw operationUnknown(name);
           if (task !== undefined && action === undefined) throw operationUnknown(name); // a job of another door
           if (action !== undefined) {
@@ -260,7 +261,14 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
           )
       ).sort((a, b) => a.name < b.name ? -1 : 1),
     close() {
-      for (const live of [...lives.values()]) drop(live);
+      for (const live of [...lives.values()]) {
+        live.failure ??= new Fault(
+          "DRAINING",
+          "Cannot go on with this stream as the gateway is stopping: wait for it again",
+        );
+        wake(live);
+        drop(live);
+      }
     },
   };
 }

@@ -45,13 +45,15 @@ export interface ReapiOptions {
 export interface ReapiServer {
   /** @param isTrusted whether its calls need no token. */
   take(socket: Socket, isTrusted: boolean): void;
-  /** Tells clients to go; those that have not after `graceMs` are cut off. */
-  drain(graceMs: number): void;
-  close(): void;
+  /** Who follows an operation is told to come back, calls end, clients go; those that have not after `graceMs` are cut off. */
+  close(graceMs?: number): Promise<void>;
 }
 
 /** Of one message, each way: more than a batch with what is around it, and 100,000 digests. */
 const messageBytesMax = 16 * 1024 * 1024;
+
+/** For calls that are under way when it stops. */
+const closeMs = 1_000;
 
 const serviceOf = ({ path }: { readonly path: string }): string => path.split("/")[1]!;
 const ofExecution: ReadonlySet<string> = new Set([serviceOf(methods.execute), serviceOf(methods.getOperation)]);
@@ -101,17 +103,36 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
       }`,
     );
   });
+  let closing: Promise<void> | undefined;
+  const sockets = new Set<Socket>();
+  let whenAllGone = (): void => {};
+  async function close(graceMs: number): Promise<void> {
+    operations?.close();
+    for (const { injector } of [trusted, untrusted]) injector.drain(graceMs);
+    if (sockets.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancelTimer = clock.at(clock.now() + graceMs, resolve);
+        whenAllGone = () => {
+          cancelTimer();
+          resolve();
+        };
+      });
+    }
+    for (const { server, injector } of [trusted, untrusted]) {
+      injector.destroy();
+      server.forceShutdown();
+    }
+  }
   return {
-    take: (socket, isTrusted) => (isTrusted ? trusted : untrusted).injector.injectConnection(socket),
-    drain(graceMs) {
-      for (const { injector } of [trusted, untrusted]) injector.drain(graceMs);
+    take(socket, isTrusted) {
+      if (closing !== undefined) return void socket.destroy();
+      sockets.add(socket);
+      socket.once("close", () => {
+        sockets.delete(socket);
+        if (sockets.size === 0) whenAllGone();
+      });
+      (isTrusted ? trusted : untrusted).injector.injectConnection(socket);
     },
-    close() {
-      operations?.close();
-      for (const { server, injector } of [trusted, untrusted]) {
-        injector.destroy();
-        server.forceShutdown();
-      }
-    },
+    close: (graceMs = closeMs) => closing ??= close(graceMs),
   };
 }

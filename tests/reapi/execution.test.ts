@@ -439,7 +439,7 @@ describe("operations", () => {
     expect(tasks.killed).toEqual([]);
     stream.cancel();
   });
-  test("the state is said again while nothing changes", async () => {
+  test("T-3: the state is said again while nothing changes", async () => {
     const stream = execute(await action());
     const first = await next(stream);
     let again: Operation | undefined;
@@ -489,6 +489,81 @@ describe("operations", () => {
     await clock.advance(graceMs);
     await until(() => tasks.killed.length > 0);
     expect(tasks.killed).toEqual([[...tasks.views.keys()][0]]);
+  });
+  test("T-8: who follows is UNAVAILABLE when the gateway stops, and finds it again by its name", async () => {
+    const stream = execute(await action());
+    const { name } = await next(stream);
+    const stopped = rig.stop();
+    expect(await codeOf(last(stream))).toBe(status.UNAVAILABLE);
+    await rig.restart();
+    await stopped;
+    const back = wait(name);
+    expect(await next(back)).toMatchObject({ name, done: false });
+    expect(tasks.killed).toEqual([]);
+    back.cancel();
+  });
+  test("E-14: which worker runs it, and since when, while it runs; M-6: the lower, the sooner", async () => {
+    const streams = [];
+    for (const priority of [0, -1, -2]) {
+      const stream = execute(await action({ timeoutMs: 1_000 - priority }), { executionPolicy: { priority } });
+      await next(stream);
+      streams.push(stream);
+    }
+    expect(tasks.accepted.map(({ priority }) => priority)).toEqual([0, 1, 2]);
+    tasks.change(1, {
+      state: "running",
+      attempts: [{
+        attempt: 1,
+        workerId: workerId("w1"),
+        reason: "first",
+        placedAtMs: 6_000,
+        startedAtMs: 7_000,
+        why: "It was free.",
+      }],
+    });
+    let stage = stageOf(await next(streams[0]!));
+    while (stage.stage !== stages.executing) stage = stageOf(await next(streams[0]!));
+    expect(stage.partialExecutionMetadata).toMatchObject({
+      worker: "w1",
+      queuedTimestamp: { seconds: 5 },
+      executionStartTimestamp: { seconds: 7 },
+    });
+    for (const stream of streams) stream.cancel();
+  });
+  test("X-6 X-9: the Action's platform before the Command's, an empty one asks for nothing; absolute symlinks may be", async () => {
+    tasks.workers = [{ os: "linux" }, { os: "plan9" }];
+    const [linux, plan9] = ["linux", "plan9"].map((value) => [{ name: "os", value }]);
+    const root = await put(encodeDirectory([{ kind: "symlink", name: "l", target: "/etc/hosts" }]));
+    const asked = [
+      await action({ platform: linux!, command: { platform: plan9! } }),
+      await action({ command: { platform: plan9! } }),
+      await action({ platform: [], command: { platform: [] }, inputRoot: root }),
+    ];
+    for (const digest of asked) {
+      const stream = execute(digest);
+      await next(stream);
+      stream.cancel();
+    }
+    expect(tasks.accepted.map(({ platform }) => platform)).toEqual([{ os: "linux" }, { os: "plan9" }, {}]);
+  });
+  test("C-13: outputs whose properties are asked for are INVALID_ARGUMENT, for none are told to be kept", async () => {
+    const command = await put(Buffer.concat([
+      encodeCommand({ argv: ["true"], env: {}, outputs: [], platform: [], workingDirectory: "" }),
+      Buffer.from([0x42, 3, 0x78, 0x79, 0x7a]), // output_node_properties: "xyz"
+    ]));
+    const digest = await put(encodeAction({ command, inputRoot: emptyDigest, doNotCache: false, platform: [] }));
+    expect(await codeOf(last(execute(digest)))).toBe(status.INVALID_ARGUMENT);
+    expect(tasks.accepted).toEqual([]);
+  });
+  test("X-10 E-10: a queue that is full is RESOURCE_EXHAUSTED, and what comes back is served", async () => {
+    const accept = tasks.accept.bind(tasks);
+    tasks.accept = () => Promise.reject(new Fault("LIMIT_EXCEEDED", "Too many tasks wait"));
+    const digest = await action();
+    expect(await codeOf(last(execute(digest)))).toBe(status.RESOURCE_EXHAUSTED);
+    tasks.accept = accept;
+    const stream = execute(digest);
+    await next(stream);
+    stream.cancel();
   });
   test("E-11: CancelOperation is for one operation; the job goes on while another waits for it", async () => {
     const digest = await action();

@@ -40,6 +40,8 @@ export interface Rig {
   upload(messages: readonly Partial<WriteRequest>[], options?: { end?: boolean; metadata?: Metadata }): Promise<number>;
   /** The gateway is started anew on what is on the disk. */
   restart(): Promise<void>;
+  /** The gateway alone, in good order. */
+  stop(): Promise<void>;
   close(): Promise<void>;
 }
 export const rigToken = "the token";
@@ -142,16 +144,18 @@ export async function startRig(options: {
       }),
     restart() {
       client.close();
-      server.close();
+      void server.close();
       for (const socket of sockets) socket.destroy();
       server = start();
       client = dial();
       return Promise.resolve();
     },
+    stop: () => server.close(),
     async close() {
       client.close();
-      server.close();
+      const closed = server.close();
       for (const socket of sockets) socket.destroy();
+      await closed;
       await new Promise((resolve) => listener.close(resolve));
       rmSync(dir, { recursive: true, force: true });
     },
