@@ -145,6 +145,10 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     expect(page.url()).toMatch(/at=\d+$/);
     await keep("decision");
     const link = page.url();
+    await browser.grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.getByRole("button", { name: "Copy link" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(link);
     const other = await browser.newPage();
     onTestFinished(() => other.close());
     watch(other);
@@ -232,6 +236,21 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     await page.locator(".graph .node.is-succeeded", { hasText: "colours" }).waitFor();
     await page.getByRole("button", { name: "Kill" }).click();
     await page.getByRole("button", { name: "Kill the job" }).click();
+    await page.locator("h1 .badge", { hasText: "cancelled" }).waitFor();
+  });
+
+  test("of a job of 1,500 tasks the page has the rows that are seen, and any other when it is scrolled to", async () => {
+    const names = Array.from({ length: 1_500 }, (_, place) => `part-${place}`);
+    const tasks = names.map((name) => ({ ...sh(name, "true"), platform: { gpu: "none" } }));
+    const { jobId } = await client.submit({ key: "many", requestor: "ada", tag: "many", tasks });
+    await open(`#/job/${jobId}`);
+    await page.locator(".tasks .badge").first().waitFor();
+    await expect.poll(() => why().textContent(), { timeout: 20_000 }).toContain("gpu=none");
+    await page.locator(".tasks .view").evaluate((view) => view.scrollTo(0, view.scrollHeight));
+    await page.locator(".tasks").getByRole("link", { name: "part-1499" }).waitFor();
+    expect(await page.locator(".tasks [data-row]").count()).toBeLessThan(60);
+    await keep("many");
+    await client.kill(jobId, "seen");
     await page.locator("h1 .badge", { hasText: "cancelled" }).waitFor();
   });
 

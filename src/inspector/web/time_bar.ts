@@ -63,6 +63,20 @@ export function timeBar(bar: HTMLElement, seqAt: (atMs: number) => Promise<numbe
     }
   }
 
+  /** The address of what is seen now, which stays what it is. */
+  async function copyLink(button: HTMLElement): Promise<void> {
+    const { place, moment } = shown!;
+    const address = `${location.origin}${location.pathname}${addressAt(place, place.at ?? moment.seq)}`;
+    try {
+      await navigator.clipboard.writeText(address);
+      button.replaceChildren("Copied");
+    } catch {
+      goTo(moment.seq); // where a page may not write to the clipboard, the address bar has it
+      return;
+    }
+    setTimeout(() => button.replaceChildren("Copy link"), 1_500);
+  }
+
   const step = (name: keyof typeof icons, seq: number | undefined, says: string): HTMLElement =>
     h("button", {
       "data-key": name,
@@ -131,6 +145,11 @@ export function timeBar(bar: HTMLElement, seqAt: (atMs: number) => Promise<numbe
           "input": (event: Event) => (event.target as HTMLInputElement).setCustomValidity(""),
         }),
       ),
+      h("button", {
+        "data-key": "link",
+        "title": "Copy a link to this page at this moment",
+        "click": (event: Event) => void copyLink(event.currentTarget as HTMLElement),
+      }, "Copy link"),
       h(
         "button",
         {
