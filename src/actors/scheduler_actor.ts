@@ -276,6 +276,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const sharing = createSharing({
     results: options.results,
     taskOf,
+    isQueued: (taskId) => taskState(host.state(taskAddress(taskId))!) === "queued",
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
     dequeue: index.dequeue,
     follows: (taskId, leader) => placement.follows(taskId, leader),

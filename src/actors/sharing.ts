@@ -8,6 +8,8 @@ export interface SharingOptions {
   readonly results: TaskResults;
   /** Of a task that has not settled; undefined once it has. */
   readonly taskOf: (taskId: TaskId) => TaskContext | undefined;
+  /** Whether it is with no worker yet. */
+  readonly isQueued: (taskId: TaskId) => boolean;
   /** It is to be run: it may be placed. */
   readonly queue: (taskId: TaskId) => void;
   readonly dequeue: (taskId: TaskId) => void;
@@ -86,8 +88,14 @@ export function createSharing(options: SharingOptions): Sharing {
     if (leader !== undefined && leader !== taskId) {
       const other = taskOf(leader);
       if (other !== undefined && isSame(other, task)) {
-        if (!mayRunInstead(task, other)) return leader;
+        // What is shared has the most urgent priority of those who wait for it (REAPI checklist M-2).
+        const overtakes = task.priority > other.priority && options.isQueued(leader);
+        if (!overtakes && !mayRunInstead(task, other)) return leader;
         pass(leader, taskId);
+        if (overtakes) {
+          options.dequeue(leader);
+          options.follows(leader, taskId);
+        }
       }
     }
     leaders.set(number, taskId);

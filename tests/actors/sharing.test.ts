@@ -49,6 +49,7 @@ function world(results: Partial<TaskResults> = {}) {
       ...results,
     },
     taskOf: (id) => tasks.get(id),
+    isQueued: (id) => queued.includes(id),
     queue: (id) => void queued.push(id),
     dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
     follows: (id, leader) => void followed.push([id, leader]),
@@ -135,6 +136,33 @@ describe("tasks of one action in flight", () => {
     end(a, exited(1));
     expect(queued).toEqual([a, b]);
     expect(answered.size).toBe(0);
+  });
+
+  test("a more urgent one is queued instead of one that waits; what is with a worker goes on", () => {
+    const { arrive, end, queued, answered, followed, sharing } = world();
+    arrive(a);
+    arrive(b);
+    arrive(c, { priority: 2 });
+    expect(queued).toEqual([c]);
+    expect([sharing.followed(a), sharing.followed(b), sharing.followed(c)]).toEqual([c, c, undefined]);
+    expect(followed).toContainEqual([a, c]);
+    end(c, exited(0));
+    expect([...answered.keys()].sort()).toEqual([a, b]);
+
+    const running = world();
+    running.arrive(a);
+    running.queued.length = 0; // a worker has it
+    running.arrive(b, { priority: 2 });
+    expect(running.sharing.followed(b)).toBe(a);
+  });
+
+  test("one that was overtaken is queued again when the more urgent one is killed", () => {
+    const { arrive, end, queued } = world();
+    arrive(a);
+    arrive(b, { priority: 1 });
+    expect(queued).toEqual([b]);
+    end(b, { kind: "killed", reason: "asked" });
+    expect(queued).toEqual([b, a]);
   });
 
   test("one that leaves while it follows gets nothing, and a later twin does not follow who has gone", () => {
