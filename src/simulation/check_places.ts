@@ -4,7 +4,7 @@ import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import { isSetAside, type WorkerContext } from "../machines/worker.ts";
 import { sharesOf } from "../scheduling/fairness.ts";
-import { classifier, defaultPolicy, throttler } from "../scheduling/policy.ts";
+import { classifier, defaultPolicy, type Policy, throttler } from "../scheduling/policy.ts";
 import { encodeEntry } from "../snapshots/states/entry_codec.ts";
 import { isPossible } from "./workload.ts";
 import type { History } from "./world.ts";
@@ -19,6 +19,7 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
   // A task that has a twin may wait for the twin's result and not for a slot.
   const isShared = sharedTasks(entries);
   const queued = new Map<TaskId, TaskContext>();
+  const twins = new Map<TaskId, TaskContext>();
   const setAside = new Set<string>();
   const placed = new Map<TaskId, TaskContext>();
   /** Workers that are given tasks, and their slots. */
@@ -59,27 +60,29 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
       if (own >= runningMaxOf(task.requestor)) {
         yield `Fairness: ${taskId} of ${task.requestor}, who may run ${runningMaxOf(task.requestor)}, is one more`;
       }
-      const waiting = policy.classes.map(() => 0);
-      const running = policy.classes.map(() => 0);
       const mayWait = (requestor: string): boolean => runningOf(requestor) < runningMaxOf(requestor);
-      for (const { requestor } of queued.values()) if (mayWait(requestor)) waiting[classOf(requestor)]!++;
-      for (const { requestor } of placed.values()) running[classOf(requestor)]!++;
+      const countsOf = (tasks: Iterable<TaskContext>): number[] => {
+        const counts = policy.classes.map(() => 0);
+        for (const { requestor } of tasks) counts[classOf(requestor)]!++;
+        return counts;
+      };
+      const sure = [...queued.values()].filter(({ requestor }) => mayWait(requestor));
+      const running = countsOf(placed.values());
+      const waiting = countsOf(sure);
+      // For floors, those that wait for a twin's result may wait for a slot as well.
+      const most = countsOf([...sure, ...[...twins.values()].filter(({ requestor }) => mayWait(requestor))]);
+      if (!queued.has(taskId) && !twins.has(taskId)) most[ownClass]!++;
       const slots = [...slotsOf.values()].reduce((sum, each) => sum + each, 0);
-      const shares = sharesOf(
-        slots,
-        policy.classes.map(({ percent, floor }, at) => ({
-          percent,
-          floor,
-          running: running[at]!,
-          waiting: waiting[at]!,
-          owed: 0,
-        })),
-      );
       for (const [at, { name }] of policy.classes.entries()) {
-        if (waiting[at] === 0 || shares[at]! - running[at]! < 1 || running[ownClass]! < shares[ownClass]!) continue;
+        if (waiting[at] === 0) continue;
+        const isPassedOver = [waiting, most].every((counts) => {
+          const shares = sharesNow(policy, slots, running, counts);
+          return shares[at]! - running[at]! >= 1 && running[ownClass]! >= shares[ownClass]!;
+        });
+        if (!isPassedOver) continue;
         yield `Fairness: ${taskId} of class ${
           policy.classes[ownClass]!.name
-        }, which has its share, went ahead of class ${name} (${running[at]} of ${shares[at]} slots)`;
+        }, which has its share, went ahead of class ${name} (${running[at]} of ${slots} slots)`;
       }
       const isYoung = periodOf(task.queuedAtMs) === periodOf(event.atMs);
       for (const [other, { priority, requestor }] of isYoung ? queued : []) {
@@ -97,12 +100,30 @@ export function* placesAreFair({ entries, slotsOfEach }: History): Iterable<stri
       if (there >= slotsOfEach) yield `${taskId} was given to ${workerId}, which has ${there} tasks already`;
     }
     queued.delete(taskId);
+    twins.delete(taskId);
     placed.delete(taskId);
     const path = pathOf(state.value);
-    if (path === "queued" && isPossible(task) && !isShared(task)) queued.set(taskId, task);
+    if (path === "queued" && isPossible(task)) (isShared(task) ? twins : queued).set(taskId, task);
     else if (path.startsWith("active") || path === "stopping") placed.set(taskId, task);
   }
 }
+
+const sharesNow = (
+  { classes }: Policy,
+  slots: number,
+  running: readonly number[],
+  waiting: readonly number[],
+): readonly number[] =>
+  sharesOf(
+    slots,
+    classes.map(({ percent, floor }, at) => ({
+      percent,
+      floor,
+      running: running[at]!,
+      waiting: waiting[at]!,
+      owed: 0,
+    })),
+  );
 
 const periodOf = (atMs: number): number => Math.floor(atMs / defaultPolicy.ageingMs);
 
