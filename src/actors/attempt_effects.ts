@@ -1,4 +1,4 @@
-import { mkdirSync, realpathSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -18,7 +18,7 @@ import { keptFolderPlace, keptTimes, makeFolders, takeKeptFolder } from "../snap
 import type { FoundFolder, KeptFolders } from "../snapshots/trees/kept_folders.ts";
 import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
 import { segmentsOf } from "../snapshots/trees/read_tree.ts";
-import { type LaidFolder, spareFolders } from "../snapshots/trees/spare_folders.ts";
+import { type LaidFolder, type SpareFolders, spareFolders } from "../snapshots/trees/spare_folders.ts";
 import { storeActionResult } from "./action_result.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
@@ -40,8 +40,8 @@ export interface AttemptEffectsOptions {
   readonly report: ReportEffect;
   /** What tasks leave to those after them. */
   readonly keptFolders: KeptFolders;
-  /** So many working folders are in use or wait for the next task that has most of what is in them; none unless given. */
-  readonly foldersMax?: number;
+  /** Working folders that wait for the next task which has most of what is in them; none unless given. */
+  readonly folders?: SpareFolders;
 }
 
 /** Where an attempt keeps its things. */
@@ -76,9 +76,13 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     // Nobody uses its place again.
     if (!removeLeft(dir)) log.warn("Cannot remove what a task left", { dir });
   };
-  remove(options.dir);
+  // What an earlier life left may be large: it goes beside the first tasks.
+  const left = `${options.dir}.left`;
+  remove(left);
+  if (existsSync(options.dir)) renameSync(options.dir, left);
+  void removeBeside(left);
   mkdirSync(options.dir, { recursive: true });
-  const folders = spareFolders({ dir: join(options.dir, "spare"), clock, foldersMax: options.foldersMax ?? 0 });
+  const folders = options.folders ?? spareFolders({ dir: join(options.dir, "spare"), clock, foldersMax: 0 });
   interface Live {
     readonly abort: AbortController;
     /** Its inputs, laid out. */

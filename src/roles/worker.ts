@@ -15,11 +15,12 @@ import type { Refs } from "../snapshots/refs/refs.ts";
 import { localStates } from "../snapshots/states/local.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { keptFolders } from "../snapshots/trees/kept_folders.ts";
+import { spareFolders } from "../snapshots/trees/spare_folders.ts";
 import { keepDialing } from "../transport/redial.ts";
 import type { Connection, Hello } from "../transport/transport.ts";
 import { watchDisk } from "./disk_watch.ts";
 import type { Room } from "./local_room.ts";
-import { defer, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
+import { defer, diskSpace, endBroken, helloOf, keepPruned, memberBackoff } from "./machine.ts";
 
 /** Kept of each stream of a task. */
 const outputBytesMax = 100 * 1024 * 1024;
@@ -67,6 +68,12 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
   }
   const attemptsDir = join(dir, "attempts");
   const states = options.states ?? await localStates({ dir: join(dir, "states"), clock: realClock });
+  const folders = spareFolders({
+    dir: join(attemptsDir, "spare"),
+    clock: realClock,
+    foldersMax: slots,
+    hasRoom: diskSpace(dir),
+  });
   const worker = createWorker({
     description: {
       workerId,
@@ -86,7 +93,7 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
         workerId,
         dir: attemptsDir,
         path: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
-        foldersMax: slots,
+        folders,
         blobs,
         ...(putFile === undefined ? {} : { putFile }),
         runner,
@@ -102,7 +109,10 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
       }),
   });
   const disk = watchDisk(dir, realClock, (why) => {
-    if (why !== undefined) log.warn("Takes no tasks for now", { why });
+    if (why !== undefined) {
+      log.warn("Takes no tasks for now", { why });
+      folders.drop();
+    }
     worker.pause(why);
   });
   await worker.start();

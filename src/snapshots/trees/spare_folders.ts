@@ -49,6 +49,8 @@ export interface SpareFolders {
   leave(folder: LaidFolder): Promise<void>;
   /** A folder that was laid out is somebody else's to remove. */
   forget(folder: LaidFolder): void;
+  /** Removes those that wait, beside other work: there is no room for them. */
+  drop(): void;
 }
 
 export interface SpareFoldersOptions {
@@ -57,6 +59,8 @@ export interface SpareFoldersOptions {
   readonly clock: Clock;
   /** So many are laid out or wait at once; those that are laid out beyond are not counted. */
   readonly foldersMax: number;
+  /** Whether the disk has room for folders that wait; true unless given. */
+  readonly hasRoom?: () => boolean;
   /** With fewer files a folder is as soon made anew; {@link filesMinDefault} unless given. */
   readonly filesMin?: number;
 }
@@ -90,7 +94,7 @@ interface Laid extends LaidFolder {
 }
 
 export function spareFolders(options: SpareFoldersOptions): SpareFolders {
-  const { clock, foldersMax, filesMin = filesMinDefault } = options;
+  const { clock, foldersMax, hasRoom = () => true, filesMin = filesMinDefault } = options;
   const inUse = new Map<LaidFolder, Laid>();
   /** Least lately left first. */
   let waiting: Laid[] = [];
@@ -103,6 +107,11 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       fitting.findLast((spare) => isAlike(spare.names, names));
     waiting = waiting.filter((spare) => spare !== found);
     return found;
+  };
+
+  const drop = (): void => {
+    for (const { dir } of waiting) void removeBeside(dir);
+    waiting = [];
   };
 
   return {
@@ -135,7 +144,9 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
     async leave(folder) {
       const laid = inUse.get(folder);
       inUse.delete(folder);
-      const isWorthIt = laid !== undefined && laid.files.size >= filesMin && laid.files.size <= filesMax &&
+      const isRoom = hasRoom();
+      if (!isRoom) drop();
+      const isWorthIt = isRoom && laid !== undefined && laid.files.size >= filesMin && laid.files.size <= filesMax &&
         waiting.length + inUse.size < foldersMax && !isLivedIn(laid.dir);
       if (!isWorthIt) return await removeBeside(folder.dir);
       const dir = join(options.dir, `${++number}`);
@@ -150,6 +161,7 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       }
     },
     forget: (folder) => void inUse.delete(folder),
+    drop,
   };
 }
 

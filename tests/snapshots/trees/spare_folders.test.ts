@@ -19,7 +19,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Digest } from "../../../src/domain/digest.ts";
 import { realClock } from "../../../src/runtime/clock.ts";
 import type { Blobs } from "../../../src/snapshots/blobs/blobs.ts";
@@ -228,6 +228,26 @@ describe("spareFolders()", () => {
     await lived.leave(d);
     expect([c, d].map(({ dir }) => existsSync(dir))).toEqual([false, false]);
     expect(existsSync(join(top, "none"))).toBe(false);
+  });
+
+  test("keeps nothing where there is no room, and removes what waits when there no longer is", async () => {
+    const snapshot = await snapshotOf(files);
+    let hasRoom = true;
+    const spare = spares({ hasRoom: () => hasRoom, foldersMax: 3 });
+    const lay = () => spare.checkout({ snapshot, dir: place(), blobs });
+    const [a, b, c] = [await lay(), await lay(), await lay()];
+    const waiting = (): string[] => readdirSync(join(top, "spare"));
+    await spare.leave(a);
+    expect(waiting()).toEqual(["1"]);
+    hasRoom = false;
+    await spare.leave(b);
+    await vi.waitUntil(() => waiting().length === 0);
+    expect(existsSync(b.dir)).toBe(false);
+    hasRoom = true;
+    await spare.leave(c);
+    expect(waiting()).toEqual(["2"]);
+    spare.drop();
+    await vi.waitUntil(() => waiting().length === 0);
   });
 
   test("tells what the store lacks, and leaves nothing then", async () => {
