@@ -1,4 +1,5 @@
 import process from "node:process";
+import { parseDigest } from "../../src/domain/digest.ts";
 import { workerId } from "../../src/domain/ids.ts";
 import { type FromWorker, parseToWorker } from "../../src/protocol/worker_messages.ts";
 import { realClock } from "../../src/runtime/clock.ts";
@@ -8,8 +9,12 @@ import { keepDialing } from "../../src/transport/redial.ts";
 import { tcpTransport } from "../../src/transport/tcp.ts";
 import type { Connection } from "../../src/transport/transport.ts";
 
-/** A worker that does nothing, at once: `noop_worker ADDRESS TOKEN SLOTS`. */
-const [address = "", token = "", slots = "200"] = process.argv.slice(2);
+/**
+ * A worker that does nothing, at once: `noop_worker ADDRESS TOKEN SLOTS [RESULT]`, the digest of an ActionResult that it
+ * says came of it.
+ */
+const [address = "", token = "", slots = "200", result] = process.argv.slice(2);
+const made = result === undefined ? {} : { result: parseDigest(result) };
 const transport = tcpTransport({ clock: realClock });
 const hello = helloOf("worker", "noop", token);
 
@@ -24,7 +29,7 @@ function serve(connection: Connection): void {
       stage: "ended" as const,
       taskId,
       attempt,
-      outcome: { kind: "exited" as const, exitCode: 0, startedAtMs: atMs, endedAtMs: atMs },
+      outcome: { kind: "exited" as const, exitCode: 0, startedAtMs: atMs, endedAtMs: atMs, ...made },
     }));
     send({ type: "worker.report", number: ++number, attempts });
   });
