@@ -80,7 +80,7 @@ export const operationUnknown = (name: string): Fault =>
 export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: OperationsOptions): Operations {
   const lives = new Map<JobId, Live>();
   /** Jobs whose action others may join, and those that are being handed over. */
-  const joinable = new Map<string, Promise<Live>>();
+  const joinable = new Map<string, { readonly live: Promise<Live>; readonly priority: AskedTask["priority"] }>();
   const keyOf = ({ instance, digest }: AskedAction): string => `${instance} ${digest}`;
 
   const wake = (live: Live): void => {
@@ -188,19 +188,22 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     async begin(task) {
       const key = keyOf(task.action);
       const mayJoin = task.cache !== "off";
-      let joined = mayJoin ? joinable.get(key) : undefined;
-      if (joined === undefined) {
-        const own = tasks.accept({ ...task, key: randomHex(16) }).then((jobId) => {
-          const live = open(jobId, task.action);
-          if (mayJoin) live.leave = leave;
-          return live;
+      const found = mayJoin ? joinable.get(key) : undefined;
+      let joined = found?.live;
+      // A more urgent one is a job of its own, behind which the scheduler puts the other.
+      if (joined === undefined || task.priority > found!.priority) {
+        const live = tasks.accept({ ...task, key: randomHex(16) }).then((jobId) => {
+          const opened = open(jobId, task.action);
+          if (mayJoin) opened.leave = leave;
+          return opened;
         });
+        const own = { live, priority: task.priority };
         const leave = (): void => {
           if (joinable.get(key) === own) joinable.delete(key);
         };
         if (mayJoin) joinable.set(key, own);
-        own.catch(leave);
-        joined = own;
+        live.catch(leave);
+        joined = live;
       }
       const live = await joined;
       const share = randomHex(8);

@@ -456,6 +456,17 @@ describe("operations", () => {
     expect(again).toMatchObject({ name: first.name, done: false });
     stream.cancel();
   });
+  test("M-2: a more urgent one that is identical is a job of its own, which later ones join", async () => {
+    const digest = await action();
+    const streams = [];
+    for (const priority of [0, -1, 0, -1]) {
+      const stream = execute(digest, { executionPolicy: { priority } });
+      streams.push(stream);
+      await next(stream);
+    }
+    expect(tasks.accepted.map(({ priority }) => priority)).toEqual([0, 1]);
+    for (const stream of streams) stream.cancel();
+  });
   test("M-1: identical actions in flight are one job with an operation each; not those that may not be cached", async () => {
     const digest = await action();
     const streams = [execute(digest), execute(digest), execute(digest, { skipCacheLookup: true })];
