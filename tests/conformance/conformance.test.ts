@@ -7,8 +7,6 @@ import { startRig } from "../reapi/rig.ts";
 
 /** What is not offered here, and why is told in docs/reapi.md. */
 const notOffered = ["G-4", "G-5", "G-6", "X-M3", "X-M4", "X-M5"];
-/** What fails, and is told there too. */
-const failing = ["M-2"];
 /** Deno says this to the commands of a process with an IPC channel, as the tests' runner has one. */
 const ofDenoAlone = "it has DENO_EXTRA_STDIO_FDS";
 
@@ -46,9 +44,7 @@ describe("the conformance suite", () => {
     });
     try {
       const verdicts = await verdictsOf(client);
-      const failed = verdicts.filter(({ id, result, why }) =>
-        result === "fails" && !failing.includes(id) && why !== ofDenoAlone
-      );
+      const failed = verdicts.filter(({ result, why }) => result === "fails" && why !== ofDenoAlone);
       expect(failed).toEqual([]);
       expect(verdicts.filter(({ id, result }) => result === "not offered" && !notOffered.includes(id))).toEqual([]);
     } finally {
