@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { setImmediate } from "node:timers/promises";
 import { type Digest, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { taskAddress, type TaskId } from "../domain/ids.ts";
@@ -24,6 +25,8 @@ const searchedBytesMax = 256 * 1024 * 1024;
 const heldBytesMax = 64 * 1024;
 const aroundBytes = 100;
 const newline = 10;
+/** Where the next one is, or -1: quicker than that of a `Buffer`, which may be any text. */
+const newlineIn = (bytes: Uint8Array, from: number): number => Uint8Array.prototype.indexOf.call(bytes, newline, from);
 
 /** @throws {Fault} `TASK_UNKNOWN` */
 export async function needTask(states: States, taskId: TaskId, seq: number): Promise<State> {
@@ -113,11 +116,18 @@ export function lineReader(blobs: Blobs) {
       if (line >= index.lines || wanted === "") return { hits };
       const begin = beginOf(index, line);
       const isAnyCase = wanted === wanted.toLowerCase();
-      const needle = Buffer.from(wanted, "utf8").toString("latin1");
+      const needleBytes = Buffer.from(wanted, "utf8");
       const folded = (bytes: Buffer): string => {
         const text = bytes.toString("latin1");
-        return isAnyCase ? text.replace(/[A-Z]+/g, (capitals) => capitals.toLowerCase()) : text;
+        return isAnyCase ? text.toLowerCase() : text;
       };
+      const needle = folded(needleBytes);
+      /** What is folded as Latin 1 may be found where it is not: then only letters of ASCII may differ. */
+      const isHere = (bytes: Buffer, hit: number): boolean =>
+        needleBytes.every((byte, place) => {
+          const met = bytes[hit + place]!;
+          return met === byte || (isAnyCase && met >= 0x41 && met <= 0x5a && met + 0x20 === byte);
+        });
       let number = begin.line;
       let searched = 0;
       let held: Buffer = Buffer.alloc(0);
@@ -132,9 +142,15 @@ export function lineReader(blobs: Blobs) {
           from = end + 1;
           isTold = false;
         };
-        for (let hit = text.indexOf(needle); hit >= 0; hit = text.indexOf(needle, from)) {
-          let end = bytes.indexOf(newline, from);
-          for (; end >= 0 && end < hit; end = bytes.indexOf(newline, from)) nextLine(end);
+        let hit = -1;
+        const find = (at: number): number => {
+          hit = text.indexOf(needle, at);
+          while (hit >= 0 && !isHere(bytes, hit)) hit = text.indexOf(needle, hit + 1);
+          return hit;
+        };
+        while (find(from) >= 0) {
+          let end = newlineIn(bytes, from);
+          for (; end >= 0 && end < hit; end = newlineIn(bytes, from)) nextLine(end);
           if (number >= line && !isTold) {
             isTold = true;
             hits.push({ line: number, ...around(bytes, from, end < 0 ? bytes.length : end, hit) });
@@ -143,13 +159,14 @@ export function lineReader(blobs: Blobs) {
           if (end < 0) break;
           nextLine(end);
         }
-        for (let end = bytes.indexOf(newline, from); end >= 0; end = bytes.indexOf(newline, from)) nextLine(end);
+        for (let end = newlineIn(bytes, from); end >= 0; end = newlineIn(bytes, from)) nextLine(end);
         const rest = bytes.subarray(from);
         held = Buffer.from(rest.length > heldBytesMax ? rest.subarray(rest.length - needle.length) : rest);
         return undefined;
       };
       for await (const chunk of blobs.get(digest, { offset: begin.offset })) {
         searched += chunk.length;
+        await setImmediate(); // others have their turn
         const next = search(Buffer.concat([held, chunk]));
         if (next !== undefined) return next < index.lines ? { hits, next } : { hits };
         if (searched >= searchedBytesMax) return { hits, next: Math.max(number, line) };
@@ -167,7 +184,7 @@ async function countLines(blobs: Blobs, digest: Digest): Promise<LineIndex> {
   let endsWithNewline = true;
   for await (const chunk of blobs.get(digest)) {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, at + 1)) {
+    for (let at = newlineIn(bytes, 0); at >= 0; at = newlineIn(bytes, at + 1)) {
       if (++lines % every !== 0) continue;
       marks.push(offset + at + 1);
       if (marks.length > marksMax) {
@@ -177,6 +194,7 @@ async function countLines(blobs: Blobs, digest: Digest): Promise<LineIndex> {
     }
     endsWithNewline = bytes.at(-1) === newline;
     offset += bytes.length;
+    await setImmediate(); // others have their turn
   }
   if (!endsWithNewline) lines++;
   return { lines, every, marks };
@@ -193,7 +211,7 @@ async function* linesOf(blobs: Blobs, digest: Digest, offset: number): AsyncGene
   for await (const chunk of blobs.get(digest, { offset })) {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     let from = 0;
-    for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, from)) {
+    for (let at = newlineIn(bytes, 0); at >= 0; at = newlineIn(bytes, from)) {
       keep(bytes.subarray(from, at));
       yield held;
       held = Buffer.alloc(0);

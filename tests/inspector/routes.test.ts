@@ -271,6 +271,17 @@ describe("output by line", () => {
     expect((await find("ok 1 ok 1")).hits[0]).toMatchObject({ line: 1, column: 0 });
   });
 
+  test("letters beyond ASCII are found as they are, and others are not taken for them", async () => {
+    const { find } = await written("caf\u00e9\n\u3a40\u5a69 \u30e9\nCAF\u00c9 Caf\u00e9\n");
+    const lines = async (text: string) => (await find(text)).hits.map(({ line }: Answer) => line);
+    expect(await lines("\u00e9")).toEqual([0, 2]);
+    expect(await lines("caf\u00e9")).toEqual([0, 2]);
+    expect(await lines("\u30e9")).toEqual([1]);
+    expect(await lines("caf")).toEqual([0, 2]);
+    const { hits: [, last] } = await find("caf\u00e9");
+    expect(last.text.slice(last.column)).toBe("Caf\u00e9");
+  });
+
   test("a text that is cut by the end of a chunk, in a line without end, is found once", async () => {
     const text = `${"z".repeat(1024 * 1024 - 3)}needle${"z".repeat(2 * 1024 * 1024)}needle\nneedle`;
     const { hits } = await (await written(text)).find("needle");
