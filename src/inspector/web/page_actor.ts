@@ -1,6 +1,6 @@
 import type { ActorPage, MessageLine, StepLine } from "../actors.ts";
 import type { Chart } from "../charts.ts";
-import type { ActionStory } from "../routes.ts";
+import type { ActionStory, MadeBy } from "../routes.ts";
 import { inspect } from "./data.ts";
 import { mayAct, runAgain } from "./deeds.ts";
 import { drawChart, wayText } from "./chart.ts";
@@ -120,6 +120,7 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
         ),
       ),
       story?.program !== undefined && section("program", "What it runs", programView(story.program)),
+      story?.kept !== undefined && section("kept", "Its result, as it is kept now", keptView(story.kept, subject)),
       section("history", "Every step, the newest first", historyTable(subject, past.steps, actor.seq)),
       past.next !== undefined &&
       h("p", { class: "more" }, link(linkTo("actor", subject, { at: past.next }), "Older steps")),
@@ -184,11 +185,48 @@ function storyFacts(story: ActionStory | undefined, said: string): readonly (rea
       inputRoot !== undefined &&
       [" · ", link(linkTo("snapshot", output, { query: { against: inputRoot } }), "against its input")],
     ]],
-    why !== said && ["Cache", [
-      sentence(why),
-      story.kept !== undefined && story.kept.useCount > 0 && ` Its result was used ${story.kept.useCount} times.`,
-    ]],
+    why !== said && ["Cache", sentence(why)],
     story.timeoutMs > 0 && ["Time limit", duration(story.timeoutMs)],
+  ];
+}
+
+/** The cache's story of an action: whose run it is, who was spared one, and whether it was ever seen to end otherwise. */
+function keptView(
+  { made, exitCode, useCount, usedAtMs, usedBy, differed }: NonNullable<ActionStory["kept"]>,
+  subject: string,
+): Child {
+  const maker = (by: MadeBy): Child => [
+    by.taskId === undefined
+      ? by.by === "upload" ? "a client, which uploaded it" : "a task"
+      : `task/${by.taskId}` === subject
+      ? "this task"
+      : actorLink(`task/${by.taskId}`),
+    by.workerId !== undefined && [" on ", actorLink(`worker/${by.workerId}`)],
+    " at ",
+    time(by.atMs),
+    `, in ${duration(by.durationMs)}`,
+  ];
+  return [
+    differed !== undefined && h(
+      "div",
+      { class: "why is-failed" },
+      h(
+        "p",
+        {},
+        `The same action was seen to end otherwise ${
+          differed.count === 1 ? "once" : `${differed.count} times`
+        }, last with exit code ${differed.exitCode} by `,
+        maker(differed.made),
+        ": it is not deterministic.",
+      ),
+    ),
+    facts([
+      ["Made by", maker(made)],
+      ["Exit code", String(exitCode)],
+      ["Used", useCount === 0 ? "by nobody else yet" : [`${useCount} times, last at `, time(usedAtMs)]],
+      usedBy.length > 0 &&
+      ["Used by", usedBy.slice(-10).map((task, place) => [place > 0 && ", ", actorLink(`task/${task}`)])],
+    ]),
   ];
 }
 

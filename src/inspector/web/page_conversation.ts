@@ -1,3 +1,4 @@
+import type { StepLine } from "../actors.ts";
 import { inspect } from "./data.ts";
 import { h } from "./dom.ts";
 import { exportButtons, sequenceMermaid } from "./export.ts";
@@ -5,13 +6,13 @@ import { chips, empty, formValues, go, link, scrolls } from "./parts.ts";
 import { linkTo } from "./place.ts";
 import { drawSequence } from "./sequence.ts";
 import type { Page } from "./shown.ts";
-import { counted } from "./words.ts";
+import { counted, shortName } from "./words.ts";
 
 /** What chosen actors said to each other up to a moment, as a sequence diagram. */
 export const conversationPage: Page = async ({ query, at }) => {
   const members = [...new Set((query.get("with") ?? "scheduler").split(/[\s,]+/).filter((one) => one !== ""))];
   const type = query.get("type") ?? "";
-  const found = await inspect("conversation", { at, with: members });
+  const [found, others] = await Promise.all([inspect("conversation", { at, with: members }), othersOf(members, at)]);
   const shown = found.messages.filter((message) => type === "" || message.type === type);
   const types = new Map<string, number>();
   for (const message of found.messages) types.set(message.type, (types.get(message.type) ?? 0) + 1);
@@ -51,6 +52,36 @@ export const conversationPage: Page = async ({ query, at }) => {
         ),
         h("button", {}, "Show"),
       ),
+      h(
+        "p",
+        { class: "members" },
+        members.length > 1 &&
+          members.map((one) =>
+            h(
+              "a",
+              {
+                class: "button small",
+                title: `Leave ${one} out`,
+                href: linkTo("conversation", "", {
+                  at,
+                  query: { with: members.filter((other) => other !== one).join(",") },
+                }),
+              },
+              `− ${shortName(one)}`,
+            )
+          ),
+        others.map((one) =>
+          h(
+            "a",
+            {
+              class: "button small",
+              title: `Show ${one} too`,
+              href: linkTo("conversation", "", { at, query: { with: [...members, one].join(",") } }),
+            },
+            `+ ${shortName(one)}`,
+          )
+        ),
+      ),
       types.size > 1 && chips("Of type", [
         { href: to({}), text: "Every type", isChosen: type === "" },
         ...[...types].sort((a, b) => b[1] - a[1]).slice(0, 12).map(([one, count]) => ({
@@ -84,3 +115,24 @@ export const conversationPage: Page = async ({ query, at }) => {
     ],
   };
 };
+
+/** Whom those that are shown spoke with lately and who is not shown, those that were spoken with most first. */
+async function othersOf(members: readonly string[], at: number | undefined): Promise<readonly string[]> {
+  const asked = members.filter((one) => !one.startsWith("member/")).slice(0, membersAsked);
+  const pasts = await Promise.all(
+    asked.map((address) =>
+      inspect("history", { address, at, limit: 20 }).then(({ steps }) => steps, () => [] as readonly StepLine[])
+    ),
+  );
+  const counts = new Map<string, number>();
+  for (const { event, said } of pasts.flat()) {
+    for (const one of [event.from, ...said.map(({ to }) => to)]) {
+      if (!members.includes(one) && isAddress.test(one)) counts.set(one, (counts.get(one) ?? 0) + 1);
+    }
+  }
+  return [...counts].sort((a, b) => b[1] - a[1]).slice(0, othersMax).map(([one]) => one);
+}
+
+const membersAsked = 4;
+const othersMax = 8;
+const isAddress = /^(scheduler$|(job|task|worker|member)\/)/;
