@@ -94,16 +94,31 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
   }
 }
 
+interface Result {
+  readonly taskId: TaskId;
+  readonly outcome?: object | undefined;
+}
+
 /** A result that is shared is that of a run of the same command, and of identical tasks in flight one runs. */
 function* resultsAreShared({ jobs, marks, entries }: History): Iterable<string> {
   const tasks = new Map(jobs.flatMap((job) => job.tasks.map((task) => [task.taskId, task] as const)));
+  /** What one wants laid over its inputs is another tree than what was made. */
+  const wantsFull = new Set(
+    jobs.flatMap(({ planned, tasks }) => tasks.filter((_, at) => planned.job.tasks[at]!.output === "full"))
+      .map(({ taskId }) => taskId),
+  );
+  const hasSameResult = (...both: readonly Result[]): boolean => {
+    const isLaidOver = both.some(({ taskId }) => wantsFull.has(taskId));
+    const [a, b] = both.map(({ outcome }) => JSON.stringify(isLaidOver ? { ...outcome, output: "" } : outcome));
+    return a === b;
+  };
   const hasRun = new Set(marks.map(({ taskId }) => taskId));
   for (const { taskId, cached, command, outcome } of tasks.values()) {
     if (cached?.taskId === undefined) continue;
     const from = tasks.get(cached.taskId);
     if (from?.command !== command) yield `${taskId} has the result of ${cached.taskId}, which is another command`;
     else if (!hasRun.has(cached.taskId)) yield `${taskId} has the result of ${cached.taskId}, which never ran`;
-    else if (JSON.stringify(from.outcome) !== JSON.stringify(outcome)) {
+    else if (!hasSameResult(from, { taskId, outcome })) {
       yield `${taskId} has another result than ${cached.taskId}, whose it is said to be`;
     }
   }
