@@ -43,7 +43,7 @@ export function jobFacts() {
       const hasEnded = jobState(job) !== "running";
       const known = hasEnded ? kept.get(jobId) : undefined;
       if (known !== undefined) return known;
-      const tasks = await tasksOf(states, jobId, seq, tasksMax);
+      const tasks = await tasksOf(states, jobId, seq, { total, limit: tasksMax });
       const telling = tellingOf(job, tasks);
       const facts: JobFacts = {
         cost: { ...costOf(tasks, nowMs), ...(tasks.length < total ? { ofTasks: tasks.length } : {}) },

@@ -13,7 +13,7 @@ const nodesMax = 2_000;
 /** Which task of a job takes whose output, at a moment. @throws {Fault} `JOB_UNKNOWN` */
 export async function taskGraph(states: States, jobId: JobId, seq: number): Promise<TaskGraph> {
   const { total } = ((await needJob(states, jobId, seq)).state as State).context as JobContext;
-  const tasks = await tasksOf(states, jobId, seq, nodesMax);
+  const tasks = await tasksOf(states, jobId, seq, { total, limit: nodesMax });
   const places = new Set(tasks.map(({ place }) => place));
   return {
     nodes: tasks.map(({ place, state, task }) => ({

@@ -50,7 +50,7 @@ export async function again(
     }
     return { ...asked, tasks: [{ ...alone(task), input: { kind: "snapshot", snapshot }, cache: "refresh" }] };
   }
-  const tasks = await tasksOf(states, jobId, lastSeq, job.total);
+  const tasks = await tasksOf(states, jobId, lastSeq, { total: job.total, limit: job.total });
   if (tasks.length < job.total) {
     throw new Fault(
       "OUTPUT_MISSING",

@@ -91,7 +91,8 @@ export async function search(options: SearchOptions): Promise<Found> {
       hits.push({ jobId: context.jobId, state: jobState(job), name: context.tag || context.jobId, ...found });
     }
     let hitsHere = 0;
-    for (const { state, task } of await tasksOf(states, context.jobId, seq, tasksPerJobMax)) {
+    const of = { total: context.total, limit: tasksPerJobMax };
+    for (const { state, task } of await tasksOf(states, context.jobId, seq, of)) {
       tasks++;
       if (hitsHere >= hitsPerJobMax) continue;
       const isNew = !commands.has(task.command);

@@ -302,6 +302,16 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       expect(found).toEqual([0, 2, 2, 4, 4, 6, 6]);
     });
 
+    test("news() says how far it has come, and of whom the entries after one are", async () => {
+      const store = await states();
+      expect(await store.news(0)).toEqual({ lastSeq: 0, addresses: [] });
+      await store.commit([entry(1, "job/a"), entry(2, "task/a/0")]);
+      await store.commit([entry(3, "job/a", { state: null })]);
+      expect(await store.news(0)).toEqual({ lastSeq: 3, addresses: ["job/a", "task/a/0", "job/a"] });
+      expect(await store.news(2)).toEqual({ lastSeq: 3, addresses: ["job/a"] });
+      expect(await store.news(3)).toEqual({ lastSeq: 3, addresses: [] });
+    });
+
     test("commits that overlap become durable in the order of the calls", async () => {
       const store = await states();
       const done: number[] = [];
