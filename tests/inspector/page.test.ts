@@ -292,6 +292,8 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
   test("a conversation is a sequence diagram, is filtered by type, and leads to the state that came of a message", async () => {
     await open(`#/conversation?with=${encodeURIComponent(`job/${done},task/${done}/0,member/w1`)}`);
     await page.locator("svg.sequence a.message").first().waitFor();
+    await page.getByTitle("Show worker/w1 too").click();
+    await page.locator("svg.sequence .member", { hasText: "worker w1" }).waitFor();
     await keep("conversation");
     await page.getByRole("link", { name: /^task\.create/ }).click();
     await page.waitForFunction(() => document.querySelectorAll("svg.sequence a.message").length === 1);
