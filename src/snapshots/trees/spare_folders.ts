@@ -93,15 +93,21 @@ interface Laid extends LaidFolder {
   readonly names: ReadonlySet<string>;
 }
 
+/** A folder that waits. */
+interface Spare extends Laid {
+  /** Resolves when nobody rids it of anything any more. */
+  stopTidying(): Promise<void>;
+}
+
 export function spareFolders(options: SpareFoldersOptions): SpareFolders {
   const { clock, foldersMax, hasRoom = () => true, filesMin = filesMinDefault } = options;
   const inUse = new Map<LaidFolder, Laid>();
   /** Least lately left first. */
-  let waiting: Laid[] = [];
+  let waiting: Spare[] = [];
   let number = 0;
 
   /** The one that has most of a tree, taken out. */
-  const take = (snapshot: Digest, mtimeMs: number, names: ReadonlySet<string>): Laid | undefined => {
+  const take = (snapshot: Digest, mtimeMs: number, names: ReadonlySet<string>): Spare | undefined => {
     const fitting = waiting.filter((spare) => spare.mtimeMs === mtimeMs);
     const found = fitting.find((spare) => spare.snapshot === snapshot) ??
       fitting.findLast((spare) => isAlike(spare.names, names));
@@ -109,8 +115,9 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
     return found;
   };
 
+  const remove = (spare: Spare): void => void spare.stopTidying().then(() => removeBeside(spare.dir));
   const drop = (): void => {
-    for (const { dir } of waiting) void removeBeside(dir);
+    for (const spare of waiting) remove(spare);
     waiting = [];
   };
 
@@ -124,6 +131,7 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       let laid: Laid | undefined;
       const names = waiting.length === 0 ? new Set<string>() : await namesIn(given);
       const spare = take(snapshot, mtimeMs, names);
+      await spare?.stopTidying();
       if (spare !== undefined && isMoved(spare.dir, dir)) {
         try {
           laid = spare.snapshot === snapshot && await isAsLaid(dir, spare, given.signal)
@@ -138,7 +146,7 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       }
       laid ??= await layOut({ ...given, mtimeMs }, undefined, clock);
       inUse.set(laid, laid);
-      while (waiting.length > 0 && waiting.length + inUse.size > foldersMax) void removeBeside(waiting.shift()!.dir);
+      while (waiting.length > 0 && waiting.length + inUse.size > foldersMax) remove(waiting.shift()!);
       return laid;
     },
     async leave(folder) {
@@ -153,12 +161,24 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       try {
         mkdirSync(options.dir, { recursive: true });
         renameSync(laid.dir, dir);
-        await tidy(dir, "", laid.files);
-        waiting.push({ ...laid, dir });
       } catch {
-        removeLeft(dir);
-        await removeBeside(folder.dir);
+        return await removeBeside(laid.dir);
       }
+      // Whoever comes before it is tidy may have it, too: what is wrong with it is put right then.
+      const turn = { left: turnFiles, isStopped: false };
+      const tidied = tidy(dir, "", laid.files, turn).then(() => true, () => false);
+      const spare: Spare = {
+        ...laid,
+        dir,
+        async stopTidying() {
+          turn.isStopped = true;
+          await tidied;
+        },
+      };
+      waiting.push(spare);
+      if (await tidied || !waiting.includes(spare)) return;
+      waiting = waiting.filter((each) => each !== spare);
+      removeLeft(dir);
     },
     forget: (folder) => void inUse.delete(folder),
     drop,
@@ -328,15 +348,21 @@ function leadsTo(path: string, target: string): boolean {
   }
 }
 
+interface Turn {
+  left: number;
+  isStopped: boolean;
+}
+
 /** Rids a folder of what was added and changed, so that it takes no more room than what it was laid out with. */
 async function tidy(
   dir: string,
   within: string,
   files: Laid["files"],
-  turn: { left: number } = { left: turnFiles },
+  turn: Turn,
 ): Promise<void> {
   const path = dir + within;
   for (const entry of readdirSync(path, { withFileTypes: true })) {
+    if (turn.isStopped) return;
     const key = `${within}/${entry.name}`;
     if (entry.isDirectory()) {
       await tidy(dir, key, files, turn);

@@ -230,6 +230,25 @@ describe("spareFolders()", () => {
     expect(existsSync(join(top, "none"))).toBe(false);
   });
 
+  test("whoever comes while a folder is still being tidied has it already", async () => {
+    const many = Object.fromEntries(Array.from({ length: 1_500 }, (_, index) => [`d${index % 10}/f${index}`, "1"]));
+    const snapshot = await snapshotOf({ a: "1", ...many });
+    const spare = spares({ foldersMax: 1 });
+    const first = await spare.checkout({ snapshot, dir: place(), blobs });
+    const inode = lstatSync(join(first.dir, "d3/f3")).ino;
+    await tick();
+    writeFileSync(join(first.dir, "d9/f9"), "changed");
+    writeFileSync(join(first.dir, "d9/made"), "by the task");
+    const left = spare.leave(first);
+    const second = await spare.checkout({ snapshot, dir: place(), blobs });
+    await left;
+    expect(lstatSync(join(second.dir, "d3/f3")).ino).toBe(inode);
+    expect(readFileSync(join(second.dir, "d9/f9"), "utf8")).toBe("1");
+    expect(existsSync(join(second.dir, "d9/made"))).toBe(false);
+    await spare.leave(second);
+    expect(readdirSync(join(top, "spare"))).toEqual(["2"]);
+  });
+
   test("keeps nothing where there is no room, and removes what waits when there no longer is", async () => {
     const snapshot = await snapshotOf(files);
     let hasRoom = true;
