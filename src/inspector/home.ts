@@ -6,11 +6,13 @@ import type { State } from "../machines/step.ts";
 import type { States } from "../snapshots/states/states.ts";
 import { type JobFacts, jobFacts, sumOf } from "./facts.ts";
 import { newestJobs, whyOf } from "./jobs.ts";
-import type { Cost, Home, HomeBuild, HomeJob } from "./routes.ts";
+import type { Home, HomeBuild, HomeJob } from "./routes.ts";
 
 /** Jobs looked at for one page, and tasks of them; the cost of jobs beyond those is left out. */
 const scannedMax = 2_000;
 const tasksMax = 5_000;
+/** Jobs whose tasks are asked for at once. */
+const atOnceMax = 64;
 
 export interface HomeAsked {
   readonly state?: JobState | undefined;
@@ -20,11 +22,14 @@ export interface HomeAsked {
   readonly nowMs: number;
 }
 
+/** A job, with what its tasks say as soon as that is known; undefined: it was too much. */
+interface Met {
+  readonly job: State;
+  facts: JobFacts | undefined;
+}
 interface Build {
   readonly requestor: string;
-  readonly jobs: State[];
-  readonly costs: Cost[];
-  isWhole: boolean;
+  readonly actions: Met[];
 }
 
 /** Jobs and builds at a moment, the newest first: what people came for. */
@@ -34,44 +39,47 @@ export async function home(
   seq: number,
   { state, before, limit, nowMs }: HomeAsked,
 ): Promise<Home> {
-  const lines: (HomeJob | Build)[] = [];
+  const lines: (Met | Build)[] = [];
   const builds = new Map<string, Build>();
   let tasksLeft = tasksMax;
   let scanned = 0;
-  let next: JobId | undefined;
-  const factsOf = async (job: State): Promise<JobFacts | undefined> => {
-    const cost = facts.costOf(job);
-    if (cost > tasksLeft) return undefined;
-    tasksLeft -= cost;
-    return await facts.of(states, job, seq, nowMs);
-  };
   let last: JobId | undefined;
+  let next: JobId | undefined;
+  const looking: Promise<void>[] = [];
+  const meet = async (job: State): Promise<Met> => {
+    const met: Met = { job, facts: undefined };
+    const tasks = facts.costOf(job);
+    if (tasks > tasksLeft) return met;
+    tasksLeft -= tasks;
+    const look = facts.of(states, job, seq, nowMs).then((found) => void (met.facts = found));
+    look.catch(() => {}); // told by whoever waits for all of them
+    looking.push(look);
+    if (looking.length >= atOnceMax) await Promise.all(looking.splice(0));
+    return met;
+  };
   for await (const entry of newestJobs(states, seq, before)) {
     const job = entry.state as State;
     const { jobId, key, requestor } = job.context as JobContext;
     const isAction = key.startsWith("reapi/");
-    const known = isAction ? builds.get(requestor) : undefined;
+    const build = isAction ? builds.get(requestor) : undefined;
     const isWanted = state === undefined || jobState(job) === state;
-    if ((lines.length >= limit && isWanted && known === undefined) || scanned++ >= scannedMax) {
+    if ((lines.length >= limit && isWanted && build === undefined) || scanned++ >= scannedMax) {
       next = last;
       break;
     }
     last = jobId;
-    if (isAction) {
-      // A build is what its actions are together, so all of them are looked at.
-      const build = known ?? { requestor, jobs: [], costs: [], isWhole: true };
-      if (known === undefined) {
-        builds.set(requestor, build);
-        lines.push(build);
-      }
-      build.jobs.push(job);
-      const cost = (await factsOf(job))?.cost;
-      if (cost === undefined) build.isWhole = false;
-      else build.costs.push(cost);
-    } else if (isWanted) lines.push(jobLine(job, await factsOf(job), nowMs));
+    // A build is what its actions are together, so all of them are looked at.
+    if (build !== undefined) build.actions.push(await meet(job));
+    else if (isAction) {
+      const begun: Build = { requestor, actions: [await meet(job)] };
+      builds.set(requestor, begun);
+      lines.push(begun);
+    } else if (isWanted) lines.push(await meet(job));
   }
-  const shown = lines.map((line) => "jobs" in line ? buildLine(line, next !== undefined, nowMs) : line)
-    .filter((line) => line.kind === "job" || state === undefined || line.state === state);
+  await Promise.all(looking);
+  const shown = lines.map((line) =>
+    "actions" in line ? buildLine(line, next !== undefined, nowMs) : jobLine(line.job, line.facts, nowMs)
+  ).filter((line) => line.kind === "job" || state === undefined || line.state === state);
   return { lines: shown, ...(next === undefined ? {} : { next }) };
 }
 
@@ -86,8 +94,9 @@ function jobLine(state: State, facts: JobFacts | undefined, nowMs: number): Home
   };
 }
 
-function buildLine({ requestor, jobs, costs, isWhole }: Build, isPart: boolean, nowMs: number): HomeBuild {
-  const views = jobs.map(jobView);
+function buildLine({ requestor, actions }: Build, isPart: boolean, nowMs: number): HomeBuild {
+  const views = actions.map(({ job }) => jobView(job));
+  const costs = actions.flatMap(({ facts }) => facts?.cost ?? []);
   const counts: Record<JobState, number> = { running: 0, succeeded: 0, failed: 0, cancelled: 0 };
   for (const view of views) counts[view.state]++;
   const state: JobState = counts.running > 0
@@ -115,7 +124,7 @@ function buildLine({ requestor, jobs, costs, isWhole }: Build, isPart: boolean, 
     wallMs: Math.max(0, (endedAtMs ?? nowMs) - createdAtMs),
     jobs: counts,
     jobId: telling.jobId,
-    ...(isWhole ? { cost: sumOf(costs) } : {}),
+    ...(costs.length === actions.length ? { cost: sumOf(costs) } : {}),
     isPart,
   };
 }

@@ -133,7 +133,7 @@ export async function jobList(
 }
 
 /** Jobs in a stretch of time that is looked at at once: about so many, never more than that. */
-const jobsWanted = 64;
+const jobsWanted = 192;
 const jobsMax = 256;
 const firstMs = 100;
 
