@@ -200,6 +200,26 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     expect(await page.locator("body").getAttribute("data-when")).toBe("now");
   });
 
+  test("the slider goes through the history by keys and by the mouse, and the page follows", async () => {
+    await open(`#/actor/task/${stuck}/0`);
+    const slider = page.locator("#moment");
+    await slider.focus();
+    await page.keyboard.press("Home");
+    await page.getByText("it was not there").waitFor();
+    await page.locator("output", { hasText: /entry 1$/ }).waitFor();
+    await page.keyboard.press("End");
+    await page.locator(".chart .lit text", { hasText: "settled" }).waitFor();
+    const { x, y, width, height } = (await slider.boundingBox())!;
+    await page.mouse.move(x + width - 8, y + height / 2);
+    await page.mouse.down();
+    await page.mouse.move(x + 2, y + height / 2, { steps: 5 });
+    await page.getByText("it was not there").waitFor(); // while it is held
+    await page.mouse.up();
+    expect(page.url()).toMatch(/at=1$/);
+    await page.getByRole("link", { name: "this page now" }).click();
+    await page.locator(".chart .lit text", { hasText: "settled" }).waitFor();
+  });
+
   test("one may go to a time or an entry, and is told when that cannot be understood", async () => {
     await open("#/jobs");
     await page.keyboard.press("t");

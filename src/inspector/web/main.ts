@@ -174,8 +174,15 @@ async function show(isFresh: boolean): Promise<void> {
       setTimeout(() => !signal.aborted && void news.come(), againMs);
       return;
     }
+    if (!(error instanceof Refusal)) console.error(error); // a mistake of this page's own
     // What was shown a moment ago is not taken away for a hiccup.
-    if (isFresh || main.dataset["page"] === "") refuse(error as Error);
+    if (!isFresh && main.dataset["page"] !== "") return;
+    refuse(error as Error);
+    // From there one goes on in time all the same.
+    const known = await Promise.all([inspect("bounds", {}), inspect("moment", { at: place.at })]).catch(() =>
+      undefined
+    );
+    if (known !== undefined && !signal.aborted) bar.show({ place, bounds: known[0], moment: known[1] });
   }
 }
 

@@ -8,6 +8,7 @@ import { type Child, h } from "./dom.ts";
 import { chartMermaid, exportButtons } from "./export.ts";
 import { machines } from "./machines.ts";
 import { actorLink, badge, facts, link, scrolls, section, sentence, table, time } from "./parts.ts";
+import { endOf } from "./page_job.ts";
 import { linkTo } from "./place.ts";
 import { drawSequence } from "./sequence.ts";
 import type { Page } from "./shown.ts";
@@ -38,12 +39,13 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
   const members = [...partners.filter((one) => heard.has(one)), subject];
   // The one that is looked at stands in the middle of those that it speaks with.
   members.splice(Math.floor((members.length - 1) / 2), 0, members.pop()!);
+  const ended = endedAs(actor);
   const drawn = chart !== undefined && drawChart(chart, { state: actor.state, taken: actor.step.taken });
   return {
-    title: `${subject}: ${actor.state}`,
+    title: `${story?.name ?? subject}: ${ended}`,
     moment: actor.moment,
     watch: [subject],
-    says: `${subject} is ${actor.state}. ${why}`,
+    says: `${story?.name ?? subject} is ${ended}. ${why}`,
     isPart: whys?.isLate === true,
     previousSeq: actor.previousSeq,
     nextSeq: actor.nextSeq,
@@ -51,12 +53,12 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
       h(
         "div",
         { class: "head" },
-        h("h1", {}, story?.name ?? subject, " ", badge(actor.state)),
+        h("h1", {}, story?.name ?? subject, " ", badge(ended)),
         h("div", { class: "buttons" }, linksOf(subject, actor, [subject, ...partners], at)),
       ),
       h(
         "div",
-        { class: `why is-${actor.state.split(".").at(-1)}` },
+        { class: `why is-${ended.split(".").at(-1)}` },
         h("p", { class: "sentence" }, sentence(why)),
       ),
       facts([
@@ -136,6 +138,17 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     ],
   };
 };
+
+/** Its state; of a task that is over how it ended. */
+function endedAs({ kind, state, context }: ActorPage): string {
+  if (kind !== "task" || state !== "settled") return state;
+  try {
+    const outcome = JSON.parse(context.find(({ key }) => key === "outcome")?.value ?? "");
+    return endOf({ state, outcome });
+  } catch {
+    return state; // what was too long was cut off
+  }
+}
 
 /** The room that there is beside a chart, or below it where the window is narrow. */
 function besidesPx(chart: SVGElement | false): number {
