@@ -46,9 +46,17 @@ export interface Watches {
    * Past entries first, as they are read; what comes meanwhile waits. Resolves when all past ones were sent.
    *
    * @param only of this actor alone: the job, or one of its tasks.
+   * @param fromNow of its past only the last entry.
    * @throws {Fault} `JOB_UNKNOWN`, `TASK_UNKNOWN`
    */
-  start(gateway: string, id: number, jobId: JobId, afterSeq: number, only?: Address): Promise<void>;
+  start(
+    gateway: string,
+    id: number,
+    jobId: JobId,
+    afterSeq: number,
+    only?: Address,
+    fromNow?: boolean,
+  ): Promise<void>;
   stop(gateway: string, id: number): void;
   /** A gateway has gone. */
   leave(gateway: string): void;
@@ -119,7 +127,7 @@ export function createWatches(options: WatchesOptions): Watches {
   }
 
   return {
-    async start(gateway, id, jobId, afterSeq, only) {
+    async start(gateway, id, jobId, afterSeq, only, fromNow = false) {
       const watch: Watch = {
         gateway,
         id,
@@ -131,11 +139,13 @@ export function createWatches(options: WatchesOptions): Watches {
       add(watch);
       try {
         if (!options.isLive(jobId)) await options.needJob(jobId);
-        if (only !== undefined && only !== jobAddress(jobId) && await states.get(only) === undefined) {
+        const last = only === undefined ? undefined : await states.get(only);
+        if (only !== undefined && only !== jobAddress(jobId) && last === undefined) {
           throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
         }
+        if (fromNow && last !== undefined) push(watch, last);
         const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
-        for await (const entry of pastOf(only === undefined ? all : [only], afterSeq)) {
+        for await (const entry of fromNow ? [] : pastOf(only === undefined ? all : [only], afterSeq)) {
           if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
           push(watch, entry);
           const connection = options.connectionOf(gateway);

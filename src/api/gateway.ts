@@ -2,7 +2,7 @@ import type { Digest } from "../domain/digest.ts";
 import { emptyDigest } from "../domain/digest.ts";
 import { asFault, Fault, type FaultData, faultData } from "../domain/fault.ts";
 import { checkGraph } from "../domain/graph.ts";
-import type { JobId } from "../domain/ids.ts";
+import type { JobId, TaskId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
 import {
   type Answer,
@@ -14,6 +14,7 @@ import {
   type Push,
   type SchedulerRequest,
   type TaskSpec,
+  type TaskView,
 } from "../protocol/client_messages.ts";
 import { encodeAction, encodeCommand, segmentFlaw } from "../protocol/reapi/canonical.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -29,7 +30,7 @@ import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
 import { makeTrees } from "./tree_maker.ts";
-import { watchJob, type WatchOptions } from "./watch.ts";
+import { readTask, watchJob, type WatchOptions } from "./watch.ts";
 
 export interface GatewayOptions {
   readonly blobs: Blobs;
@@ -93,6 +94,8 @@ export interface Gateway {
   ask(question: Question): Promise<Answer>;
   /** Every change of the job, past ones first; ends after its last. Goes on over restarts of the scheduler. */
   watch(jobId: JobId, options?: WatchOptions): AsyncIterable<Change>;
+  /** One task as it is, and then at every change; ends with its job. Goes on over restarts of the scheduler. */
+  watchTask(taskId: TaskId, signal?: AbortSignal): AsyncIterable<TaskView>;
   follow(request: FollowRequest, signal?: AbortSignal): AsyncIterable<OutputPiece>;
   /**
    * A job that has ended, with all that it is made of, as a file.
@@ -205,6 +208,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     },
     ask: scheduler.ask,
     watch: (jobId, watchOptions) => watchJob(scheduler, jobId, watchOptions),
+    watchTask: (taskId, signal) => readTask(scheduler, taskId, signal),
     follow: outputs.follow,
     exportJob: files.export,
     async importJob(stream) {

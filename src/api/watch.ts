@@ -1,6 +1,6 @@
 import { Fault } from "../domain/fault.ts";
 import type { JobId, TaskId } from "../domain/ids.ts";
-import type { Push } from "../protocol/client_messages.ts";
+import type { Push, TaskView } from "../protocol/client_messages.ts";
 import type { Change } from "./client.ts";
 import { feed } from "./feed.ts";
 import type { Link } from "./link.ts";
@@ -62,10 +62,21 @@ export function watchJob(
 }
 
 type TaskWatchRequest =
-  | { readonly type: "task.watch"; readonly taskId: TaskId; readonly watch: number; readonly afterSeq: number }
+  | {
+    readonly type: "task.watch";
+    readonly taskId: TaskId;
+    readonly watch: number;
+    readonly afterSeq: number;
+    readonly fromNow?: true;
+  }
   | { readonly type: "job.unwatch"; readonly watch: number };
 
-/** The changes of one task. @param hear.begun called when what was past has been heard, at each beginning. */
+/**
+ * The changes of one task.
+ *
+ * @param hear.begun called when what was past has been heard, at each beginning.
+ * @param fromNow of the past only how it is now is heard.
+ */
 export function watchTask(
   link: Link<TaskWatchRequest>,
   taskId: TaskId,
@@ -74,10 +85,17 @@ export function watchTask(
     readonly begun: () => void;
     readonly ended: (why?: Fault) => void;
   },
+  fromNow = false,
 ): { close(): void } {
   let lastSeq = 0;
   return link.subscribe({
-    begin: (watch) => ({ type: "task.watch", taskId, watch, afterSeq: lastSeq }),
+    begin: (watch) => ({
+      type: "task.watch",
+      taskId,
+      watch,
+      afterSeq: lastSeq,
+      ...(fromNow ? { fromNow } : {}),
+    }),
     stop: (watch) => ({ type: "job.unwatch", watch }),
     hear(push) {
       if (push.type === "task.changed" && push.seq > lastSeq) {
@@ -88,6 +106,21 @@ export function watchTask(
     begun: hear.begun,
     failed: hear.ended,
   });
+}
+
+/** A task as it is, and then at every change, for one reader; ends with the task's job. */
+export function readTask(
+  link: Link<TaskWatchRequest>,
+  taskId: TaskId,
+  signal: AbortSignal | undefined,
+): AsyncIterable<TaskView> {
+  const changes = feed<TaskView>({ weightMax: changesMax, onClose: () => subscribed.close(), signal });
+  const subscribed = watchTask(link, taskId, {
+    changed: (task) => changes.put(task, 1),
+    begun: () => {},
+    ended: changes.end,
+  }, true);
+  return changes;
 }
 
 const faultOf = (push: Extract<Push, { type: "watch.end" }>): Fault | undefined =>

@@ -192,7 +192,14 @@ export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
   v.strictObject({ type: v.literal("job.accept"), job: encodedJob }),
   /** As `job.watch`, of one task: for whoever follows its output. */
-  v.strictObject({ type: v.literal("task.watch"), taskId, watch: whole(1), afterSeq: whole(0) }),
+  v.strictObject({
+    type: v.literal("task.watch"),
+    taskId,
+    watch: whole(1),
+    afterSeq: whole(0),
+    /** Of the past only how it is now, if that came after entry `afterSeq`. */
+    fromNow: v.exactOptional(v.literal(true)),
+  }),
   /** The gateway makes the trees that tasks want: it is told of each, until `job.unwatch`. */
   v.strictObject({ type: v.literal("tree.serve"), watch: whole(1) }),
   v.strictObject({ type: v.literal("tree.made"), taskId, of: v.picklist(["inputs", "output"]), tree: digest }),

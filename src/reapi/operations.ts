@@ -108,9 +108,9 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     live.forget = clock.at(clock.now() + graceMs, () => kill(live, "All clients that waited for it have left"));
   };
 
-  const watch = async (live: Live, isNew: boolean): Promise<void> => {
+  const watch = async (live: Live): Promise<void> => {
     try {
-      for await (const task of tasks.watch(live.jobId, live.stop.signal, isNew)) {
+      for await (const task of tasks.watch(live.jobId, live.stop.signal)) {
         live.action ??= task.action;
         live.task = task;
         const unmet = unmetResponse(task, pageOf(live.jobId));
@@ -150,7 +150,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       leave: () => {},
     };
     lives.set(jobId, live);
-    void watch(live, action !== undefined);
+    void watch(live);
     return live;
   };
   const shareOf = (live: Live, share: string): Share => {

@@ -28,10 +28,9 @@ export interface Tasks {
   /**
    * The job's one task as it is, then at every change; ends once it has settled.
    *
-   * @param isNew whether it was accepted just now, so that there is no past to pass over.
    * @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`.
    */
-  watch(jobId: JobId, signal: AbortSignal, isNew: boolean): AsyncIterable<TaskView>;
+  watch(jobId: JobId, signal: AbortSignal): AsyncIterable<TaskView>;
   kill(jobId: JobId, reason: string): Promise<void>;
   /** What the workers that are here have, each; none as long as those of before a start may be on their way back. */
   platforms(): Promise<readonly Readonly<Record<string, string>>[]>;

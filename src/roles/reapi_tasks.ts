@@ -1,7 +1,6 @@
 import type { Gateway } from "../api/gateway.ts";
 import { invariant } from "../domain/invariant.ts";
-import type { JobId } from "../domain/ids.ts";
-import type { TaskView } from "../protocol/client_messages.ts";
+import { taskId } from "../domain/ids.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Tasks } from "../reapi/tasks.ts";
 
@@ -23,14 +22,10 @@ export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
       });
       return jobId;
     },
-    async *watch(jobId, signal, isNew) {
-      const now = isNew ? undefined : await taskOf(gateway, jobId);
-      if (now !== undefined) yield now;
-      if (now?.state === "settled") return;
-      for await (const change of gateway.watch(jobId, { signal })) {
-        if (change.kind !== "task" || change.task.attempts.length < (now?.attempts.length ?? 0)) continue; // of the past
-        yield change.task;
-        if (change.task.state === "settled") return;
+    async *watch(jobId, signal) {
+      for await (const task of gateway.watchTask(taskId(jobId, 0), signal)) {
+        yield task;
+        if (task.state === "settled") return;
       }
     },
     async kill(jobId, reason) {
@@ -47,10 +42,4 @@ export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
       return answer.workers.filter(({ state }) => state !== "lost").map(({ platform }) => platform);
     },
   };
-}
-
-async function taskOf(gateway: Gateway, jobId: JobId): Promise<TaskView | undefined> {
-  const answer = await gateway.ask({ type: "job.get", jobId });
-  invariant(answer.type === "job.view", "a job is asked for");
-  return answer.tasks[0];
 }

@@ -183,6 +183,7 @@ function sealedGateway(states: States, sealed: JobId, file: string): Gateway {
       return { type: "job.view", seq: lastSeq, job, tasks, ...(end < job.tasks ? { next: end } : {}) };
     },
     watch: nobody,
+    watchTask: nobody,
     follow: nobody,
     async *exportJob(jobId) {
       await needSealed(jobId);

@@ -1,0 +1,40 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type JobId, jobId, taskId } from "../../src/domain/ids.ts";
+import { gathered, type Rig, startRig, until } from "./rig.ts";
+
+let rig: Rig;
+beforeAll(async () => {
+  rig = await startRig();
+});
+afterAll(() => rig.close());
+
+let keys = 0;
+const submit = async (argv: string[]): Promise<JobId> =>
+  (await rig.client.submit({ key: `watch-task-${++keys}`, tasks: [{ name: "t", argv }] })).jobId;
+
+test("a task is told as it is, then at its changes; over a restart of the scheduler, without what is past", async () => {
+  const task = taskId(await submit(["hold"]), 0);
+  await until("it runs", () => rig.worker.running.has(task));
+  const changes = rig.gateway.watchTask(task)[Symbol.asyncIterator]();
+  let heard = await changes.next();
+  while (heard.value?.state !== "running") heard = await changes.next();
+  expect(heard.value.attempts).toHaveLength(1);
+  await rig.stopScheduler();
+  await rig.startScheduler();
+  await until("it runs again, or still", () => rig.worker.running.has(task));
+  await rig.worker.finish(task);
+  const states = [];
+  for (let next = await changes.next(); !next.done; next = await changes.next()) states.push(next.value.state);
+  expect(states.at(-1)).toBe("settled");
+  expect(states).not.toContain("queued"); // nor anything else of its past
+});
+
+test("of one that has settled only its end is told; one that never was is told of", async () => {
+  const id = await submit(["exit", "0"]);
+  await until("it ends", async () => (await gathered(rig.client.watch(id))).length > 0);
+  const told = await gathered(rig.gateway.watchTask(taskId(id, 0)));
+  expect(told.map(({ state, outcome }) => [state, outcome?.kind])).toEqual([["settled", "exited"]]);
+  await expect(gathered(rig.gateway.watchTask(taskId(id, 7)))).rejects.toMatchObject({ code: "TASK_UNKNOWN" });
+  const never = taskId(jobId("j0000000000-000001"), 0);
+  await expect(gathered(rig.gateway.watchTask(never))).rejects.toMatchObject({ code: "JOB_UNKNOWN" });
+});
