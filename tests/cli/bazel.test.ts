@@ -34,11 +34,11 @@ describe("bazelrc", () => {
   test("prints flags for the cache alone, and for reading alone, of an instance", async () => {
     const cluster = fakeCluster();
     expect(await printed(cluster, "--cache-only", "--instance", "main")).toBe(
-      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=true\n` +
+      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=true\nbuild --jobs=32\n` +
         `build --remote_instance_name=main\n${ttl}`,
     );
     expect(await printed(cluster, "--read-only")).toBe(
-      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=false\n${ttl}`,
+      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=false\nbuild --jobs=32\n${ttl}`,
     );
   });
   test("prints the token for a cluster elsewhere, over TLS where its door has it", async () => {

@@ -8,6 +8,8 @@ import { jsonLine, span } from "../render.ts";
 /** So many actions for a slot: one runs, and the next one waits beside it. */
 const jobsPerSlot = 2;
 const jobsMax = 1_000;
+/** With the cache alone: most of what Bazel does at a time waits for answers; it runs no more than its machine can. */
+const jobsCached = 32;
 
 export const bazelrc = command({
   name: "bazelrc",
@@ -51,6 +53,7 @@ export const bazelrc = command({
             : "# Actions run here; the cluster keeps their results.",
           `build --remote_cache=${url}`,
           `build --remote_upload_local_results=${flags["read-only"] ? "false" : "true"}`,
+          `build --jobs=${jobsCached}`,
         ]),
       ...(flags.instance === undefined ? [] : [`build --remote_instance_name=${flags.instance}`]),
       ...(isOwn ? [] : [
