@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { startCluster, type TestCluster, until } from "../../scripts/support/cluster.ts";
 import { emptyDigest } from "../../src/domain/digest.ts";
@@ -113,6 +114,44 @@ test.skipIf(!canMake)(
     expect(await build()).toEqual([]);
   },
 );
+
+const cargo = programPath("cargo");
+test.skipIf(cargo === undefined)("run --cache target: cargo builds what has changed and nothing else", async () => {
+  const dir = mkdtempSync(join(tmpdir(), "scoot-rust-"));
+  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+  const write = (path: string, text: string): void => {
+    mkdirSync(join(dir, path, ".."), { recursive: true });
+    writeFileSync(join(dir, path), text);
+  };
+  const manifest = (name: string): string => `[package]\nname = "${name}"\nversion = "0.1.0"\nedition = "2021"\n`;
+  write("Cargo.toml", `${manifest("app")}[dependencies]\nlib = { path = "lib" }\n[workspace]\nmembers = ["lib"]\n`);
+  write("lib/Cargo.toml", manifest("lib"));
+  write("lib/src/lib.rs", "pub fn one() -> i32 { 1 }\n");
+  write("src/main.rs", 'mod two;\nfn main() { println!("{}", lib::one() + two::two()); }\n');
+  write("src/two.rs", "pub fn two() -> i32 { 2 }\n");
+  const home = process.env["HOME"] ?? "/";
+  const env = [
+    `PATH=${process.env["PATH"]}`,
+    `RUSTUP_HOME=${process.env["RUSTUP_HOME"] ?? join(home, ".rustup")}`,
+    `CARGO_HOME=${process.env["CARGO_HOME"] ?? join(home, ".cargo")}`,
+  ].flatMap((each) => ["--env", each]);
+  /** What it printed, and which crates were compiled for it. */
+  const run = async (): Promise<readonly [string, readonly string[]]> => {
+    const line = ["run", "--no-cache", "--cache", "target", ...env, "--", "cargo", "run", "--offline"];
+    const { code, stdout, stderr } = await typeTo(cluster, dir, line);
+    expect(code, stderr).toBe(0);
+    return [stdout.trim(), [...stderr.matchAll(/Compiling (\w+) v/g)].map((found) => found[1]!)];
+  };
+  expect(await run()).toEqual(["3", ["lib", "app"]]);
+  expect(await run()).toEqual(["3", []]);
+  write("src/two.rs", "pub fn two() -> i32 { 22 }\n");
+  expect(await run()).toEqual(["23", ["app"]]);
+  expect(await run()).toEqual(["23", []]);
+  write("lib/src/lib.rs", "pub fn one() -> i32 { 11 }\n");
+  expect(await run()).toEqual(["33", ["lib", "app"]]);
+  write("src/two.rs", "pub fn two() -> i32 { 2 }\n"); // what it was before is a change, too
+  expect(await run()).toEqual(["13", ["app"]]);
+}, 120_000);
 
 test("what cannot be kept is refused in one sentence", async () => {
   const { dir } = project("four");
