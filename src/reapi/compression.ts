@@ -1,5 +1,5 @@
 import { PassThrough, pipeline, Readable } from "node:stream";
-import { createDeflateRaw, createInflateRaw, inflateRawSync, zstdDecompressSync } from "node:zlib";
+import * as zlib from "node:zlib"; // whole: older runtimes have no zstd, and would not load what names it
 import { type Digest, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { compressors } from "../protocol/reapi/messages.ts";
@@ -35,7 +35,7 @@ const chunkSize = 256 * 1024;
 
 /** Chunks of raw bytes as one compressed stream. */
 export const compressed = (by: Compression, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> =>
-  through(chunks, by === "zstd" ? zstdCompressor() : createDeflateRaw({ level, chunkSize }));
+  through(chunks, by === "zstd" ? zstdCompressor() : zlib.createDeflateRaw({ level, chunkSize }));
 
 /** The raw bytes again; who reads bounds them. @throws {Fault} `BLOB_CORRUPT` for what is no whole stream. */
 export async function* decompressed(
@@ -54,7 +54,7 @@ export async function* decompressed(
     }
   };
   try {
-    yield* through(source(), by === "zstd" ? zstdDecompressor() : createInflateRaw({ chunkSize }));
+    yield* through(source(), by === "zstd" ? zstdDecompressor() : zlib.createInflateRaw({ chunkSize }));
   } catch (thrown) {
     throw trouble === undefined ? corrupt(by, digest, thrown) : trouble.thrown;
   }
@@ -65,8 +65,8 @@ export function decompressSmall(by: Compression, digest: Digest, bytes: Uint8Arr
   const maxOutputLength = Math.max(1, sizeOf(digest));
   try {
     return by === "zstd"
-      ? zstdDecompressSync(bytes, { ...zstdReading(), maxOutputLength })
-      : inflateRawSync(bytes, { maxOutputLength });
+      ? zlib.zstdDecompressSync(bytes, { ...zstdReading(), maxOutputLength })
+      : zlib.inflateRawSync(bytes, { maxOutputLength });
   } catch (thrown) {
     throw corrupt(by, digest, thrown);
   }
