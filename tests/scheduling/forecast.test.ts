@@ -79,6 +79,22 @@ describe("a forecast", () => {
     },
   );
 
+  test("keeps to throttles, and to floors", () => {
+    const throttled: Policy = { ...defaultPolicy, throttles: [{ pattern: "bot", running: 1 }] };
+    const trace = [task(0, 10, "bot"), task(0, 10, "bot"), task(0, 10, "bot"), task(0, 10)];
+    expect(forecast(trace, { workers: 4, slots: 1 }, throttled)).toMatchObject({ lastsMs: 30, unplaceable: 0 });
+    const floored: Policy = {
+      ...classes,
+      classes: [{ name: "ci", percent: 100, floor: 0 }, { name: "others", percent: 0, floor: 1 }],
+    };
+    const [ci, others] = forecast(
+      [...Array.from({ length: 8 }, () => task(0, 10, "ci")), task(1, 10)],
+      { workers: 2, slots: 1 },
+      floored,
+    ).classes;
+    expect([others!.waitMaxMs, ci!.waitMaxMs]).toEqual([9, 40]);
+  });
+
   test("is the same for the same trace", () => {
     const work = { tasks: 2_000, hours: 1, durationMs: 10_000, requestors: [{ name: "ci", part: 3, rank: 2 }] };
     const run = () => {
