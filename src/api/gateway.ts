@@ -138,7 +138,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     waitMs: options.waitMs ?? 45_000,
     requestsMax,
   });
-  const endTrees = makeTrees({ scheduler, blobs, clock });
+  const endTrees = makeTrees({ scheduler, blobs, trees, clock });
   const outputs = createOutputs({ scheduler, blobs });
   const files = jobFiles({ sealed: options.sealed, blobs, ask: scheduler.ask });
   const clients = new Set<Connection>();

@@ -1,9 +1,12 @@
+import type { Digest } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import type { Answer, Push, SchedulerRequest } from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
 import { mountTrees, overlay } from "../snapshots/trees/compose.ts";
 import type { Link } from "./link.ts";
+import { needTree } from "./trees.ts";
 
 type Wanted = Extract<Push, { type: "tree.wanted" }>;
 
@@ -14,6 +17,8 @@ const againMs = 1_000;
 export interface TreeMakerOptions {
   readonly scheduler: Link<SchedulerRequest>;
   readonly blobs: Blobs;
+  /** Of the same store. */
+  readonly trees: TreeKeeper;
   readonly clock: Clock;
 }
 
@@ -21,7 +26,7 @@ export interface TreeMakerOptions {
  * Makes the trees that the scheduler's tasks want, of trees that are in the store. Where the store has no room, or cannot
  * be reached, it tries again until it can: the task waits, and is not failed for it. @returns what ends it.
  */
-export function makeTrees({ scheduler, blobs, clock }: TreeMakerOptions): () => void {
+export function makeTrees({ scheduler, blobs, trees, clock }: TreeMakerOptions): () => void {
   /** Wanted and not answered, by task and what of it. */
   const known = new Set<string>();
   const waiting: Wanted[] = [];
@@ -29,19 +34,18 @@ export function makeTrees({ scheduler, blobs, clock }: TreeMakerOptions): () => 
   let making = 0;
   let cancelAgain = (): void => {};
 
-  const make = async ({ tree }: Wanted): Promise<string> =>
-    tree.of === "inputs"
-      ? await mountTrees(blobs, tree.parts, { signal: stopping.signal })
-      : await overlay(blobs, tree.base, tree.top, { signal: stopping.signal });
+  const { signal } = stopping;
+  const make = async ({ taskId, tree }: Wanted): Promise<Digest> => {
+    if (tree.of === "inputs") return await mountTrees(blobs, tree.parts, { signal });
+    const made = await overlay(blobs, tree.base, tree.top, { signal });
+    // It is a result, and stays as long as any that is handed out; its inputs may have been there for long.
+    await needTree(trees, made, `lay the output of ${taskId} over its inputs as both`, signal);
+    return made;
+  };
   const answer = async (wanted: Wanted): Promise<SchedulerRequest | "again"> => {
     const { taskId, tree: { of } } = wanted;
     try {
-      return {
-        type: "tree.made",
-        taskId,
-        of,
-        tree: await make(wanted) as Extract<SchedulerRequest, { type: "tree.made" }>["tree"],
-      };
+      return { type: "tree.made", taskId, of, tree: await make(wanted) };
     } catch (thrown) {
       const fault = asFault(thrown, `Cannot put together the ${of} of ${taskId}`);
       return fault.meaning.retry === "later" ? "again" : { type: "tree.failed", taskId, of, fault: faultData(fault) };

@@ -8,6 +8,7 @@ import type { Push, SchedulerRequest } from "../../src/protocol/client_messages.
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { type Blobs, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { treeKeeper } from "../../src/snapshots/lease.ts";
 import { mountTrees, overlay } from "../../src/snapshots/trees/compose.ts";
 import { manualClock } from "../transport/manual_clock.ts";
 
@@ -32,7 +33,7 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
     fail() {},
     close() {},
   };
-  const end = makeTrees({ scheduler, blobs: around(blobs), clock });
+  const end = makeTrees({ scheduler, blobs: around(blobs), trees: treeKeeper({ blobs, clock, rememberMs: 0 }), clock });
   const folder = (name: string): Promise<Digest> =>
     writeBlob(blobs, encodeDirectory([{ kind: "symlink", name, target: "x" }]));
   const [a, b] = [await folder("a"), await folder("b")];
@@ -57,10 +58,21 @@ test("makes what is wanted, each once, and says what cannot be", async () => {
   want(2, { of: "output", base: a, top: b });
   want(3, { of: "inputs", parts: [{ path: "a", name: "the output of x", snapshot: b, subtree: "none" }] });
   want(4, { of: "output", base: a, top: digestOfHash("0".repeat(64), 4) });
+  // Its folders are there and can be laid over each other; a file of its inputs is gone.
+  const lost = { kind: "file" as const, name: "f", digest: digestOfHash("1".repeat(64), 9), executable: false };
+  want(5, { of: "output", base: await writeBlob(blobs, encodeDirectory([lost])), top: b });
   const said = await settle();
   expect([...said].sort((one, other) => JSON.stringify(one).localeCompare(JSON.stringify(other)))).toEqual([
     expect.objectContaining({ type: "tree.failed", taskId: taskId(job, 3), of: "inputs" }),
     expect.objectContaining({ type: "tree.failed", taskId: taskId(job, 4), of: "output" }),
+    expect.objectContaining({
+      type: "tree.failed",
+      taskId: taskId(job, 5),
+      fault: {
+        code: "SNAPSHOT_UNKNOWN",
+        message: expect.stringContaining(`must be in the cluster's store: it lacks 1`),
+      },
+    }),
     { type: "tree.made", taskId: taskId(job, 1), of: "inputs", tree: await mountTrees(blobs, both.parts) },
     { type: "tree.made", taskId: taskId(job, 2), of: "output", tree: await overlay(blobs, a, b) },
   ]);
