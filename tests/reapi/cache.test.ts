@@ -260,7 +260,7 @@ describe("ByteStream.Write", () => {
     expect(await rig.upload([{ resourceName, data: Buffer.from("hello") }, { writeOffset: 5, finishWrite: true }]))
       .toBe(5);
   });
-  test("W-5 W-7: 9 MB in 16 KiB messages", async () => {
+  test("W-5 W-7 N-6: 9 MB in 16 KiB messages", async () => {
     const content = big(9_000_000);
     const resourceName = uploadName(digestOfText(content));
     const messages = [];
@@ -590,7 +590,7 @@ describe("strangers", () => {
       }),
     );
   });
-  test("what is encoded is decoded the same, negative and large numbers too", () => {
+  test("N-10: what is encoded is decoded the same, negative and large numbers too", () => {
     const codec = message("a Test", { number: int(1), text: text(2), bytes: bytes(16) });
     fc.assert(
       fc.property(fc.maxSafeInteger(), fc.string({ unit: "binary" }), fc.uint8Array(), (number, text, bytes) => {

@@ -323,6 +323,36 @@ describe("ByteStream.Write", () => {
   });
 });
 
+test("N-3: the end of a call is not taken for its client's leaving; a client that leaves is noticed", async () => {
+  const blobs = memoryBlobs();
+  const signals: AbortSignal[] = [];
+  let isHeld = (): void => {};
+  const held = new Promise<void>((resolve) => isHeld = resolve);
+  rig = await startRig({
+    blobs: {
+      ...blobs,
+      async put(digest, given, options) {
+        const signal = options!.signal!;
+        signals.push(signal);
+        if (digest.endsWith("/5")) return await blobs.put(digest, given, options);
+        isHeld();
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      },
+    },
+  });
+  const requests = [{ digest: hello, data: Buffer.from("hello"), compressor: 0 }];
+  for (const _turn of [1, 2]) await rig.unary(methods.batchUpdateBlobs, { requests });
+  expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
+  const other = Buffer.from("another");
+  const left = codeOf(rig.upload([{ resourceName: uploadName(digestOfText(other)), data: other, finishWrite: true }]));
+  await held;
+  await rig.restart();
+  expect(await left).not.toBe(0);
+  const [, , gone] = signals;
+  if (!gone!.aborted) await new Promise((resolve) => gone!.addEventListener("abort", resolve));
+  expect(signals.slice(0, 2).map(({ aborted }) => aborted)).toEqual([false, false]);
+});
+
 describe("ActionCache", () => {
   const actionDigest = digestOfText("an action");
   test("A-3: hints to inline change nothing that a client must have: the digest stays, the answer fits a message", async () => {

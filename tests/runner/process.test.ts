@@ -102,7 +102,7 @@ describe("processRunner()", () => {
       expect(stdout()).toBe("a\n");
     });
 
-    test("the command leads a session and a group of its own, in the given folder, with nothing to read", async () => {
+    test("N-2 N-9: the command leads a session and a group of its own, in the given folder, with nothing to read", async () => {
       const running = await start(sh("pwd; cat; cut -d' ' -f5,6 /proc/$$/stat"));
       await running.exit;
       expect(stdout()).toBe(`${dir}\n${running.pid} ${running.pid}\n`);
@@ -123,7 +123,7 @@ describe("processRunner()", () => {
       expect(await run(["bin/greet"], { env: {} })).toMatchObject({ exitCode: 0 });
     });
 
-    test("a command that is still being written by someone is tried again", async () => {
+    test("N-7: a command that is still being written by someone is tried again", async () => {
       const busy = join(dir, "busy");
       copyFileSync("/bin/true", busy);
       const fd = openSync(busy, "r+");

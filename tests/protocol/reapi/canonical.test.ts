@@ -77,7 +77,23 @@ describe("compareUtf8()", () => {
 });
 
 describe("Directory", () => {
-  test("has the bytes that any protobuf encoder gives", () => {
+  test("N-1 O-5: defaults that another encoder has written are left out", () => {
+    const digest = `${"a".repeat(64)}/0` as Digest;
+    const hash = Buffer.from(digest.slice(0, 64));
+    const sloppyDigest = Buffer.concat([Buffer.from([0x0a, 64]), hash, Buffer.from([0x10, 0])]);
+    const sloppyFile = Buffer.concat([
+      Buffer.from([0x0a, 1, 0x66, 0x12, sloppyDigest.length]),
+      sloppyDigest,
+      Buffer.from([0x20, 0]), // is_executable: false
+    ]);
+    const sloppy = Buffer.concat([Buffer.from([0x0a, sloppyFile.length]), sloppyFile]);
+    const nodes = decodeDirectory(sloppy);
+    expect(nodes).toEqual([{ kind: "file", name: "f", digest, executable: false }]);
+    const canonical = encodeDirectory(nodes);
+    expect(canonical.length).toBe(sloppy.length - 4);
+    expect(decodeDirectory(canonical)).toEqual(nodes);
+  });
+  test("N-1: has the bytes that any protobuf encoder gives", () => {
     const bytes = encodeDirectory([
       { kind: "symlink", name: "s", target: "t" },
       { kind: "directory", name: "d", digest: emptyDigest },

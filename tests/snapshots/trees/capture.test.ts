@@ -188,7 +188,7 @@ describe("capture()", () => {
     expect(report.leftOut).toEqual(["pipe", "socket"]);
   });
 
-  test("refuses a name that is not UTF-8 by its bytes, and takes one that has a U+FFFD", async () => {
+  test("N-8: refuses a name that is not UTF-8 by its bytes, and takes one that has a U+FFFD", async () => {
     writeTree(dir, { "ok/\ufffd": "" });
     expect(await pathsOf((await captured()).snapshot)).toEqual(["ok/", "ok/\ufffd"]);
     execFileSync("sh", ["-c", `touch "$(printf 'sub\\351')"`], { cwd: dir });
