@@ -1,4 +1,5 @@
-import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
+import { decodeActionResult } from "../protocol/reapi/action_result.ts";
+import { decodeCommand, decodeDirectory, decodeTree, encodeAction } from "../protocol/reapi/canonical.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
 import { asFault, Fault, isFault } from "../domain/fault.ts";
 import { type JobId, nameOf } from "../domain/ids.ts";
@@ -11,6 +12,7 @@ import {
 } from "../protocol/client_messages.ts";
 import { jobId as jobIdSchema, parse } from "../protocol/schema.ts";
 import { randomHex } from "../runtime/random.ts";
+import { resultBytesMax } from "../snapshots/actions/actions.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { Entry } from "../snapshots/states/states.ts";
 import { readDirectory } from "../snapshots/trees/read_tree.ts";
@@ -53,6 +55,7 @@ export interface JobFiles {
 
 /** Names of so many blobs are held, some 200 bytes each. */
 const blobsMax = 500_000;
+const treeBytesMax = 64 * 1024 * 1024;
 const commandBytesMax = 16 * 1024 * 1024;
 /** A page is the work of one turn of the scheduler. */
 const pageBytes = Math.min(256 * 1024, importPageBytesMax);
@@ -97,10 +100,29 @@ async function blobsOf(jobId: JobId, blobs: Blobs, ask: Ask) {
     const folders = [root];
     for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
       if (!add(folder)) continue;
-      for (const node of await nodesOf(blobs, folder)) {
+      for (const node of await orNone(readDirectory(blobs, folder)) ?? []) {
         if (node.kind === "directory") folders.push(node.digest);
         else if (node.kind === "file") add(node.digest);
       }
+    }
+  };
+  /** The ActionResult of an action that a client asked for, with all that it refers to. */
+  const addResult = async (digest: Digest): Promise<void> => {
+    if (!add(digest)) return;
+    const result = await orNone(readBlob(blobs, digest, resultBytesMax).then(decodeActionResult));
+    if (result === undefined) return;
+    for (const file of result.outputFiles) add(file.digest);
+    for (const stream of [result.stdout, result.stderr]) if (stream !== undefined) add(stream);
+    for (const { tree, rootDirectory } of result.outputDirectories) {
+      if (rootDirectory !== undefined) await addTree(rootDirectory);
+      if (tree === undefined || !add(tree)) continue;
+      const folders = await orNone(
+        readBlob(blobs, tree, treeBytesMax).then((bytes) => {
+          const { root, children } = decodeTree(bytes);
+          return [root, ...children].map((each) => decodeDirectory(each));
+        }),
+      );
+      for (const node of (folders ?? []).flat()) if (node.kind === "file") add(node.digest);
     }
   };
   let seq = 0;
@@ -123,6 +145,7 @@ async function blobsOf(jobId: JobId, blobs: Blobs, ask: Ask) {
       if (outcome.stdout !== undefined) add(outcome.stdout.digest);
       if (outcome.stderr !== undefined) add(outcome.stderr.digest);
       if (outcome.output !== undefined) await addTree(outcome.output);
+      if (outcome.result !== undefined) await addResult(outcome.result);
     }
     from = answer.next;
   }
@@ -132,15 +155,15 @@ async function blobsOf(jobId: JobId, blobs: Blobs, ask: Ask) {
   return { seq, digests };
 }
 
-/** What is absent, or no directory, has nothing below it. */
-async function nodesOf(blobs: Blobs, folder: Digest) {
+/** @returns undefined for what is absent, or is not what it should be: then it refers to nothing. */
+async function orNone<Value>(reading: Promise<Value>): Promise<Value | undefined> {
   try {
-    return await readDirectory(blobs, folder);
+    return await reading;
   } catch (thrown) {
     const isNone = (["BLOB_MISSING", "TREE_INVALID", "PATH_INVALID", "REQUEST_INVALID"] as const).some((code) =>
       isFault(thrown, code)
     );
-    if (isNone) return [];
+    if (isNone) return undefined;
     throw thrown;
   }
 }

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import type { Digest } from "../../src/domain/digest.ts";
 import { Fault } from "../../src/domain/fault.ts";
 import { type Address, type JobId, taskId } from "../../src/domain/ids.ts";
-import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
+import { encodeActionResult } from "../../src/protocol/reapi/action_result.ts";
+import { encodeDirectory, encodeTree } from "../../src/protocol/reapi/canonical.ts";
 import { type Blobs, digestOf, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
@@ -157,6 +158,31 @@ describe("export", () => {
     const hollow = await sealed();
     expect(hollow.blobs).toEqual([]);
     expect(hollow.absent).toEqual(expect.arrayContaining(named));
+  });
+
+  test("holds the result of an action that a client asked for, with files, trees and streams", async () => {
+    const other = await freshRig();
+    const put = (content: string | Uint8Array) => writeBlob(rig.blobs, Buffer.from(content));
+    const [file, inTree, said] = [await put("a file"), await put("a file in a tree"), await put("what it said")];
+    const folder = encodeDirectory([{ kind: "file", name: "f", digest: inTree, executable: false }]);
+    const tree = await put(encodeTree(encodeDirectory([{ kind: "directory", name: "d", digest: digestOf(folder) }]), [
+      folder,
+    ]));
+    const result = await put(encodeActionResult({
+      outputFiles: [{ path: "out.txt", digest: file, executable: false }],
+      outputDirectories: [{ path: "out", tree, isTopologicallySorted: false }],
+      outputSymlinks: [],
+      outputFileSymlinks: [],
+      outputDirectorySymlinks: [],
+      exitCode: 0,
+      stdout: said,
+    }));
+    const { jobId } = await rig.client.submit({ key: "with a result", tasks: [{ name: "t", argv: ["hold"] }] });
+    await until("it runs", () => rig.worker.running.has(taskId(jobId, 0)));
+    await rig.worker.finish(taskId(jobId, 0), { kind: "exited", exitCode: 0, result });
+    await ended(rig, jobId);
+    await other.client.importJob(rig.client.exportJob(jobId));
+    expect([...await other.blobs.missing(new Set([file, inTree, said, tree, result]))]).toEqual([]);
   });
 
   test("refuses a job that still runs, and one that nobody knows", async () => {
