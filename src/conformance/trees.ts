@@ -125,6 +125,17 @@ export const checks: readonly Check[] = [
     },
   },
   {
+    id: "C-14",
+    says: "that blobs are split and spliced is said only where it is so",
+    async holds(client) {
+      const { splits, splices } = await chunking(client);
+      const blobDigest = digestOfBytes(newBytes());
+      if (splits) await expectCode(client.unary(splitBlob, { blobDigest }), "NOT_FOUND");
+      const request = { blobDigest, chunkDigests: [digestOfBytes(newBytes())] };
+      if (splices) await expectCode(client.unary(spliceBlob, request), "NOT_FOUND");
+    },
+  },
+  {
     id: "G-4",
     says: "a blob is split into chunks that are there and give it again; one that is missing is NOT_FOUND",
     async holds(client) {
