@@ -8,6 +8,11 @@ import type { Clock } from "../runtime/clock.ts";
 /** An interrupted upload that nobody goes on with is forgotten after this, or when there are too many younger ones. */
 const keptMs = 24 * 3600 * 1000;
 const keptMax = 1_000;
+/**
+ * The disk is told to keep what it has while more comes, so that there is little left to wait for at the end; of one upload
+ * at a time, for it takes one of the few threads that all files share.
+ */
+const syncEveryBytes = 16 * 1024 * 1024;
 /** What is written at once. */
 const pieceBytes = 256 * 1024;
 
@@ -43,6 +48,7 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
   const inUse = new Map<string, { readonly taken: () => void; readonly closed: Promise<void> }>();
   const pathOf = (name: string): string => join(dir, createHash("sha256").update(name).digest("hex"));
   let sweepAtMs = 0;
+  let isSyncing = false;
 
   async function sweep(): Promise<void> {
     if (clock.now() < sweepAtMs) return;
@@ -91,12 +97,19 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
       let filled = 0;
       let other = Buffer.alloc(0);
       let writing: Promise<unknown> = Promise.resolve();
+      let unsynced = 0;
+      let syncing: Promise<unknown> = Promise.resolve();
       const begin = async (): Promise<void> => {
         await writing;
         if (filled === 0) return;
+        unsynced += filled;
         writing = writeWhole(file, filling.subarray(0, filled));
         writing.catch(() => {}); // whoever awaits it hears it
         [filling, other, filled] = [other, filling, 0];
+        if (unsynced < syncEveryBytes || isSyncing) return;
+        unsynced = 0;
+        isSyncing = true;
+        syncing = writing.then(() => file.datasync()).catch(() => {}).finally(() => isSyncing = false);
       };
       const write = async (): Promise<void> => {
         await begin();
@@ -138,7 +151,7 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
             if (isDone) await rm(path, { force: true });
             else await write();
           } finally {
-            await writing.catch(() => {});
+            await Promise.allSettled([writing, syncing]);
             await file.close();
             inUse.delete(path);
             release();
