@@ -109,6 +109,14 @@ export function createSharing(options: SharingOptions): Sharing {
     for (const each of those) if (each !== to) follow(each, to);
   };
 
+  /** It gave way and ran all the same: the one that was to run instead, and still waits, need not. */
+  const outrun = (task: TaskContext, leader: TaskId | undefined): readonly TaskId[] => {
+    const { outcome, cached } = task;
+    if (leader === undefined || cached !== undefined || outcome?.kind !== "exited" || outcome.exitCode !== 0) return [];
+    const other = taskOf(leader);
+    return other !== undefined && isSame(other, task) && options.isQueued(leader) ? [leader] : [];
+  };
+
   const isSettled = (taskId: TaskId): boolean => taskOf(taskId) === undefined;
   /** Another task runs it, or this one does. */
   const join = (taskId: TaskId, task: TaskContext, action: Digest): boolean => {
@@ -118,8 +126,10 @@ export function createSharing(options: SharingOptions): Sharing {
     options.follows(taskId, leader);
     return false;
   };
+  /** It may be with a worker all the same: it gave way and was placed, or its worker has come back with it. */
   const goOn = (taskId: TaskId, task: TaskContext, action: Digest): void => {
-    if (join(taskId, task, action)) queue(taskId);
+    if (!options.isQueued(taskId)) lead(taskId, task, numberOf(action));
+    else if (join(taskId, task, action)) queue(taskId);
   };
   /** When a result seems to be known. */
   const answer = (taskId: TaskId, task: TaskContext, action: Digest, found: Promise<Found | undefined>): void =>
@@ -160,8 +170,7 @@ export function createSharing(options: SharingOptions): Sharing {
       const number = numberOf(results.actionOf(task));
       if (leaders.get(number) === taskId) leaders.delete(number);
       if (task.cached === undefined) void results.keep(task);
-      const those = followers.get(taskId);
-      if (those === undefined) return;
+      const those = [...followers.get(taskId) ?? [], ...outrun(task, leaders.get(number))];
       followers.delete(taskId);
       for (const follower of those) following.delete(follower);
       for (const follower of those) {

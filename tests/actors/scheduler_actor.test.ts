@@ -1035,6 +1035,66 @@ describe("a task that no worker could ever run", () => {
     });
   });
 
+  test("may run beside it when a worker comes: what comes of the other then does not queue it again", async () => {
+    for (const end of ["killed", "failed"] as const) {
+      const time = virtualTime();
+      const states = memoryStates();
+      const { ask, worker, submit, scheduler } = await start(time, states);
+      const peer = worker(w1, "1", { memoryBytes: 1_000 });
+      peer.sync();
+      await quiet(time);
+      const task = { ...jobOf(1).tasks[0]!, cache: "use" as const };
+      const large = taskId(
+        await submit({ key: "1", tasks: [{ ...task, retries: 1, needs: { memoryBytes: 2_000 } }] }),
+        0,
+      );
+      const jobId = await submit({ key: "2", tasks: [task] });
+      const small = taskId(jobId, 0);
+      await pass(time, 62_000);
+      peer.sync(running(small));
+      const other = worker(workerId("w2"), "1", { memoryBytes: 4_000 });
+      other.sync();
+      await quiet(time);
+      other.report(running(large));
+      await quiet(time);
+      expect((await taskIn(states, large)).path).toBe("active.running");
+      if (end === "failed") peer.report(ended(small, 1, 3));
+      else {
+        await ask({ type: "job.kill", jobId, reason: "unwanted" });
+        peer.report({ stage: "ended", taskId: small, attempt: 1, outcome: { kind: "killed", reason: "unwanted" } });
+      }
+      await quiet(time);
+      expect((await ask({ type: "cluster.get" }))["cluster"]).toMatchObject({ queued: 0, busy: 1 });
+      other.report(ended(large));
+      await quiet(time);
+      expect((await taskIn(states, large)).context).toMatchObject({ outcome: { exitCode: 0 }, attempt: 1 });
+      expect(scheduler.running).toBe(0);
+    }
+  });
+
+  test("that runs after all gives its result to the one that waits instead of it", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit } = await start(time, states);
+    const peer = worker(w1, "1", { memoryBytes: 1_000, slots: 1 });
+    peer.sync();
+    await quiet(time);
+    const task = { ...jobOf(1).tasks[0]!, cache: "use" as const };
+    const busy = taskId(await submit({ key: "0" }), 0);
+    const large = taskId(await submit({ key: "1", tasks: [{ ...task, needs: { memoryBytes: 2_000 } }] }), 0);
+    const small = taskId(await submit({ key: "2", tasks: [task] }), 0);
+    peer.sync(running(busy));
+    await pass(time, 62_000);
+    const other = worker(workerId("w2"), "1", { memoryBytes: 4_000, slots: 1 });
+    other.sync();
+    await quiet(time);
+    const placed = (await taskIn(states, large)).path === "active.placed" ? large : small;
+    other.report(ended(placed));
+    await quiet(time);
+    expect(placed).toBe(large);
+    expect((await taskIn(states, small)).context).toMatchObject({ cached: { taskId: large }, attempts: [] });
+  });
+
   test("fails when settings say so", async () => {
     const time = virtualTime();
     const states = memoryStates();

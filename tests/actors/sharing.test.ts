@@ -35,6 +35,7 @@ const task = (id: TaskId, changes: Partial<TaskContext> = {}): TaskContext => ({
 function world(results: Partial<TaskResults> = {}) {
   const tasks = new Map<TaskId, TaskContext>();
   const queued: TaskId[] = [];
+  const withWorkers = new Set<TaskId>();
   const answered = new Map<TaskId, Found>();
   const work: (() => void)[] = [];
   const kept: TaskId[] = [];
@@ -49,7 +50,7 @@ function world(results: Partial<TaskResults> = {}) {
       ...results,
     },
     taskOf: (id) => tasks.get(id),
-    isQueued: (id) => queued.includes(id),
+    isQueued: (id) => !withWorkers.has(id),
     queue: (id) => void queued.push(id),
     dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
     follows: (id, leader) => void followed.push([id, leader]),
@@ -63,6 +64,12 @@ function world(results: Partial<TaskResults> = {}) {
     sharing,
     queued,
     answered,
+    place(id: TaskId) {
+      if (queued.includes(id)) queued.splice(queued.indexOf(id), 1);
+      withWorkers.add(id);
+      const { unmet: _unmet, ...rest } = tasks.get(id)!;
+      tasks.set(id, rest);
+    },
     kept,
     followed,
     arrive(id: TaskId, changes: Partial<TaskContext> = {}) {
@@ -151,7 +158,7 @@ describe("tasks of one action in flight", () => {
 
     const running = world();
     running.arrive(a);
-    running.queued.length = 0; // a worker has it
+    running.place(a);
     running.arrive(b, { priority: 2 });
     expect(running.sharing.followed(b)).toBe(a);
   });
@@ -211,15 +218,32 @@ describe("a task that no worker could run", () => {
     expect(sharing.followed(a) ?? sharing.followed(b), "one of them leads again").toBeDefined();
   });
 
-  test("may run all the same: what comes of the other changes nothing then", () => {
-    const { arrive, told, end, answered, sharing } = world();
-    arrive(a, { needs });
+  test("may run all the same: the other has its result if it waits, and else goes on", () => {
+    for (const isRunning of [false, true]) {
+      const { arrive, told, place, end, answered, sharing } = world();
+      arrive(a, { needs });
+      arrive(c);
+      told(a, unmet);
+      sharing.giveWay(a);
+      place(a);
+      if (isRunning) place(c);
+      end(a, exited(0));
+      expect([...answered.keys()]).toEqual(isRunning ? [] : [c]);
+    }
+  });
+
+  test("runs beside the other, is not queued when that one fails, and leads from then on", () => {
+    const { arrive, told, place, end, answered, queued, sharing } = world();
+    arrive(a, { needs, retries: 1 });
     arrive(c);
     told(a, unmet);
     sharing.giveWay(a);
-    end(a, exited(0));
-    end(c, exited(0));
-    expect(answered.size).toBe(0);
+    place(a);
+    place(c);
+    end(c, exited(1));
+    expect([queued, answered.size]).toEqual([[], 0]);
+    arrive(b);
+    expect(sharing.followed(b)).toBe(a);
   });
 });
 
@@ -252,6 +276,18 @@ describe("known results", () => {
     expect(queued).toEqual([]);
     await quiet();
     expect(answered.get(a)).toEqual(known);
+  });
+
+  test("that turn out not to be whole queue nothing that its worker has come back with meanwhile", async () => {
+    const results: { found?: Promise<undefined> } = {};
+    const { arrive, place, queued, quiet, sharing } = world({ find: () => results.found });
+    arrive(a);
+    results.found = Promise.resolve(undefined);
+    expect(sharing.mayPlace(a)).toBe(false);
+    place(a);
+    await quiet();
+    expect(queued).toEqual([]);
+    expect(sharing.followed(a)).toBeUndefined();
   });
 
   test("are kept of what ran, and not of what was shared or asked to be off", () => {
