@@ -1,6 +1,6 @@
 import type { Digest } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
-import type { Answer, Push, SchedulerRequest } from "../protocol/client_messages.ts";
+import type { Push, SchedulerRequest } from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
@@ -51,25 +51,28 @@ export function makeTrees({ scheduler, blobs, trees, clock }: TreeMakerOptions):
       return fault.meaning.retry === "later" ? "again" : { type: "tree.failed", taskId, of, fault: faultData(fault) };
     }
   };
+  const later = (wanted: Wanted): void =>
+    void clock.at(clock.now() + againMs, () => {
+      waiting.push(wanted);
+      next();
+    });
   const next = (): void => {
     while (making < atOnceMax && waiting.length > 0) {
       const wanted = waiting.shift()!;
-      const key = keyOf(wanted);
       making++;
-      void answer(wanted).then(async (said): Promise<Answer | undefined> => {
+      void answer(wanted).then(async (said) => {
         making--;
-        if (stopping.signal.aborted) return undefined;
-        if (said === "again") {
-          clock.at(clock.now() + againMs, () => {
-            waiting.push(wanted);
-            next();
-          });
-          return undefined;
-        }
-        known.delete(key);
+        if (stopping.signal.aborted) return;
         next();
-        return await scheduler.ask(said);
-      }).catch(() => {}); // a scheduler that was away for so long asks again
+        if (said === "again") return later(wanted);
+        try {
+          await scheduler.ask(said);
+          known.delete(keyOf(wanted));
+        } catch {
+          // It does not ask again of its own unless it was away, and its task waits for this.
+          if (!stopping.signal.aborted) later(wanted);
+        }
+      });
     }
   };
 

@@ -18,12 +18,15 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
   const blobs = memoryBlobs();
   const clock = manualClock();
   const asked: SchedulerRequest[] = [];
+  const refusing = { isOn: false };
   const subscriptions: Subscription<SchedulerRequest>[] = [];
   const scheduler: Link<SchedulerRequest> = {
     attach() {},
     ask(request) {
       asked.push(request);
-      return Promise.resolve({ type: "done" });
+      return refusing.isOn
+        ? Promise.reject(new Fault("PEER_UNREACHABLE", "Cannot ask: so many requests wait"))
+        : Promise.resolve({ type: "done" });
     },
     subscribe(subscription) {
       subscriptions.push(subscription);
@@ -47,7 +50,7 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
     of: "inputs" as const,
     parts: [{ path: "", name: "a", snapshot: a }, { path: "m", name: "b", snapshot: b }],
   };
-  return { blobs, clock, subscriptions, end, a, b, both, settle, want };
+  return { blobs, clock, refusing, subscriptions, end, a, b, both, settle, want };
 }
 
 test("makes what is wanted, each once, and says what cannot be", async () => {
@@ -100,6 +103,23 @@ test("of many it makes a few at a time, and all of them", async () => {
   const said = [...await settle(), ...await settle(), ...await settle()];
   expect(said.filter(({ type }) => type === "tree.made")).toHaveLength(50);
   expect(most).toBe(4);
+});
+
+test("what the scheduler could not be told is said again until it was, and then it may want it anew", async () => {
+  const { clock, refusing, both, settle, want } = await rig();
+  const made = [expect.objectContaining({ type: "tree.made" })];
+  refusing.isOn = true;
+  want(1, both);
+  expect(await settle()).toEqual(made);
+  await clock.advance(1_000);
+  expect(await settle()).toEqual(made);
+  refusing.isOn = false;
+  await clock.advance(1_000);
+  expect(await settle()).toEqual(made);
+  await clock.advance(10_000);
+  expect(await settle()).toEqual([]);
+  want(1, both);
+  expect(await settle()).toEqual(made);
 });
 
 test("while the store has no room it tries again until it has: nothing fails for it", async () => {
