@@ -710,7 +710,12 @@ export const taskMachine = setup({
       const { outcome } = context;
       if (outcome?.kind !== "exited") return { outcome: { kind: "failed" as const, fault }, settledAtMs: atMs };
       const { kind: _kind, exitCode: _exitCode, signal: _signal, ...leavings } = outcome;
-      return { outcome: { kind: "failed" as const, fault, ...leavings }, settledAtMs: atMs };
+      const isRun = context.attempts.at(-1)?.ended === undefined; // its worker has done its part
+      return {
+        ...(isRun ? { attempts: now(context.attempts, { ended: `It ${describeOutcome(outcome)}` }) } : {}),
+        outcome: { kind: "failed" as const, fault, ...leavings },
+        settledAtMs: atMs,
+      };
     }),
     takeBack: assign(({ context, event }) => {
       const held = as(event, "task.held");

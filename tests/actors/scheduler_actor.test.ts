@@ -715,6 +715,34 @@ describe("trees that tasks want", () => {
     await quiet(time);
     expect((await taskIn(states, killed)).context.outcome).toMatchObject({ kind: "killed" });
   });
+
+  test("that cannot be laid over its inputs say nothing of the worker that ran it", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { ask, submit, worker } = await start(time, states);
+    const peer = worker(w1, "1", { slots: 9 });
+    peer.sync();
+    worker(workerId("w2")).sync();
+    await ask({ type: "tree.serve", watch: 1 });
+    const input = { kind: "snapshot" as const, snapshot: tree };
+    for (let round = 0; round < 5; round++) {
+      const tasks = [{ ...jobOf(1).tasks[0]!, input, output: "full" as const }];
+      const task = taskId(await submit({ key: `${round}`, tasks }), 0);
+      await quiet(time);
+      const outcome: Outcome = { kind: "exited", exitCode: 0, output: digestOfHash("f".repeat(64), 6) };
+      peer.report({ stage: "ended", taskId: task, attempt: 1, outcome });
+      await quiet(time);
+      const fault = { code: "SNAPSHOT_UNKNOWN", message: "Cannot lay it" };
+      await ask({ type: "tree.failed", taskId: task, of: "output", fault });
+      await quiet(time);
+      expect((await taskIn(states, task)).context).toMatchObject({
+        outcome: { kind: "failed", fault },
+        attempts: [{ ended: "It exited with 0" }],
+      });
+    }
+    const { context } = (await states.get(workerAddress(w1)))!.state as State;
+    expect(context).not.toHaveProperty("faults");
+  });
 });
 
 test("a newer job of the same requestor and basis replaces the older one", async () => {
