@@ -65,6 +65,14 @@ const classesOf = ({ isBold, isFaint, isUnderlined, isSwapped, colour, ground }:
   ].filter(Boolean).join(" ");
 
 /**
+ * A sequence that tells a terminal something: ESC [ … with a letter; a text of ESC ], P, X, ^ or _ up to BEL or ESC \, such
+ * as where a link leads; ESC with what stands between it and its letter, such as a choice of letters.
+ */
+const control =
+  // deno-lint-ignore no-control-regex -- it is what terminals are told by
+  /\u001b(?:\[([0-?]*)[ -/]*([@-~]?)|[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[ -/]+[0-~]?|[^[\]PX^_]|$)/g;
+
+/**
  * A line with ANSI colours as pieces; other control sequences are left out, and of what a carriage return writes over the
  * last is shown, as on a terminal.
  *
@@ -82,8 +90,7 @@ export function ansiLine(
   const say = (to: number): void => {
     if (to > last) pieces.push({ text: shown.slice(last, to), style: classesOf(now) });
   };
-  // deno-lint-ignore no-control-regex -- it is what terminals are told by
-  for (const match of shown.matchAll(/\u001b(?:\[([0-9;?]*)([@-~]?)|\][^\u0007]*(?:\u0007|$)|[^[\]]|$)/g)) {
+  for (const match of shown.matchAll(control)) {
     say(match.index);
     last = match.index + match[0].length;
     if (match[2] === "m") now = applied(now, (match[1] || "0").split(";").map(Number));

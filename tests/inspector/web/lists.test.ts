@@ -69,6 +69,11 @@ test("colours are read, carried to the next line, and nothing else of a terminal
   ]);
   expect(ansiLine("10 %\r20 %\r30 %\r").pieces).toEqual([{ text: "30 %", style: "" }]);
   expect(ansiLine("\u001b]0;title\u0007shown\u001b[3").pieces).toEqual([{ text: "shown", style: "" }]);
+  // As compilers and `ls --hyperlink` write a link, and terminfo the end of a style.
+  expect(
+    ansiLine("\u001b]8;;file:///a\u001b\\a.c\u001b]8;;\u001b\\:1: \u001b[4:3merror\u001b(B\u001b[m, and more").pieces,
+  )
+    .toEqual(["a.c", ":1: ", "error", ", and more"].map((text) => ({ text, style: "" })));
 });
 
 test("no text makes a line's reader stumble, and what is plain comes through whole", () => {
