@@ -22,9 +22,14 @@ export const token = {
   borrow: (): Promise<void> =>
     new Promise((resolve) => {
       if (kept() !== "") return resolve();
+      const done = (): void => {
+        tabs.removeEventListener("message", hear);
+        resolve();
+      };
+      const hear = (): void => void (kept() !== "" && done()); // another tab may want one too
+      tabs.addEventListener("message", hear);
       tabs.postMessage({ wants: true });
-      tabs.addEventListener("message", () => resolve(), { once: true });
-      setTimeout(resolve, askMs);
+      setTimeout(done, askMs);
     }),
 };
 

@@ -346,13 +346,22 @@ async function begin(): Promise<void> {
   await show(true);
 }
 
-applyTheme();
-const given = /^#token=([^&]+)$/.exec(location.hash)?.[1];
-if (given !== undefined) {
-  token.set(decodeURIComponent(given));
-  history.replaceState(null, "", location.pathname); // so that it is in no link that is copied
+/** @returns whether the address brought the token; then it is there no more, and in no link that is copied. */
+function takeToken(): boolean {
+  const given = /^#token=([^&]+)$/.exec(location.hash)?.[1];
+  if (given === undefined) return false;
+  try {
+    token.set(decodeURIComponent(given));
+  } catch {
+    token.set(given); // as it is, to be refused
+  }
+  history.replaceState(null, "", location.pathname);
+  return true;
 }
-addEventListener("hashchange", () => void show(true));
+
+applyTheme();
+takeToken();
+addEventListener("hashchange", () => void (takeToken() ? begin() : show(true)));
 listenToKeys(shortcuts);
 setInterval(() => awaySinceMs === undefined && here().at === undefined && tick(Date.now()), 1_000);
 await begin();
