@@ -44,9 +44,13 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     client = connectClient({ url: cluster.ready.http, token: cluster.token });
     done = await submit(
       "done",
-      sh("colours", "printf '\\033[32mgreen\\033[0m plain\\n'; seq 1 50000; mkdir out; echo made > out/file", {
-        outputs: ["out"],
-      }),
+      sh(
+        "colours",
+        'printf \'\\033[32mgreen\\033[0m plain\\n\'; seq 1 50000; mkdir out; echo made > out/file; awk \'BEGIN { text = sprintf("%3000s", ""); gsub(/ /, "x", text); for (line = 1; line <= 600; line++) print text line }\' >&2',
+        {
+          outputs: ["out"],
+        },
+      ),
       sh("fails", "cat out/file; echo no >&2; exit 3", { input: { kind: "task", task: "colours" } }),
       sh("never", "true", { input: { kind: "task", task: "fails" } }),
     );
@@ -116,6 +120,13 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
     expect((await fetch(`${cluster.ready.http}/v1/inspect/bounds`)).status).toBe(401);
     await answer.body?.cancel();
+    // In a page that is open too, where an address with another token loads nothing anew.
+    await page.evaluate(() => void (location.hash = "#token=wrong"));
+    await page.getByText("The cluster's token, please").waitFor();
+    expect(page.url()).not.toContain("wrong");
+    await page.evaluate((token) => void (location.hash = `#token=${token}`), cluster.token);
+    await page.getByRole("link", { name: "done" }).waitFor();
+    expect(page.url()).not.toContain(cluster.token);
   });
 
   test("home has the jobs, the newest first, and one box finds ids, requestors and commands", async () => {
@@ -286,6 +297,9 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     await page.locator(".hits").getByRole("link", { name: "31,416" }).click();
     await page.locator(".output .wanted", { hasText: "31415" }).waitFor();
     await keep("output");
+    // Of long lines an answer has fewer than are asked for.
+    await open(`#/output/${done}/0/stderr?line=450`);
+    await page.locator(".output .wanted", { hasText: /xxx451$/ }).waitFor();
     await open(`#/output/${busy}/0/stdout`);
     await page.locator(".output .line", { hasText: "begun" }).waitFor(); // while it runs
   });

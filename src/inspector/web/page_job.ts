@@ -39,6 +39,9 @@ function tellingOf(job: JobView, tasks: readonly TaskLine[]): TaskLine | undefin
   return undefined;
 }
 
+/** In its job: of one that is long over some are forgotten. */
+const placeOf = ({ taskId }: TaskLine): number => Number(taskId.slice(taskId.indexOf("/") + 1));
+
 const costText = ({ ranMs, cpuMs, cached, savedMs, attempts }: Cost): string =>
   [
     `${duration(ranMs)} on workers`,
@@ -72,7 +75,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
   const says = telling === undefined ? job.why : whys.answer?.get(telling.taskId) ?? telling.why;
   const key = `${subject} ${moment.seq}`;
   if (known?.key !== key) known = { key, tasks: new Map(), asked: new Set([0]) };
-  tasks.forEach((task, place) => known!.tasks.set(place, task));
+  tasks.forEach((task) => known!.tasks.set(placeOf(task), task));
   const title = titleOf(job);
   const state = job.state === "running" && telling?.state === "queued" ? "queued" : job.state;
   const parts = Object.entries(job.settled).map(([state, count]) => ({ state, count }));
@@ -200,8 +203,11 @@ function taskRows(
         known.asked.add(page);
         pages.push(
           inspect("job", { id: jobId, from: page * perPage, at }).then(({ tasks }) =>
-            tasks.forEach((task, index) => void known.tasks.set(page * perPage + index, task))
-          ).catch(() => void known.asked.delete(page)),
+            tasks.forEach((task) => void known.tasks.set(placeOf(task), task))
+          ).catch((error) => {
+            known.asked.delete(page);
+            throw error;
+          }),
         );
       }
       await Promise.all(pages);

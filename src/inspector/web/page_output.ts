@@ -24,6 +24,17 @@ interface Source {
 /** Of a stream that is kept, by pages. */
 function keptLines(task: string, name: "stdout" | "stderr", lines: number): Source {
   const pages = new Map<number, readonly string[] | undefined>();
+  /** An answer has fewer lines than were asked for where they are long. */
+  const read = async (page: number): Promise<readonly string[]> => {
+    const text: string[] = [];
+    const end = Math.min(lines, (page + 1) * perPage);
+    for (let line = page * perPage; line < end; line = page * perPage + text.length) {
+      const more = await inspect("output", { task, stream: name, line, lines: end - line });
+      if (more.text.length === 0) break;
+      text.push(...more.text);
+    }
+    return text;
+  };
   return {
     count: () => lines,
     at: (line) => pages.get(Math.floor(line / perPage))?.[line % perPage],
@@ -33,10 +44,10 @@ function keptLines(task: string, name: "stdout" | "stderr", lines: number): Sour
         if (pages.has(page)) continue;
         pages.set(page, undefined);
         asked.push(
-          inspect("output", { task, stream: name, line: page * perPage, lines: perPage }).then(
-            ({ text }) => void pages.set(page, text),
-            () => void pages.delete(page),
-          ),
+          read(page).then((text) => void pages.set(page, text), (error) => {
+            pages.delete(page);
+            throw error;
+          }),
         );
       }
       await Promise.all(asked);
@@ -70,9 +81,10 @@ export const outputPage: Page = async ({ subject, query }, signal) => {
   const source: Source = kept === undefined ? { count: live.count, at: live.at } : keptLines(task, name, kept.lines);
   const styles = new Map<number, Style>();
   const piecesOf = (line: number, whole: string): readonly Piece[] => {
-    const { pieces, style } = ansiLine(whole, styles.get(line) ?? plain);
+    const number = line + live.dropped();
+    const { pieces, style } = ansiLine(whole, styles.get(number) ?? plain);
     if (styles.size > 100_000) styles.clear();
-    styles.set(line + 1, style);
+    styles.set(number + 1, style);
     return pieces;
   };
   const rows = (): Rows<string> => ({

@@ -14,6 +14,7 @@ export interface Window {
 /** Browsers know no element higher than some 30 million px: what is longer is scrolled in larger steps. */
 export const heightPxMax = 12_000_000;
 const beyond = 12;
+const againMs = 1_000;
 
 /** Pure. @param scrollPx how far down one is. @param viewPx so much is seen at once. */
 export function windowOf(count: number, rowPx: number, scrollPx: number, viewPx: number): Window {
@@ -48,7 +49,7 @@ export interface Rows<Row> {
   /** What is here already; undefined: it is asked for. */
   readonly rowAt: (place: number) => Row | undefined;
   readonly draw: (row: Row, place: number) => HTMLElement;
-  /** Brings rows, so that `rowAt` has them. */
+  /** Brings rows, so that `rowAt` has them. It is asked for one stretch at a time; a failure is tried again in a while. */
   readonly bring?: (from: number, to: number) => Promise<void>;
   /** Stay at its end as it grows. */
   readonly isFollowing?: boolean;
@@ -67,6 +68,8 @@ export function virtualRows<Row>(first: Rows<Row>): Widget<Rows<Row>> {
   const head = h("div", { class: "rows-head", "aria-hidden": "true" });
   const element = h("div", { class: "virtual" }, head, view);
   let queued = false;
+  let isBringing = false;
+  let brought = "";
 
   function draw(): void {
     queued = false;
@@ -101,7 +104,24 @@ export function virtualRows<Row>(first: Rows<Row>): Widget<Rows<Row>> {
     }
     render(body, shown);
     render(head, rows.head);
-    if (missing && rows.bring !== undefined) void rows.bring(from, to).then(soon, () => {});
+    if (missing) bring(from, to);
+  }
+  /** What was brought last and is missing still is not asked for again until there is something new. */
+  function bring(from: number, to: number): void {
+    if (rows.bring === undefined || isBringing || brought === `${from} ${to}`) return;
+    isBringing = true;
+    rows.bring(from, to).then(
+      () => {
+        isBringing = false;
+        brought = `${from} ${to}`;
+        soon();
+      },
+      () =>
+        setTimeout(() => {
+          isBringing = false;
+          if (element.isConnected) soon();
+        }, againMs),
+    );
   }
   const soon = (): void => {
     if (queued) return;
@@ -117,6 +137,7 @@ export function virtualRows<Row>(first: Rows<Row>): Widget<Rows<Row>> {
     element,
     update(next) {
       rows = next;
+      brought = "";
       soon();
     },
   };
