@@ -155,7 +155,7 @@ export function spareFolders(options: SpareFoldersOptions): SpareFolders {
       const isRoom = hasRoom();
       if (!isRoom) drop();
       const isWorthIt = isRoom && laid !== undefined && laid.files.size >= filesMin && laid.files.size <= filesMax &&
-        waiting.length + inUse.size < foldersMax && !isLivedIn(laid.dir);
+        waiting.length + inUse.size < foldersMax && isOwnFolder(laid.dir) && !isLivedIn(laid.dir);
       if (!isWorthIt) return await removeBeside(folder.dir);
       const dir = join(options.dir, `${++number}`);
       try {
@@ -236,7 +236,11 @@ async function layOut(
       const wanted = new Set(nodes.map(({ name }) => name));
       names ??= wanted;
       if (before === undefined) return;
-      for (const name of readdirSync(path)) if (!wanted.has(name)) clear(`${path}/${name}`);
+      for (const name of readdirSync(path)) {
+        // Its bytes are no text, so that it cannot be named one by one.
+        if (name.includes("\ufffd")) throw new Error("it holds what only goes with the whole folder");
+        if (!wanted.has(name)) clear(`${path}/${name}`);
+      }
     },
     keeps(path, node) {
       if (before === undefined) return false;
@@ -377,6 +381,9 @@ async function tidy(
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
+
+/** A task may have put a symlink in its place: what that leads to is not ours to tidy. */
+const isOwnFolder = (dir: string): boolean => lstatSync(dir, { throwIfNoEntry: false })?.isDirectory() === true;
 
 /** Whether a process that a task has left works in a folder; so it is taken to be where that cannot be told. */
 function isLivedIn(dir: string): boolean {

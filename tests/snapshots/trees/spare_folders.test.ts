@@ -15,7 +15,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -128,6 +128,14 @@ describe("spareFolders()", () => {
       symlinkSync("/", join(dir, "link"));
     }],
     ["another name for a file", (dir) => linkSync(join(dir, "a"), join(dir, "../alias"))],
+    [
+      "a file whose name is no text",
+      (dir) => void spawnSync("/bin/sh", ["-c", `cd "$1" && : > "$(printf 'd/a\\377b')"`, "sh", dir]),
+    ],
+    ["a symlink to elsewhere in place of the folder itself", (dir) => {
+      renameSync(dir, `${dir}.moved`);
+      symlinkSync(join(top, "elsewhere"), dir);
+    }],
     ["modes taken away", (dir) => {
       chmodSync(join(dir, "run"), 0o600);
       chmodSync(join(dir, "d/e"), 0o500);
