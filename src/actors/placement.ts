@@ -25,6 +25,9 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   const tell = (taskId: TaskId, event: { readonly type: string; readonly [field: string]: unknown }, why: string) =>
     host.tell(taskAddress(taskId), event, schedulerAddress, why);
 
+  /** What a restart had queued may have a result that is known, or a twin: nobody has looked. */
+  const mayBePlaced = (taskId: TaskId): boolean => !index.takeRestored(taskId) || sharing.mayPlace(taskId);
+
   const putBack = (atMs: number): void => {
     for (const { taskId, why } of view.preemptions(atMs)) {
       tell(taskId, { type: "task.putBack", attempt: taskOf(taskId).attempt, why, preempted: true, atMs }, why);
@@ -34,6 +37,7 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
     if (atMs < newsAtMs) return;
     const news = view.news(atMs);
     for (const one of news) {
+      if (one.unmet !== undefined && !mayBePlaced(one.taskId)) continue;
       const followers = [...sharing.followersOf(one.taskId)];
       tellOne(one, atMs);
       if (one.fails || (one.unmet !== undefined && sharing.giveWay(one.taskId))) continue;
@@ -69,7 +73,7 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
       let placed = 0;
       for (let next = view.next(atMs); next !== undefined; next = view.next(atMs)) {
         const { taskId, workerId, why } = next;
-        if (index.takeRestored(taskId) && !sharing.mayPlace(taskId)) continue;
+        if (!mayBePlaced(taskId)) continue;
         const task = taskOf(taskId);
         const estimate = index.estimateOf(task);
         tell(

@@ -1100,6 +1100,34 @@ describe("a task that no worker could ever run", () => {
     }
   });
 
+  test("has the result of the same action of one that asks for less over a kill -9 as well", async () => {
+    for (const isTold of [true, false]) {
+      const time = virtualTime();
+      const states = memoryStates();
+      const first = await start(time, states);
+      const peer = first.worker(w1, "1", { memoryBytes: 1_000, slots: 1 });
+      peer.sync();
+      await quiet(time);
+      const task = { ...jobOf(1).tasks[0]!, cache: "use" as const };
+      const busy = taskId(await first.submit({ key: "0" }), 0);
+      peer.sync(running(busy));
+      const large = taskId(await first.submit({ key: "1", tasks: [{ ...task, needs: { memoryBytes: 2_000 } }] }), 0);
+      const small = taskId(await first.submit({ key: "2", tasks: [task] }), 0);
+      await pass(time, isTold ? 62_000 : 1_000);
+      first.life.kill();
+      const second = await start(time, states);
+      const again = second.worker(w1, "1", { memoryBytes: 1_000, slots: 1 });
+      again.sync(running(busy));
+      await pass(time, 62_000);
+      again.report(ended(busy));
+      await quiet(time);
+      expect((await taskIn(states, small)).path).toBe("active.placed");
+      again.report(ended(small));
+      await quiet(time);
+      expect((await taskIn(states, large)).context).toMatchObject({ cached: { taskId: small }, attempts: [] });
+    }
+  });
+
   test("that runs after all gives its result to the one that waits instead of it", async () => {
     const time = virtualTime();
     const states = memoryStates();
