@@ -23,6 +23,7 @@ import { reapiServer } from "../src/reapi/server.ts";
 import { outliveHttp2Farewells } from "../src/roles/http2_on_deno.ts";
 import { realClock } from "../src/runtime/clock.ts";
 import { localActions } from "../src/snapshots/actions/local.ts";
+import { treeKeeper } from "../src/snapshots/lease.ts";
 import { localBlobs } from "../src/snapshots/blobs/local.ts";
 import { type Figure, report } from "./report.ts";
 
@@ -38,6 +39,7 @@ const actions = localActions({ dir: join(dir, "actions"), blobs, clock: realCloc
 const uploadsDir = join(dir, "uploads");
 const ours = reapiServer({
   blobs,
+  trees: treeKeeper({ blobs, clock: realClock, rememberMs: 0 }),
   actions,
   uploadsDir,
   instances: "any",

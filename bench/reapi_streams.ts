@@ -32,6 +32,7 @@ import { outliveHttp2Farewells } from "../src/roles/http2_on_deno.ts";
 import { realClock } from "../src/runtime/clock.ts";
 import { localActions } from "../src/snapshots/actions/local.ts";
 import { localBlobs } from "../src/snapshots/blobs/local.ts";
+import { treeKeeper } from "../src/snapshots/lease.ts";
 import { threadPool } from "../src/snapshots/pool/pool.ts";
 import { type Figure, report } from "./report.ts";
 
@@ -57,6 +58,7 @@ async function serve(dir: string): Promise<void> {
   const actions = localActions({ dir: join(dir, "actions"), blobs, clock: realClock });
   const ours = reapiServer({
     blobs,
+    trees: treeKeeper({ blobs, clock: realClock, rememberMs: 0 }),
     actions,
     uploadsDir: join(dir, "uploads"),
     instances: "any",

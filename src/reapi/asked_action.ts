@@ -3,6 +3,7 @@ import { Fault, isFault } from "../domain/fault.ts";
 import type { ActionData, CommandData } from "../domain/command.ts";
 import { decodeAction, decodeCommand, decodeDirectory, segmentFlaw } from "../protocol/reapi/canonical.ts";
 import { type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
 
 /** What a client has asked to be run, read and checked. */
 export interface ReadAction {
@@ -26,12 +27,14 @@ const directoriesMax = 1_000_000;
 const lookupsAtOnce = 1_000;
 
 /**
- * @returns what is missing of the Action, its Command and the root of its inputs, if something is. What is missing below
- *   the root comes to light when it is checked out: {@link missingInputs}.
+ * Reads an action for who takes it in: all of its inputs stay for the guaranteed age from now on.
+ *
+ * @returns what is missing of the Action, its Command and its inputs, if something is. What is there and is no folder,
+ *   though one is named so, comes to light when it is checked out.
  * @throws {Fault} `REQUEST_INVALID`, `PATH_INVALID`.
  */
 export async function readAction(
-  blobs: Blobs,
+  { blobs, trees }: { readonly blobs: Blobs; readonly trees: TreeKeeper },
   digest: Digest,
   signal: AbortSignal,
 ): Promise<ReadAction | { readonly missing: readonly Digest[] }> {
@@ -47,8 +50,9 @@ export async function readAction(
   if (action === undefined) return { missing: [digest] };
   const command = await read(action.command, commandBytesMax, decodeCommand);
   const { inputRoot } = action;
-  const absent = inputRoot === emptyDigest ? new Set<Digest>() : await blobs.missing(new Set([inputRoot]));
-  if (command === undefined || absent.size > 0) {
+  const isWhole = (await trees.keep(inputRoot, signal)).length === 0;
+  const absent = isWhole ? [] : await missingInputs(blobs, inputRoot, signal);
+  if (command === undefined || absent.length > 0) {
     return { missing: [...(command === undefined ? [action.command] : []), ...absent] };
   }
   checkCommand(command);

@@ -5,6 +5,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
 import { fromUnknownWorker } from "./action_cache.ts";
 import { readAction } from "./asked_action.ts";
 import {
@@ -27,6 +28,7 @@ export interface ExecutionOptions {
   readonly operations: Operations;
   readonly tasks: Tasks;
   readonly blobs: Blobs;
+  readonly trees: TreeKeeper;
   readonly actions: ActionCache;
   readonly instances: Instances;
   readonly clock: Clock;
@@ -37,7 +39,7 @@ const listedMax = 1_000;
 const waitMsMax = 45_000;
 
 export function serveExecution(served: Served, options: ExecutionOptions): void {
-  const { operations, tasks, blobs, actions, instances, clock } = options;
+  const { operations, tasks, blobs, trees, actions, instances, clock } = options;
 
   /** Of what ended before it began: nobody finds it again by this name, and executes anew. */
   const atOnce = (instance: string): string =>
@@ -54,7 +56,7 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
         return yield ended(atOnce(instance), digest, cachedResponse(found.length === 0 ? fromUnknownWorker : found));
       }
     }
-    const read = await readAction(blobs, digest, signal);
+    const read = await readAction({ blobs, trees }, digest, signal);
     if ("missing" in read) return yield ended(atOnce(instance), digest, missingResponse(read.missing));
     await checkPlatform(tasks, read.platform);
     const name = await operations.begin({

@@ -8,6 +8,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { sameSecret, tokenIn } from "../transport/secret.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import type { TreeKeeper } from "../snapshots/lease.ts";
 import { Fault } from "../domain/fault.ts";
 import { serveActionCache } from "./action_cache.ts";
 import { serveByteStream } from "./byte_stream.ts";
@@ -22,6 +23,8 @@ import { fileUploads } from "./uploads.ts";
 
 export interface ReapiOptions {
   readonly blobs: Blobs;
+  /** Of these blobs: it keeps the inputs of actions that are executed. */
+  readonly trees: TreeKeeper;
   readonly actions: ActionCache;
   /** Where actions are run; absent: this is a cache alone. */
   readonly tasks?: Tasks;
@@ -59,7 +62,7 @@ const serviceOf = ({ path }: { readonly path: string }): string => path.split("/
 const ofExecution: ReadonlySet<string> = new Set([serviceOf(methods.execute), serviceOf(methods.getOperation)]);
 
 export function reapiServer(options: ReapiOptions): ReapiServer {
-  const { blobs, actions, instances, clock, log, tasks, token } = options;
+  const { blobs, trees, actions, instances, clock, log, tasks, token } = options;
   const operations = tasks === undefined
     ? undefined
     : createOperations({ tasks, blobs, actions, clock, log, pageOf: options.pageOf });
@@ -81,7 +84,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
     serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {
-      serveExecution(served, { operations, tasks, blobs, actions, instances, clock });
+      serveExecution(served, { operations, tasks, blobs, trees, actions, instances, clock });
     }
     serveUnary(served, methods.checkHealth, ({ service }) => {
       if (service === "" || services.has(service)) return { status: serving };

@@ -127,6 +127,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
   outliveHttp2Farewells();
   const reapi = reapiServer({
     ...cached,
+    trees,
     tasks: tasksOver(gateway, realClock),
     pageOf: (jobId) => `${options.origin()}/${linkTo("job", jobId)}`,
     uploadsDir: join(options.dataDir, "uploads"),

@@ -28,6 +28,7 @@ import { methods } from "../../src/protocol/reapi/services.ts";
 import { graceMs, repeatMs } from "../../src/reapi/operations.ts";
 import type { AskedTask, Tasks } from "../../src/reapi/tasks.ts";
 import { digestOf, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { manualClock } from "../transport/manual_clock.ts";
 import { codeOf, type Rig, startRig } from "./rig.ts";
 
@@ -272,22 +273,105 @@ describe("Execute", () => {
     }
     expect(tasks.accepted).toEqual([]);
   });
-  test("X-1: what is missing below the root is told when it could not be checked out", async () => {
+  describe("of its inputs", () => {
     const [file, folder] = [digestOf(Buffer.from("a file")), digestOf(Buffer.from("a folder"))];
-    const below = await put(encodeDirectory([{ kind: "file", name: "f", digest: file, executable: false }]));
-    const inputRoot = await put(
-      encodeDirectory([{ kind: "directory", name: "a", digest: below }, {
-        kind: "directory",
-        name: "b",
-        digest: folder,
-      }]),
-    );
-    const stream = execute(await action({ inputRoot }));
-    await next(stream);
-    tasks.settle(1, { kind: "failed", fault: { code: "BLOB_MISSING", message: "It is not there" } });
-    const { status: told } = responseOf(await last(stream));
-    const { violations } = preconditionFailure.decode(told!.details[0]!.value);
-    expect(new Set(violations.map(({ subject }) => subject))).toEqual(new Set([`blobs/${file}`, `blobs/${folder}`]));
+    const treeOf = async (name: string): Promise<Digest> =>
+      await put(encodeDirectory([
+        {
+          kind: "directory",
+          name: "a",
+          digest: await put(encodeDirectory([{ kind: "file", name: "f", digest: file, executable: false }])),
+        },
+        { kind: "directory", name: "b", digest: folder },
+        { kind: "symlink", name, target: "a" },
+      ]));
+    const violationsOf = (operation: Operation): Set<string> => {
+      const { status: told } = responseOf(operation);
+      expect(told).toMatchObject({ code: status.FAILED_PRECONDITION });
+      return new Set(preconditionFailure.decode(told!.details[0]!.value).violations.map(({ subject }) => subject));
+    };
+    const both = new Set([`blobs/${file}`, `blobs/${folder}`]);
+
+    test("X-1: what is missing below the root is told before it is queued", async () => {
+      const digest = await action({ inputRoot: await treeOf("l") });
+      expect(violationsOf(await last(execute(digest)))).toEqual(both);
+      expect(tasks.accepted).toEqual([]);
+    });
+    test("X-1: more than a hundred that are missing are all told", async () => {
+      const absent = Array.from({ length: 250 }, (_, n) => digestOf(Buffer.from(`file ${n}`)));
+      const inputRoot = await put(encodeDirectory(
+        absent.map((digest, n) => ({
+          kind: "file" as const,
+          name: String(n).padStart(3, "0"),
+          digest,
+          executable: false,
+        })),
+      ));
+      expect(violationsOf(await last(execute(await action({ inputRoot }))))).toEqual(
+        new Set(absent.map((digest) => `blobs/${digest}`)),
+      );
+    });
+    test("X-1: what went missing since is told when it could not be checked out", async () => {
+      const lost = new Set<Digest>();
+      const blobs = memoryBlobs();
+      await rig.close();
+      rig = await startRig({
+        tasks: () => tasks,
+        clock,
+        blobs: {
+          ...blobs,
+          missing: async (digests) =>
+            new Set([...await blobs.missing(digests), ...[...digests].filter((digest) => lost.has(digest))]),
+        },
+      });
+      const inputRoot = await put(encodeDirectory([{ kind: "file", name: "f", digest: file, executable: false }]));
+      await put(Buffer.from("a file"));
+      const stream = execute(await action({ inputRoot }));
+      await next(stream);
+      lost.add(file);
+      tasks.settle(1, { kind: "failed", fault: { code: "BLOB_MISSING", message: "It is not there" } });
+      expect(violationsOf(await last(stream))).toEqual(new Set([`blobs/${file}`]));
+    });
+    test("X-1: all of a tree is asked about, so that it stays; of one that is much the same, what is new", async () => {
+      const asked: Digest[] = [];
+      const blobs = memoryBlobs();
+      await rig.close();
+      rig = await startRig({
+        tasks: () => tasks,
+        clock,
+        blobs: {
+          ...blobs,
+          missing(digests) {
+            asked.push(...digests);
+            return blobs.missing(digests);
+          },
+        },
+      });
+      const leaf = await put(Buffer.from("a file"));
+      const below = await put(encodeDirectory([{ kind: "file", name: "f", digest: leaf, executable: false }]));
+      const rootOf = async (text: string) =>
+        await put(encodeDirectory([
+          { kind: "directory", name: "a", digest: below },
+          { kind: "file", name: "b", digest: await put(Buffer.from(text)), executable: false },
+        ]));
+      for (const text of ["one", "two"]) {
+        asked.length = 0;
+        const inputRoot = await rootOf(text);
+        const stream = execute(await action({ inputRoot }));
+        await next(stream);
+        const own = [inputRoot, digestOf(Buffer.from(text))];
+        expect(new Set(asked)).toEqual(new Set(text === "one" ? [...own, below, leaf] : own));
+        stream.cancel();
+      }
+    });
+    test("what is named as a folder and is none is not told as missing: the run tells", async () => {
+      const none = await put(Buffer.from("no folder at all"));
+      const inputRoot = await put(encodeDirectory([{ kind: "directory", name: "a", digest: none }]));
+      const stream = execute(await action({ inputRoot }));
+      await next(stream);
+      expect(tasks.accepted).toMatchObject([{ inputRoot }]);
+      stream.cancel();
+    });
   });
   test("X-5 X-7 X-8 X-11: what cannot be run is refused", async () => {
     tasks.workers = [{ os: "linux" }];

@@ -17,6 +17,7 @@ import { outliveHttp2Farewells } from "../../src/roles/http2_on_deno.ts";
 import { type Clock, realClock } from "../../src/runtime/clock.ts";
 import { type Blobs } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
+import { treeKeeper } from "../../src/snapshots/lease.ts";
 
 /** A gateway in this process, and a client of it that sends what it is told to. */
 export interface Rig {
@@ -64,6 +65,7 @@ export async function startRig(options: {
   const start = () =>
     reapiServer({
       blobs,
+      trees: treeKeeper({ blobs, clock: realClock, rememberMs: Infinity }),
       actions,
       uploadsDir: join(dir, "uploads"),
       instances: options.instances ?? "any",
