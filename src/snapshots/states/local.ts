@@ -576,12 +576,16 @@ function reading(
     const entryOf = async (index: number): Promise<Entry | undefined> => {
       if (index >= pageFrom + page.length) {
         const wanted = later.slice(index, index + pageEntries).map(({ place }) => place);
-        const records = await log.read(wanted.filter(({ gone }) => !gone)) ?? [];
+        const records = await log.read(wanted.filter(({ gone }) => !gone));
         let next = 0;
-        page = wanted.map(({ gone }) => {
-          const record = gone ? undefined : records[next++];
-          return record === undefined ? undefined : decodeEntry(record.address, record.bytes);
-        });
+        page = records === undefined
+          // They were indexed meanwhile, and their segment was dropped.
+          ? await Promise.all(later.slice(index, index + pageEntries).map(({ address }) => entryAt(address, seq)))
+          : wanted.map(({ gone }) => {
+            if (gone) return undefined;
+            const { address, bytes } = records[next++]!;
+            return decodeEntry(address, bytes);
+          });
         pageFrom = index;
       }
       return page[index - pageFrom];
@@ -753,6 +757,7 @@ function writing(
   return {
     ...read,
     async news(afterSeq) {
+      if (afterSeq > log.lastSeq) return { lastSeq: log.lastSeq, addresses: [] };
       if (afterSeq < base.firstSeq() - 1 || log.lastSeq - afterSeq > scanEntries) {
         return { lastSeq: log.lastSeq, addresses: undefined };
       }

@@ -117,6 +117,15 @@ function segmentFiles(dir: string) {
       held.gone = true;
       if (held.users === 0) await close(ordinal);
     },
+    /** The same for all of older segments, which were dropped: the disk has their room when nobody has them open. */
+    async forgetBefore(ordinal: number): Promise<void> {
+      for (const old of [...files.keys()]) {
+        const held = files.get(old);
+        if (old >= ordinal || held === undefined) continue;
+        held.gone = true;
+        if (held.users === 0) await close(old);
+      }
+    },
     async close(): Promise<void> {
       for (const ordinal of [...files.keys()]) await close(ordinal);
     },
@@ -275,6 +284,11 @@ export function readLog(store: string): SharedLog {
     return [...found, last = { ...last, bytes: statSync(join(dir, segmentName(last.ordinal))).size }];
   };
   const segments = async (): Promise<readonly Segment[]> => {
+    const found = await listed();
+    await files.forgetBefore(found[0]?.ordinal ?? 0);
+    return found;
+  };
+  const listed = async (): Promise<readonly Segment[]> => {
     // A segment without a header is being made; one that vanishes meanwhile was dropped.
     for (;;) {
       try {

@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -458,6 +458,28 @@ describe("one process writes", () => {
       { numRuns: 30 },
     );
   }, 120_000);
+
+  test("others miss nobody whose entries were indexed and dropped while they read, and keep no file of what was dropped", async () => {
+    const dir = temporaryFolder();
+    const states = await open(dir, 4_000);
+    await states.commit([entry(1, "scheduler")]);
+    await collect(states.current()); // brings the index up to date
+    const reader = await readOnly(dir);
+    const address = (seq: number): string => `task/${String(seq).padStart(4, "0")}/0`;
+    for (let seq = 2; seq <= 700; seq++) await states.commit([entry(seq, address(seq))]);
+    await reader.bounds();
+    const cut = reader.cut(700, "task/")[Symbol.asyncIterator]();
+    const seen = [(await cut.next()).value!.seq];
+    await states.prune({ beforeMs: 0, bytesMax: 1_000 });
+    for (let next = await cut.next(); !next.done; next = await cut.next()) seen.push(next.value.seq);
+    expect(seen).toEqual(upTo(700).slice(1));
+    expect((await states.bounds()).firstSeq).toBeGreaterThan(600);
+    await reader.bounds();
+    if (process.platform !== "linux") return;
+    const files = await readdir("/proc/self/fd");
+    const paths = await Promise.all(files.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => "")));
+    expect(paths.filter((path) => path.startsWith(dir) && path.endsWith("(deleted)"))).toEqual([]);
+  });
 
   test("others do not see a batch before all of it is there, and take it for no damage", async () => {
     const dir = temporaryFolder();
