@@ -5,11 +5,18 @@ import { getRequestListener } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import * as v from "valibot";
-import { type Digest, isDigest, parseDigest, sizeOf } from "../domain/digest.ts";
+import { type Digest, emptyDigest, isDigest, parseDigest, sizeOf } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
 import { jobOfTask, type TaskId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
-import { type Answer, type ClientRequest, parseFromClient, parseJobSpec } from "../protocol/client_messages.ts";
+import {
+  type Answer,
+  type ClientRequest,
+  type EncodedJob,
+  encodedJob,
+  parseFromClient,
+  parseJobSpec,
+} from "../protocol/client_messages.ts";
 import {
   digest as digestSchema,
   parse,
@@ -163,6 +170,7 @@ function routes(
     c.header("Cross-Origin-Resource-Policy", "same-origin");
     c.header("Cache-Control", "no-store");
     await next();
+    if (c.req.raw.method === "HEAD") await c.res.body?.cancel(); // nobody will read it to its end
   });
   pageRoutes(app, inspector);
   app.get("/healthz", async (c) => {
@@ -324,13 +332,26 @@ function routes(
   app.post("/v1/jobs/:job/rerun", async (c) => {
     if (inspector === undefined) throw unknownRoute("POST", c.req.path);
     const { jobId } = question({ type: "job.get", jobId: c.req.param("job") });
-    const key = c.req.query("key") ?? `rerun/${randomHex(16)}`;
-    const accepted = await gateway.accept(
-      await inspector.again({ jobId, key, ...pick({ place: queryNumber(c, "task") }) }),
-    );
+    const key = parse(encodedJob.entries.key, "the key of a job", c.req.query("key") ?? `rerun/${randomHex(16)}`);
+    const job = await inspector.again({ jobId, key, ...pick({ place: queryNumber(c, "task") }) });
+    await needMadeOf(job);
+    const accepted = await gateway.accept(job);
     c.header("Location", `/v1/jobs/${accepted.jobId}`);
     return c.json(accepted, accepted.existing ? 200 : 201);
   });
+  /** What an old job is made of may have been collected. */
+  const needMadeOf = async ({ tasks }: EncodedJob): Promise<void> => {
+    const needed = new Map<Digest, string>();
+    for (const { name, input } of tasks) {
+      const parts = input.kind === "mounted" ? input.parts : [input];
+      for (const part of parts) if ("snapshot" in part) needed.set(part.snapshot, name);
+    }
+    for (const [snapshot, name] of needed) {
+      if (snapshot !== emptyDigest) await needTree(trees, snapshot, `run task "${name}" again as its input`);
+    }
+    const [missing] = await blobs.missing(new Set(tasks.map(({ command }) => command)));
+    if (missing !== undefined) throw blobMissing(missing);
+  };
   app.post("/v1/jobs/import", async (c) => {
     needMediaType(c, "application/octet-stream");
     const imported = await gateway.importJob(body(c));

@@ -1,5 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { News } from "../../src/inspector/routes.ts";
+import type { AddressInfo } from "node:net";
+import { httpServer } from "../../src/api/http.ts";
+import { silentLog } from "../../src/observability/log.ts";
+import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
+import { type Clock, realClock } from "../../src/runtime/clock.ts";
+import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
+import { treeKeeper } from "../../src/snapshots/lease.ts";
+import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { viewTokenOf } from "../../src/transport/secret.ts";
 import { type Rig, startRig, token, until } from "./rig.ts";
 
@@ -116,4 +124,72 @@ test("a job, or one task of it, is run once more", async () => {
   await until("the one to end", async () => (await rig.client.job(one.jobId)).job.state === "succeeded");
   expect((await rig.client.job(one.jobId)).tasks).toHaveLength(1);
   expect((await send("/v1/jobs/j01k3x9q7fa-0004m2/rerun", { method: "POST" })).status).toBe(404);
+  const long = await send(`/v1/jobs/${jobId}/rerun?key=${"k".repeat(5_000)}`, { method: "POST" });
+  expect(long.status).toBe(400);
+  expect(await long.json()).toMatchObject({ code: "REQUEST_INVALID" });
+  expect((await rig.client.job(jobId)).job.state).toBe("failed"); // nobody was cut off for it
+});
+
+test("what was collected of a job's inputs or commands is not run once more, and is named", async () => {
+  const snapshot = await writeBlob(rig.blobs, encodeDirectory([{ kind: "symlink", name: "a", target: "b" }]));
+  const { jobId } = await rig.client.submit({
+    key: "r2",
+    tasks: [{ name: "a", argv: ["exit", "0"], input: { kind: "snapshot", snapshot } }],
+  });
+  await until("it to end", async () => (await rig.client.job(jobId)).job.state === "succeeded");
+  rig.empty();
+  for (const query of ["", "?task=0"]) {
+    const refused = await send(`/v1/jobs/${jobId}/rerun${query}`, { method: "POST" });
+    expect(refused.status).toBe(404);
+    expect(await refused.json()).toMatchObject({
+      code: "SNAPSHOT_UNKNOWN",
+      message: expect.stringContaining(`Cannot run task "a" again as its input must be in the cluster's store`),
+    });
+  }
+  await writeBlob(rig.blobs, encodeDirectory([{ kind: "symlink", name: "a", target: "b" }]));
+  expect(await (await send(`/v1/jobs/${jobId}/rerun`, { method: "POST" })).json()).toMatchObject({
+    code: "BLOB_MISSING",
+  });
+});
+
+test("HEAD leaves nothing behind, of what would go on and on neither", async () => {
+  const { jobId } = await rig.client.submit({ key: "h1", tasks: [{ name: "a", argv: ["hold"] }] });
+  let alarms = 0;
+  const clock: Clock = {
+    now: realClock.now,
+    at(atMs, wake) {
+      alarms++;
+      let isOver = false;
+      const over = (): void => {
+        if (!isOver) alarms--;
+        isOver = true;
+      };
+      const cancel = realClock.at(atMs, () => (over(), wake()));
+      return () => (over(), cancel());
+    },
+  };
+  const server = httpServer({
+    gateway: rig.gateway,
+    blobs: rig.blobs,
+    trees: treeKeeper({ blobs: rig.blobs, clock: realClock, rememberMs: 0 }),
+    names: memoryRefs(),
+    actions: rig.actions,
+    token,
+    clock,
+    log: silentLog,
+    acceptUpgrade: (_, socket) => void socket.destroy(),
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  for (const path of [`/v1/jobs/${jobId}/events`, `/v1/jobs/${jobId}/tasks/0/stdout?follow=1`, "/v1/jobs"]) {
+    const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
+      method: "HEAD",
+      headers: { authorization: `Bearer ${token}` },
+    });
+    expect(answer.status).toBe(200);
+  }
+  server.close();
+  server.closeAllConnections();
+  await until("all alarms to be let go", () => alarms === 0);
+  await rig.client.kill(jobId, "the test is over");
 });
