@@ -207,7 +207,8 @@ export async function actorList(
   const actors: ActorLine[] = [];
   const prefix = kind === "scheduler" ? kind : within === undefined ? `${kind}/` : `${kind}/${within}/`;
   let scanned = 0;
-  for await (const entry of states.cut(seq, prefix, after)) {
+  // An address of another kind begins nothing here.
+  for await (const entry of states.cut(seq, prefix, after?.startsWith(prefix) === true ? after : undefined)) {
     const path = pathOf((entry.state as State).value);
     const isWanted = (state === undefined || path === state || path.startsWith(`${state}.`)) &&
       (requestor === undefined || (entry.state as State).context.requestor === requestor);

@@ -15,7 +15,8 @@ export const membersMax = 12;
 const entriesMax = 200;
 
 /**
- * What was said between these actors up to a moment, the last `limit` messages, oldest first. Addresses that are no actors
+ * What was said between these actors up to a moment, the last `limit` messages and what was said with the first of them,
+ * oldest first. Addresses that are no actors
  * of the store ("member/w1") may be among them: what went there and came from there is told.
  *
  * @returns `next`: the moment from which older messages are had.
@@ -56,8 +57,10 @@ export async function conversation(
     const line = messageLine(cause.from, { id: cause.id, to: address, body: cause.event });
     return [{ ...line, seq, atMs, heardSeq: seq }, ...spoken];
   }).sort((a, b) => a.seq - b.seq);
-  const shown = messages.slice(-limit);
-  const isCut = shown.length < messages.length;
-  const from = isCut ? shown[0]!.seq : completeFrom;
+  // What one entry said stays together, or what is left out of it would be on no page.
+  let begin = Math.max(0, messages.length - limit);
+  while (begin > 0 && messages[begin - 1]!.seq === messages[begin]!.seq) begin--;
+  const shown = messages.slice(begin);
+  const from = begin > 0 ? shown[0]!.seq : completeFrom;
   return { messages: shown, ...(from > firstSeq ? { next: from - 1 } : {}) };
 }

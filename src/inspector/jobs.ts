@@ -144,7 +144,7 @@ const firstMs = 100;
 export async function* newestJobs(states: States, seq: number, before?: JobId): AsyncGenerator<Entry> {
   /** Of the stretch before it nothing is known yet; it itself may be a job's. */
   let end: string | undefined = before === undefined ? undefined : jobAddress(before);
-  let endMs = before === undefined ? (await momentOf(states, seq)).atMs : timeOf(before);
+  let endMs = before === undefined ? await newestMs(states, seq) : timeOf(before);
   let widthMs = firstMs;
   while (end === undefined || endMs > 0) {
     const startMs = Math.max(0, endMs - Math.ceil(widthMs));
@@ -167,5 +167,31 @@ export async function* newestJobs(states: States, seq: number, before?: JobId): 
   }
 }
 
+/**
+ * When there was the newest job, or a little later: mostly when there was the newest entry. That one may be older, when it
+ * was taken in from another cluster; then it is looked ever later until there are no more, and back in halves.
+ */
+async function newestMs(states: States, seq: number): Promise<number> {
+  const areLater = async (ms: number): Promise<boolean> => {
+    for await (const _ of states.cut(seq, "job/", jobAddress(newJobId(ms, 0)))) return true;
+    return false;
+  };
+  let { atMs: fromMs } = await momentOf(states, seq);
+  if (!await areLater(fromMs)) return fromMs;
+  let toMs = fromMs + firstMs;
+  for (let aheadMs = firstMs; toMs < timeMaxMs && await areLater(toMs); aheadMs *= 4) {
+    fromMs = toMs;
+    toMs = Math.min(timeMaxMs, toMs + aheadMs);
+  }
+  while (toMs - fromMs > firstMs) {
+    const halfMs = Math.floor((fromMs + toMs) / 2);
+    if (await areLater(halfMs)) fromMs = halfMs;
+    else toMs = halfMs;
+  }
+  return toMs;
+}
+
 const digits = "0123456789abcdefghjkmnpqrstvwxyz";
+/** The latest that an id can tell. */
+const timeMaxMs = 32 ** 10 - 1;
 const timeOf = (id: JobId): number => [...id.slice(1, 11)].reduce((sum, digit) => sum * 32 + digits.indexOf(digit), 0);

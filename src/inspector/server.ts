@@ -63,6 +63,8 @@ export interface InspectorOptions {
 }
 
 const limitMax = 500;
+/** Between two trees, that one can go through. */
+const changesMax = 100_000;
 /** How long an answer waits for counts that are being made. */
 const countMsMax = 500;
 const number = v.pipe(v.string(), v.regex(/^[0-9]{1,15}$/, "must be a whole number"), v.transform(Number));
@@ -135,7 +137,13 @@ const queries = {
     from,
     limit: limit(500, 2_000),
   }),
-  diff: v.strictObject({ before: digest, after: digest, from, limit: limit(500, 2_000) }),
+  diff: v.strictObject({
+    before: digest,
+    after: digest,
+    // What is passed over is read all the same.
+    from: v.optional(v.pipe(number, v.maxValue(changesMax, `must be at most ${changesMax}`)), "0"),
+    limit: limit(500, 2_000),
+  }),
   actors: v.strictObject({
     ...at,
     kind: v.picklist(["scheduler", "job", "task", "worker"]),
@@ -213,8 +221,10 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
     return [found, await findMoment(found, { seq: at, atMs })];
   };
   /** Up to when what goes on has gone on. */
-  const nowOf = ({ at, atMs }: Wanted, moment: Moment): number =>
-    atMs ?? (at === undefined && !isSealed ? Math.max(clock.now(), moment.atMs) : moment.atMs);
+  const nowOf = ({ at, atMs }: Wanted, moment: Moment): number => {
+    const nowMs = Math.max(clock.now(), moment.atMs);
+    return Math.min(nowMs, atMs ?? (at === undefined && !isSealed ? nowMs : moment.atMs));
+  };
 
   const answers: Answers = {
     session(query, { isReadOnly }) {

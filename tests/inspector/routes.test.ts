@@ -101,6 +101,47 @@ describe("home", () => {
   });
 });
 
+test("what goes on goes on up to now, and not up to a time that is to come", async () => {
+  const history = recording();
+  history.worker("w1", 1);
+  const job = history.job(1, 1);
+  history.place(job, 0, "w1");
+  history.start(job, 0, "w1");
+  history.wait(500);
+  history.worker("w2", 1);
+  const { ask } = await inspectorOf(history);
+  expect((await ask("home", "atMs=999999999999999")).lines[0]).toMatchObject({ wallMs: 500, cost: { ranMs: 500 } });
+});
+
+test("a page of actors begins behind an actor of its kind, and has no others", async () => {
+  const history = recording();
+  history.scheduler();
+  history.worker("w1", 1);
+  const job = history.job(1, 2);
+  const { ask } = await inspectorOf(history);
+  const listed = async (query: string) => (await ask("actors", query)).actors.map(({ address }: Answer) => address);
+  expect(await listed(`kind=task&after=task/${job}/0`)).toEqual([`task/${job}/1`]);
+  expect(await listed(`kind=worker&after=job/${job}`)).toEqual(["worker/w1"]);
+  expect(await listed(`kind=task&after=worker/w1`)).toEqual([`task/${job}/0`, `task/${job}/1`]);
+});
+
+test("pages of a conversation leave out nothing of what one entry said", async () => {
+  const history = recording();
+  const job = history.job(1, 3);
+  const { ask } = await inspectorOf(history);
+  const members = [jobAddress(job), ...[0, 1, 2].map((place) => taskAddress(taskId(job, place)))];
+  const query = members.map((one) => `with=${one}`).join("&");
+  const whole = (await ask("conversation", query)).messages;
+  expect(whole.map(({ to }: Answer) => to)).toEqual(members.slice(1));
+  const seen: Answer[] = [];
+  for (let next: number | undefined = history.entries.length; next !== undefined;) {
+    const page: Answer = await ask("conversation", `${query}&limit=2&at=${next}`);
+    seen.unshift(...page.messages);
+    next = page.next;
+  }
+  expect(seen.map(({ id }: Answer) => id)).toEqual(whole.map(({ id }: Answer) => id));
+});
+
 test("search finds ids, requestors, tags, targets, commands and reasons, at that moment", async () => {
   const blobs = memoryBlobs();
   const history = recording();

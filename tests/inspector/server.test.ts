@@ -272,6 +272,37 @@ test("jobs come the newest first, however they lie in time", async () => {
   );
 }, 120_000);
 
+test("jobs come the newest first where the newest entry is older than they are, and but some are read for a page", async () => {
+  const history = recording();
+  const made: JobId[] = [];
+  for (let chance = 0; chance < 3_000; chance++) {
+    history.wait(10);
+    made.push(history.job(chance, 1));
+  }
+  history.wait(-10_000_000); // as one that was taken in from another cluster
+  const old = history.job(3_000, 1);
+  const states = await storeOf(history);
+  let read = 0;
+  const counted: States = {
+    ...states,
+    async *cut(...asked) {
+      for await (const entry of states.cut(...asked)) {
+        read++;
+        yield entry;
+      }
+    },
+  };
+  const found: Address[] = [];
+  for await (const { address } of newestJobs(counted, history.entries.length)) {
+    if (found.push(address) === 50) break;
+  }
+  expect(read).toBeLessThan(1_500);
+  const rest: Address[] = [];
+  for await (const { address } of newestJobs(states, history.entries.length)) rest.push(address);
+  expect(rest).toEqual([...made.toReversed(), old].map(jobAddress));
+  expect(found).toEqual(rest.slice(0, 50));
+});
+
 test("jobs come the newest first, however many there are of one time", async () => {
   const history = recording();
   const made: JobId[] = [];
