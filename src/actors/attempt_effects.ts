@@ -108,7 +108,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     one.input = input;
     one.command = command;
     const epoch = epochOf(command.env);
-    one.folder = await layInputs(input, places.root, epoch * 1000, one.abort.signal);
+    await layInputs(one, input, places.root, epoch * 1000);
     one.fetchedAtMs = clock.now();
     if (input.action === undefined) await blobs.put(...actionOf(input, command));
     const cwd = makeFolders(realpathSync(places.root), command.workingDirectory);
@@ -136,18 +136,19 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
 
   /** Checks out the inputs and what is kept beside them, with times of change that fit each other. */
   const layInputs = async (
+    one: Live,
     { inputRoot, caches = [] }: AttemptInput,
     root: string,
     mtimeMs: number,
-    signal: AbortSignal,
-  ): Promise<LaidFolder> => {
+  ): Promise<void> => {
+    const { signal } = one.abort;
     const found: (FoundFolder & KeptFolderSpec)[] = [];
     for (const spec of caches) {
       const kept = await options.keptFolders.find(spec);
       if (kept !== undefined) found.push({ ...spec, ...kept });
     }
     const { inputsMs, keptMs, changedMs } = keptTimes(mtimeMs);
-    const folder = await folders.checkout({
+    one.folder = await folders.checkout({
       snapshot: inputRoot,
       dir: root,
       blobs,
@@ -169,7 +170,6 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
         await options.keptFolders.forget(kept, kept);
       }
     }
-    return folder;
   };
 
   /** Keeps folders for the next run. The task's result does not depend on that. */

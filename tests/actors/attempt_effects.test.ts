@@ -403,6 +403,47 @@ describe("an attempt's command", () => {
       expect(await folders.find(deep)).toBeUndefined();
     });
 
+    test("a run that cannot begin holds no working folder from then on", async () => {
+      const { snapshot: inputRoot } = await capture({ dir: source, blobs, clock: realClock });
+      const inUse = new Set<object>();
+      let failed = (_: AttemptEvent): void => {};
+      const effects = attemptEffects({
+        workerId: workerId("w1"),
+        dir: mkdtempSync(join(top, "attempts-")),
+        path: "/bin",
+        blobs,
+        runner,
+        clock: realClock,
+        log: silentLog,
+        outputBytesMax: 1_000,
+        graceMs: 1_000,
+        keptFolders: folders,
+        folders: {
+          checkout({ dir }) {
+            mkdirSync(join(dir, "src"), { recursive: true });
+            const laid = { dir };
+            inUse.add(laid);
+            return Promise.resolve(laid);
+          },
+          leave: (laid) => Promise.resolve(void inUse.delete(laid)),
+          forget: (laid) => void inUse.delete(laid),
+          drop() {},
+        },
+        report: (_task, _attempt, event) => failed(event),
+      });
+      const bytes = encodeCommand({ env: {}, outputs: [], platform: [], workingDirectory: "", argv: ["true"] });
+      const command = await writeBlob(blobs, bytes);
+      const caches = [{ path: "src", requestor: "", name: "x" }];
+      const event = await new Promise<AttemptEvent>((resolve) => {
+        failed = resolve;
+        effects.run({ taskId: task, attempt: 1, command, inputRoot, timeoutMs: 1_000, atMs: 0, caches });
+      });
+      expect(event).toMatchObject({ type: "attempt.failed", fault: { code: "PATH_INVALID" } });
+      expect(inUse.size).toBe(1);
+      effects.clean(task, 1);
+      expect(inUse.size).toBe(0);
+    });
+
     test("refuses one that the inputs have, in the first run already, and one outside", async () => {
       const fault = async (path: string) =>
         (await attempt({ argv: ["true"] }, [{ path, requestor: "", name: "x" }])).fault;
