@@ -152,7 +152,18 @@ describe("treeKeeper()", () => {
     const inner = await writeBlob(blobs, encodeDirectory([file("a", a!), file("b", b!)]));
     const top = await writeBlob(blobs, encodeDirectory([folder("in", inner), folder("again", inner)]));
     const other = await writeBlob(blobs, encodeDirectory([folder("in", inner), file("c", c!)]));
-    return { time, blobs, asked, keeper: treeKeeper({ blobs, clock, rememberMs: store.held.noteEveryMs }), a: a!, b: b!, c: c!, inner, top, other };
+    return {
+      time,
+      blobs,
+      asked,
+      keeper: treeKeeper({ blobs, clock, rememberMs: store.held.noteEveryMs }),
+      a: a!,
+      b: b!,
+      c: c!,
+      inner,
+      top,
+      other,
+    };
   }
   const remove = (blobs: LocalBlobs, digest: Digest) => blobs.held.remove([keyOf(digest)], Number.MAX_SAFE_INTEGER);
 

@@ -8,7 +8,7 @@ import { keptFolders, keptFoldersMax } from "../../../src/snapshots/trees/kept_f
 import { encodeDirectory } from "../../../src/protocol/reapi/canonical.ts";
 import { manualClock } from "../../transport/manual_clock.ts";
 
-async function rig() {
+function rig() {
   const blobs = memoryBlobs();
   const refs = memoryRefs();
   const clock = manualClock();
@@ -27,7 +27,7 @@ async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 }
 
 test("names of any length and writing are apart, and each finds what was kept last", async () => {
-  const { folders, folder } = await rig();
+  const { folders, folder } = rig();
   const names = ["a", "a/b", "ä".repeat(200), "%", "", "a\u0000b"].flatMap((one) =>
     ["a", "b", "🜂".repeat(100)].map((other) => ({ requestor: one, name: other }))
   );
@@ -39,7 +39,7 @@ test("names of any length and writing are apart, and each finds what was kept la
 });
 
 test("many that keep under one name at once all get their turn, and the name leads to one of theirs", async () => {
-  const { folders, folder } = await rig();
+  const { folders, folder } = rig();
   const folder20 = await Promise.all(Array.from({ length: 20 }, (_, at) => folder(`${at}`)));
   const of = { requestor: "ada", name: "target" };
   await Promise.all(folder20.map((one) => folders.keep(of, one)));
@@ -47,7 +47,7 @@ test("many that keep under one name at once all get their turn, and the name lea
 });
 
 test("forget() takes away what was found, and nothing newer", async () => {
-  const { folders, folder } = await rig();
+  const { folders, folder } = rig();
   const of = { requestor: "", name: "x" };
   await folders.keep(of, await folder("1"));
   const first = (await folders.find(of))!;
@@ -60,7 +60,7 @@ test("forget() takes away what was found, and nothing newer", async () => {
 });
 
 test("of more names than may be, the least lately kept goes", async () => {
-  const { folders, folder, clock } = await rig();
+  const { folders, folder, clock } = rig();
   const one = await folder("x");
   const name = (at: number) => ({ requestor: "", name: `${at}` });
   for (let at = 0; at < keptFoldersMax; at++) {
@@ -76,7 +76,7 @@ test("of more names than may be, the least lately kept goes", async () => {
 });
 
 test("what is to stay are the most lately kept, as far as their bytes fit; a file that is in one twice counts once", async () => {
-  const { blobs, clock, folders } = await rig();
+  const { blobs, clock, folders } = rig();
   const filled = async (name: string, bytes: number) => {
     const digest = await writeBlob(blobs, new Uint8Array(bytes).fill(name.charCodeAt(0)));
     const nodes = ["a", "b"].map((called) => ({ kind: "file" as const, name: called, digest, executable: false }));
