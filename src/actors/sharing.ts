@@ -51,6 +51,20 @@ export interface Sharing {
 /** Two actions are as good as never of one number; where they are, they are only not shared. */
 const numberOf = (action: Digest): number => parseInt(action.slice(0, 12), 16);
 
+/** Whose run it is that others have the result of. */
+const ownRun = (
+  { taskId, attempts, settledAtMs }: TaskContext,
+  { startedAtMs = 0, endedAtMs = 0 }: Extract<Outcome, { kind: "exited" }>,
+): Cached => {
+  const workerId = attempts.at(-1)?.workerId;
+  return {
+    taskId,
+    ...(workerId === undefined ? {} : { workerId }),
+    madeAtMs: settledAtMs!,
+    savedMs: Math.max(0, endedAtMs - startedAtMs),
+  };
+};
+
 const isSame = (a: TaskContext, b: TaskContext): boolean =>
   a.command === b.command && a.timeoutMs === b.timeoutMs && inputRootOf(a) === inputRootOf(b) &&
   JSON.stringify(a.platform) === JSON.stringify(b.platform) && a.action?.digest === b.action?.digest &&
@@ -177,13 +191,7 @@ export function createSharing(options: SharingOptions): Sharing {
         const its = taskOf(follower);
         if (its === undefined) continue;
         if (outcome?.kind === "exited" && (outcome.exitCode === 0 || its.retries <= task.retries)) {
-          const workerId = task.attempts.at(-1)?.workerId;
-          settle(follower, outcome, {
-            taskId,
-            ...(workerId === undefined ? {} : { workerId }),
-            madeAtMs: task.settledAtMs!,
-            savedMs: Math.max(0, (outcome.endedAtMs ?? 0) - (outcome.startedAtMs ?? 0)),
-          });
+          settle(follower, outcome, task.cached ?? ownRun(task, outcome));
         } else goOn(follower, its, results.actionOf(its));
       }
     },

@@ -218,17 +218,23 @@ describe("a task that no worker could run", () => {
     expect(sharing.followed(a) ?? sharing.followed(b), "one of them leads again").toBeDefined();
   });
 
-  test("may run all the same: the other has its result if it waits, and else goes on", () => {
+  test("may run all the same: the other has its result if it waits, as have those that follow it, and else goes on", () => {
     for (const isRunning of [false, true]) {
       const { arrive, told, place, end, answered, sharing } = world();
       arrive(a, { needs });
       arrive(c);
+      arrive(b);
       told(a, unmet);
       sharing.giveWay(a);
       place(a);
       if (isRunning) place(c);
       end(a, exited(0));
       expect([...answered.keys()]).toEqual(isRunning ? [] : [c]);
+      if (isRunning) continue;
+      const { outcome, cached } = answered.get(c)!;
+      expect(cached.taskId).toBe(a);
+      sharing.settled({ ...task(c), outcome, cached, settledAtMs: 60 });
+      expect(answered.get(b), "the run is the one that was made").toEqual({ outcome, cached });
     }
   });
 
