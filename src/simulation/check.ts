@@ -76,15 +76,18 @@ function* resultsAreTrue({ jobs }: History): Iterable<string> {
     if (view === undefined || view.state === "running") continue;
     const mayBeKilled = planned.killAtMs !== undefined || planned.job.failFast;
     for (const [at, { taskId, outcome, command, attempts, cached }] of tasks.entries()) {
-      const mayRun = isPossible(planned.job.tasks[at]!);
-      if (!mayRun && attempts.length > 0) yield `${taskId} was given to a worker, and asks for what none has`;
+      if (Object.keys(planned.job.tasks[at]!.platform).length > 0 && attempts.length > 0) {
+        yield `${taskId} was given to a worker, and asks for what none has`;
+      }
       if (outcome === undefined) yield `${taskId} has no outcome in an ended job`;
       else if (outcome.kind === "exited" && outcome.exitCode !== pretendedExit(command)) {
         yield `${taskId} exited with ${outcome.exitCode}, its command with ${pretendedExit(command)}`;
       } else if (outcome.kind === "killed" && !mayBeKilled) {
         yield `${taskId} of ${jobOfTask(taskId)} was killed and nobody asked: ${outcome.reason}`;
       } else if (outcome.kind === "failed" && outcome.fault.code === "TASK_UNPLACEABLE") {
-        if (mayRun) yield `${taskId} was not run, and any worker could have run it: ${outcome.fault.message}`;
+        if (isPossible(planned.job.tasks[at]!)) {
+          yield `${taskId} was not run, and any worker could have run it: ${outcome.fault.message}`;
+        }
       } else if (outcome.kind === "failed" && attempts.length < 6) {
         yield `${taskId} failed by us: ${outcome.fault.message}`;
       } else if (outcome.kind === "exited" && attempts.length === 0 && cached === undefined) {
@@ -123,6 +126,7 @@ function* resultsAreShared({ jobs, marks, entries }: History): Iterable<string> 
     }
   }
   const onWorker = new Map<string, TaskId>();
+  const gaveWay = new Set<TaskId>();
   for (const entry of tasksOf(entries)) {
     const state = entry.state as State;
     const task = state.context as TaskContext;
@@ -132,9 +136,12 @@ function* resultsAreShared({ jobs, marks, entries }: History): Iterable<string> 
     const key = JSON.stringify([task.command, input, task.timeoutMs, task.platform]);
     const other = onWorker.get(key);
     const path = pathOf(state.value);
+    if (task.unmet !== undefined) gaveWay.add(task.taskId);
     if (path.startsWith("active") || path === "stopping") {
-      // One that was given up and came back runs beside its successor, as does what its worker took up again.
-      const isFirst = task.attempt === 1 && (entry.cause.event as { type: string }).type === "task.placed";
+      // One that was given up and came back runs beside its successor, as does what its worker took up again, and one
+      // that gave way as nobody could run it, once somebody has come who can.
+      const isFirst = task.attempt === 1 && !gaveWay.has(task.taskId) &&
+        (entry.cause.event as { type: string }).type === "task.placed";
       if (other !== undefined && other !== task.taskId && isFirst) {
         yield `${task.taskId} was placed while ${other}, which is the same, was with a worker`;
       }

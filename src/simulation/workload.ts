@@ -42,7 +42,7 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
       // Some commands are the same in several jobs: they share results, and runs in flight.
       command: pretendDigest(
         random.integer(3) === 0
-          ? `shared command ${random.integer(jobs)}`
+          ? `shared command ${random.integer(4)}`
           : `command ${number} ${index} ${random.integer(1_000_000)}`,
       ),
       cache: (["use", "use", "use", "refresh", "off"] as const)[random.integer(5)]!,
@@ -52,7 +52,7 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
       retries: random.integer(4) === 0 ? 1 : 0,
       // Nobody has the one, nor so much of the other; of the least of it there is enough for every slot.
       platform: random.integer(24) === 0 ? { gpu: "none" } : {},
-      ...[{}, {}, { needs: { memoryBytes: 1 } }, { needs: { memoryBytes: random.integer(4) === 0 ? 9 : 1 } }][
+      ...[{}, {}, { needs: { memoryBytes: 1 } }, { needs: { memoryBytes: random.integer(3) === 0 ? 9 : 1 } }][
         random.integer(4)
       ]!,
     }));
@@ -72,10 +72,11 @@ export function workload(random: Random, jobs: number, fromMs: number, forMs: nu
   });
 }
 
-/** What each simulated worker has. */
+/** What a simulated worker has: as a rule, and now and then. */
 export const workerMemoryBytes = 4;
+export const largeWorkerMemoryBytes = 16;
 
-/** Whether the workers of a simulation could run it. */
+/** Whether any worker of a simulation could run it: some could run what asks for more. */
 export const isPossible = (
   { platform, needs }: {
     readonly platform: Readonly<Record<string, string>>;

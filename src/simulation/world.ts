@@ -22,7 +22,15 @@ import { calm, type NetworkFaults, simulatedNetwork } from "./network.ts";
 import { type Life, newLife, virtualTime } from "./time.ts";
 import { simulatedSettings } from "./policies.ts";
 import { type KeptResults, simulatedResults } from "./results.ts";
-import { type Mark, type PlannedJob, pretendDigest, pretendedExit, workerMemoryBytes, workload } from "./workload.ts";
+import {
+  largeWorkerMemoryBytes,
+  type Mark,
+  type PlannedJob,
+  pretendDigest,
+  pretendedExit,
+  workerMemoryBytes,
+  workload,
+} from "./workload.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -203,7 +211,7 @@ export async function simulate(options: SimulationOptions): Promise<History> {
         incarnation: `i${chance.integer(2 ** 32)}`,
         slots,
         platform: {},
-        memoryBytes: workerMemoryBytes,
+        memoryBytes: chance.integer(4) === 0 ? largeWorkerMemoryBytes : workerMemoryBytes,
         isolation: "simulated",
       },
       states: simulatedDisk(disk, life, time, chance, planted === "ignoreEpoch" ? "none" : planted, isFull),
