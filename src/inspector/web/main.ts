@@ -361,6 +361,10 @@ function takeToken(): boolean {
 
 applyTheme();
 takeToken();
+document.querySelector(".skip")!.addEventListener("click", (event) => {
+  event.preventDefault(); // what follows a # is a page here
+  main.focus();
+});
 addEventListener("hashchange", () => void (takeToken() ? begin() : show(true)));
 listenToKeys(shortcuts);
 setInterval(() => awaySinceMs === undefined && here().at === undefined && tick(Date.now()), 1_000);

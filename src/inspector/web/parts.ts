@@ -27,7 +27,7 @@ export const badge = (state: string): HTMLElement =>
 /** A sentence of the cluster's: the times in it as this reader's clock has them. */
 export const sentence = (text: string): Child =>
   text.split(/([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,12}Z)/).map((part, place) =>
-    place % 2 === 0 ? part : time(Date.parse(part), true)
+    place % 2 === 0 || Number.isNaN(Date.parse(part)) ? part : time(Date.parse(part), true)
   );
 
 export const time = (atMs: number, isExact = false): HTMLElement =>
