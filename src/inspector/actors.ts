@@ -16,6 +16,8 @@ export interface ActorLine {
   readonly seq: number;
   readonly atMs: number;
   readonly requestor?: string;
+  /** Of a job its tag, of a task its name. */
+  readonly label?: string;
   readonly why: string;
 }
 
@@ -55,6 +57,11 @@ export interface ActorPage extends ActorLine {
   readonly context: readonly { readonly key: string; readonly value: string }[];
   /** The step that led here. */
   readonly step: StepLine;
+  /**
+   * What had been said to it and was heard later, the oldest first, at most 20: what was heard without a step is not
+   * recorded. What is said within a scheduler is heard before anybody knows of it, so that now there is mostly nothing.
+   */
+  readonly unheard: readonly (MessageLine & { readonly heardSeq: number })[];
   /** Entries of this actor on both sides of it, when there are such. */
   readonly previousSeq?: number;
   readonly nextSeq?: number;
@@ -62,6 +69,7 @@ export interface ActorPage extends ActorLine {
 
 const textMax = 2_000;
 const saidMax = 100;
+const unheardMax = 20;
 export const stepsMax = 200;
 /** Looked at for one page of a list, found or not. */
 const scannedMax = 5_000;
@@ -81,9 +89,15 @@ export const typeOf = (body: unknown): string =>
 const unknownActor = (address: Address, seq: number): Fault =>
   new Fault("ACTOR_UNKNOWN", `Cannot find ${address.slice(0, 300)} at entry ${seq}: it was not there`);
 
+function labelOf(context: State["context"]): string | undefined {
+  const { tag, name } = context as { readonly tag?: string; readonly name?: string };
+  return tag || name || undefined;
+}
+
 export function lineOf({ address, state, seq, atMs }: Entry): ActorLine {
   const { value, context } = state as State;
   const requestor = (context as Partial<JobContext>).requestor;
+  const label = labelOf(context);
   return {
     address,
     kind: kindOf(address),
@@ -91,6 +105,7 @@ export function lineOf({ address, state, seq, atMs }: Entry): ActorLine {
     seq,
     atMs,
     ...(requestor === undefined ? {} : { requestor }),
+    ...(label === undefined ? {} : { label }),
     why: explainActor(address, state as State),
   };
 }
@@ -153,7 +168,15 @@ export async function actorPage(states: States, address: Address, seq: number): 
   if (entry === undefined) throw unknownActor(address, seq);
   const before = await entryBefore(states, entry);
   let nextSeq: number | undefined;
-  for await (const next of states.history(address, { afterSeq: seq, limit: 1 })) nextSeq = next.seq;
+  const unheard: ActorPage["unheard"][number][] = [];
+  for await (const { seq: heardSeq, cause } of states.history(address, { afterSeq: seq, limit: unheardMax })) {
+    nextSeq ??= heardSeq;
+    const saidSeq = Number(/^([0-9]+)\.[0-9]+$/.exec(cause.id)?.[1]);
+    if (saidSeq > seq) break; // they are heard in the order in which they were said
+    if (Number.isNaN(saidSeq)) continue; // from outside
+    const said = await saidBy(states, cause.from, cause.id);
+    unheard.push({ ...messageLine(cause.from, said ?? { id: cause.id, to: address, body: cause.event }), heardSeq });
+  }
   const { value, context } = entry.state as State;
   return {
     ...lineOf(entry),
@@ -161,6 +184,7 @@ export async function actorPage(states: States, address: Address, seq: number): 
     value,
     context: Object.entries(context as Record<string, unknown>).map(([key, one]) => ({ key, value: bounded(one) })),
     step: await stepOf(states, entry, before),
+    unheard,
     ...(before === undefined ? {} : { previousSeq: before.seq }),
     ...(nextSeq === undefined ? {} : { nextSeq }),
   };
@@ -192,6 +216,8 @@ export interface ActorFilter {
   /** Exactly, or the outer one: "active" finds "active.running". */
   readonly state?: string | undefined;
   readonly requestor?: string | undefined;
+  /** Within that of the actor; upper and lower case are the same. */
+  readonly label?: string | undefined;
 }
 
 /**
@@ -201,17 +227,20 @@ export interface ActorFilter {
 export async function actorList(
   states: States,
   seq: number,
-  { kind, within, state, requestor }: ActorFilter,
+  { kind, within, state, requestor, label }: ActorFilter,
   { after, limit }: { readonly after?: string | undefined; readonly limit: number },
 ): Promise<{ readonly actors: readonly ActorLine[]; readonly next?: string }> {
   const actors: ActorLine[] = [];
   const prefix = kind === "scheduler" ? kind : within === undefined ? `${kind}/` : `${kind}/${within}/`;
+  const wanted = label?.toLowerCase() ?? "";
   let scanned = 0;
   // An address of another kind begins nothing here.
   for await (const entry of states.cut(seq, prefix, after?.startsWith(prefix) === true ? after : undefined)) {
-    const path = pathOf((entry.state as State).value);
+    const { value, context } = entry.state as State;
+    const path = pathOf(value);
     const isWanted = (state === undefined || path === state || path.startsWith(`${state}.`)) &&
-      (requestor === undefined || (entry.state as State).context.requestor === requestor);
+      (requestor === undefined || context.requestor === requestor) &&
+      (wanted === "" || labelOf(context)?.toLowerCase().includes(wanted) === true);
     if (isWanted) actors.push(lineOf(entry));
     if (actors.length >= limit || ++scanned >= scannedMax) return { actors, next: entry.address };
   }

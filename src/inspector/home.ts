@@ -20,6 +20,8 @@ export interface HomeAsked {
   readonly limit: number;
   /** The moment is now: what runs has run up to this. */
   readonly nowMs: number;
+  /** What a task waits with that is but queued, as the end of "Queued: …"; undefined: it would take too long. */
+  readonly standing: () => Promise<string | undefined>;
 }
 
 /** A job, with what its tasks say as soon as that is known; undefined: it was too much. */
@@ -37,7 +39,7 @@ export async function home(
   states: States,
   facts: ReturnType<typeof jobFacts>,
   seq: number,
-  { state, before, limit, nowMs }: HomeAsked,
+  { state, before, limit, nowMs, standing }: HomeAsked,
 ): Promise<Home> {
   const lines: (Met | Build)[] = [];
   const builds = new Map<string, Build>();
@@ -77,18 +79,28 @@ export async function home(
     } else if (isWanted) lines.push(await meet(job));
   }
   await Promise.all(looking);
+  const isUntold = lines.some((line) => "job" in line && isButQueued(line.facts?.telling));
+  const waitsWith = isUntold ? await standing() : undefined;
   const shown = lines.map((line) =>
-    "actions" in line ? buildLine(line, next !== undefined, nowMs) : jobLine(line.job, line.facts, nowMs)
+    "actions" in line ? buildLine(line, next !== undefined, nowMs) : jobLine(line, nowMs, waitsWith)
   ).filter((line) => line.kind === "job" || state === undefined || line.state === state);
   return { lines: shown, ...(next === undefined ? {} : { next }) };
 }
 
-function jobLine(state: State, facts: JobFacts | undefined, nowMs: number): HomeJob {
+const queued = "Queued";
+/** Of why it waits its state has nothing. */
+const isButQueued = (telling: JobFacts["telling"]): boolean => telling?.why.startsWith(`${queued}.`) === true;
+
+function jobLine({ job: state, facts }: Met, nowMs: number, standing: string | undefined): HomeJob {
   const job = jobView(state);
+  const telling = facts?.telling;
+  const why = telling === undefined || standing === undefined || !isButQueued(telling)
+    ? telling
+    : { ...telling, why: `${queued}: ${standing}${telling.why.slice(queued.length)}` };
   return {
     kind: "job",
     job,
-    ...whyOf(job, facts?.telling),
+    ...whyOf(job, why),
     wallMs: Math.max(0, (job.endedAtMs ?? nowMs) - job.createdAtMs),
     ...(facts === undefined ? {} : { cost: facts.cost }),
   };

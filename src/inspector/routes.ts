@@ -84,6 +84,8 @@ export interface Routes {
       readonly job?: string | undefined;
       readonly state?: string | undefined;
       readonly requestor?: string | undefined;
+      /** In a job's tag or a task's name; upper and lower case are the same. */
+      readonly label?: string | undefined;
       readonly after?: string | undefined;
       readonly limit?: number | undefined;
     };

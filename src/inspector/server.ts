@@ -25,6 +25,7 @@ import { again } from "./rerun.ts";
 import type { News, Routes, Session } from "./routes.ts";
 import { commandTexts, search } from "./search.ts";
 import { taskTimeline } from "./spans.ts";
+import { standingOf } from "./standing.ts";
 import { type Timeline, timeline } from "./timeline.ts";
 import { treeDiff, treePage } from "./trees.ts";
 
@@ -67,6 +68,8 @@ const limitMax = 500;
 const changesMax = 100_000;
 /** How long an answer waits for counts that are being made. */
 const countMsMax = 500;
+/** The same of home, which has more to tell. */
+const standingMsMax = 100;
 const number = v.pipe(v.string(), v.regex(/^[0-9]{1,15}$/, "must be a whole number"), v.transform(Number));
 const moment = v.optional(number);
 const from = v.optional(number, "0");
@@ -150,6 +153,7 @@ const queries = {
     job: v.optional(jobId),
     state: text,
     requestor: text,
+    label: text,
     after: v.optional(address),
     limit: limit(100, limitMax),
   }),
@@ -202,10 +206,10 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
   };
 
   /** What does not come soon goes on, and is there for who asks again. */
-  async function soon<T>(work: Promise<T>): Promise<T | undefined> {
+  async function soon<T>(work: Promise<T>, msMax = countMsMax): Promise<T | undefined> {
     const enough = new AbortController();
     work.then(() => enough.abort(), () => enough.abort());
-    await sleep(clock, countMsMax, enough.signal).catch(() => undefined);
+    await sleep(clock, msMax, enough.signal).catch(() => undefined);
     return enough.signal.aborted ? await work : undefined;
   }
 
@@ -247,7 +251,12 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
     async home(query) {
       const given = asked("home", query);
       const [found, moment] = await when(given);
-      return { moment, ...await home(found, facts, moment.seq, { ...given, nowMs: nowOf(given, moment) }) };
+      const nowMs = nowOf(given, moment);
+      const standing = async (): Promise<string | undefined> => {
+        const counts = await soon(countsOf(found).heldAt(moment.seq), standingMsMax);
+        return counts === undefined ? undefined : await standingOf(found, moment.seq, nowMs, counts);
+      };
+      return { moment, ...await home(found, facts, moment.seq, { ...given, nowMs, standing }) };
     },
     async search(query) {
       const given = asked("search", query);

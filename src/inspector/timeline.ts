@@ -18,6 +18,8 @@ export interface Timeline {
    * @throws {Fault} `REQUEST_INVALID` when seq is not kept any more.
    */
   at(seq: number): Promise<Tally>;
+  /** The same of a moment that is held; undefined of an older one, whose cut would have to be read. */
+  heldAt(seq: number): Promise<Tally | undefined>;
   /** All steps that are held up to entry `seq`, and how it stood before them; none for a moment before those. */
   steps(seq: number): Promise<{ readonly start: Tally; readonly steps: Iterable<Step> }>;
   close(): void;
@@ -129,19 +131,23 @@ export function timeline(
     return await next;
   }
 
+  async function heldAt(seq: number): Promise<Tally | undefined> {
+    const all = await newest();
+    const chunk = all.chunks.findLast(({ firstSeq }) => firstSeq <= seq + 1);
+    if (chunk === undefined) return seq === all.lastSeq ? all.now.copy() : undefined;
+    const found = tally(chunk.start);
+    for (const step of chunk.steps.slice(0, seq + 1 - chunk.firstSeq)) found.apply(step);
+    return found;
+  }
+
   return {
+    heldAt,
     async at(seq) {
-      const all = await newest();
-      const chunk = all.chunks.findLast(({ firstSeq }) => firstSeq <= seq + 1);
-      if (chunk === undefined && seq !== all.lastSeq) {
-        const old = empty();
-        await countAt(seq, old);
-        return old.now;
-      }
-      if (chunk === undefined) return all.now.copy();
-      const found = tally(chunk.start);
-      for (const step of chunk.steps.slice(0, seq + 1 - chunk.firstSeq)) found.apply(step);
-      return found;
+      const held = await heldAt(seq);
+      if (held !== undefined) return held;
+      const old = empty();
+      await countAt(seq, old);
+      return old.now;
     },
     async steps(seq) {
       const all = await newest();

@@ -120,6 +120,10 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     expect(answer.headers.get("content-security-policy")).toContain("default-src 'none'");
     expect((await fetch(`${cluster.ready.http}/v1/inspect/bounds`)).status).toBe(401);
     await answer.body?.cancel();
+    await page.locator(".skip").focus();
+    await page.keyboard.press("Enter");
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("main");
+    await page.getByRole("link", { name: "done" }).waitFor();
     // In a page that is open too, where an address with another token loads nothing anew.
     await page.evaluate(() => void (location.hash = "#token=wrong"));
     await page.getByText("The cluster's token, please").waitFor();
@@ -454,6 +458,15 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     await view.locator("h1", { hasText: "busy" }).waitFor();
     expect(await view.getByRole("button", { name: "Kill" }).count()).toBe(0);
     await page.bringToFront();
+  });
+
+  test("no text of somebody's keeps a page from being shown", async () => {
+    const odd = await submit("odd", sh("<img src=x onerror=alert(1)>", "true"));
+    await client.kill(odd, "at 2026-99-99T99:99:99Z <b>");
+    await open("#/jobs");
+    await page.locator(".says", { hasText: "at 2026-99-99T99:99:99Z <b>" }).waitFor();
+    await open(`#/actor/job/${odd}`);
+    await page.locator("#children ~ * a", { hasText: "<img src=x" }).waitFor();
   });
 
   test("the whole page is small", async () => {

@@ -60,7 +60,10 @@ describe("home", () => {
       "bazel/b1",
       failed,
     ]);
-    expect(lines[0]).toMatchObject({ why: "Queued.", task: { name: "t0", state: "queued" } });
+    expect(lines[0]).toMatchObject({
+      why: "Queued: 0 of 4 slots are taken, and 4 tasks wait.",
+      task: { name: "t0", state: "queued" },
+    });
     expect(lines[1]).toMatchObject({
       state: "running",
       jobs: { running: 2, failed: 1, succeeded: 0, cancelled: 0 },
@@ -111,6 +114,58 @@ test("what goes on goes on up to now, and not up to a time that is to come", asy
   history.worker("w2", 1);
   const { ask } = await inspectorOf(history);
   expect((await ask("home", "atMs=999999999999999")).lines[0]).toMatchObject({ wallMs: 500, cost: { ranMs: 500 } });
+});
+
+test("a task that is but queued is told of with what it waits with, at its moment", async () => {
+  const history = recording();
+  const job = history.job(1, 1);
+  const alone = history.entries.length;
+  history.worker("w1", 1);
+  history.wait(1);
+  const first = history.job(2, 1);
+  history.place(first, 0, "w1");
+  const taken = history.entries.length;
+  history.worker("w2", 3);
+  const { ask } = await inspectorOf(history);
+  const why = async (query: string) =>
+    (await ask("home", query)).lines.find((line: Answer) => line.job.jobId === job).why;
+  expect(await why(`at=${alone}`)).toBe("Queued: no worker is connected.");
+  expect(await why(`at=${taken}`)).toBe("Queued: the one slot is taken, and 1 task waits.");
+  expect(await why("")).toBe("Queued: 1 of 4 slots are taken, and 1 task waits.");
+});
+
+test("an actor knows what was said to it and it had not heard, and when it did", async () => {
+  const history = recording();
+  const job = history.job(1, 2);
+  const { ask } = await inspectorOf(history);
+  history.worker("w1", 1);
+  const born = history.entries.find(({ address }) => address === taskAddress(taskId(job, 0)))!.seq;
+  expect(born).toBe(2);
+  const { unheard } = await ask("actor", `address=job/${job}`);
+  expect(unheard).toEqual([]);
+  const killed = recording();
+  const other = killed.job(1, 2);
+  killed.tell(jobAddress(other), { type: "job.kill", reason: "no", atMs: killed.nowMs } as never, "member/gateway");
+  const said = killed.entries.findLast(({ said }) => said.some(({ body }) => (body as Answer).type === "task.kill"))!;
+  const { ask: later } = await inspectorOf(killed);
+  const told = await later("actor", `address=task/${other}/1&at=${said.seq}`);
+  const heard = killed.entries.find(({ address, seq }) => address === taskAddress(taskId(other, 1)) && seq > said.seq)!;
+  expect(told.state).toBe("queued");
+  expect(told.unheard).toMatchObject([{ from: `job/${other}`, type: "task.kill", heardSeq: heard.seq }]);
+  expect(told.unheard[0].body).toContain(`"reason":"no"`);
+  expect((await later("actor", `address=task/${other}/1&at=${heard.seq}`)).unheard).toEqual([]);
+});
+
+test("actors are found by a job's tag and a task's name", async () => {
+  const history = recording();
+  const job = history.job(1, 2, "ada", { tag: "Nightly build", tasks: [{ name: "compile" }, { name: "link" }] });
+  history.job(2, 1, "ada", { tag: "other" });
+  const { ask } = await inspectorOf(history);
+  const listed = async (query: string) =>
+    (await ask("actors", query)).actors.map(({ address, label }: Answer) => [address, label]);
+  expect(await listed("kind=job&label=NIGHT")).toEqual([[`job/${job}`, "Nightly build"]]);
+  expect(await listed("kind=task&label=lin")).toEqual([[`task/${job}/1`, "link"]]);
+  expect(await listed("kind=task&label=nightly")).toEqual([]);
 });
 
 test("a page of actors begins behind an actor of its kind, and has no others", async () => {

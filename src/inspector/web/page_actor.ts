@@ -1,6 +1,6 @@
 import type { ActorPage, MessageLine, StepLine } from "../actors.ts";
 import type { Chart } from "../charts.ts";
-import type { ActionStory, MadeBy } from "../routes.ts";
+import type { ActionStory, MadeBy, Routes } from "../routes.ts";
 import { inspect } from "./data.ts";
 import { mayAct, runAgain } from "./deeds.ts";
 import { drawChart, wayText } from "./chart.ts";
@@ -16,6 +16,7 @@ import { whyOf } from "./why.ts";
 import { clockTime, duration } from "./words.ts";
 
 const messagesShown = 8;
+const childrenShown = 20;
 
 /** One actor at a moment: why, its machine, what led here, what it knows, and every step before. */
 export const actorPage: Page = async ({ subject, at }, signal) => {
@@ -25,11 +26,14 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     machines(),
   ]);
   const partners = partnersOf(subject, past.steps);
-  const [spoken, story, whys] = await Promise.all([
+  const [spoken, story, whys, children] = await Promise.all([
     inspect("conversation", { with: [subject, ...partners], at: actor.moment.seq }),
     actor.kind === "task" ? inspect("action", { task: subject.slice(5), at }).catch(() => undefined) : undefined,
     // Of a task that waits the scheduler says more than its own state does.
     actor.state === "queued" ? whyOf(subject.split("/")[1]!, actor.moment, at === undefined) : undefined,
+    actor.kind === "job"
+      ? inspect("actors", { kind: "task", job: subject.slice(4), at: actor.moment.seq, limit: childrenShown })
+      : undefined,
   ]);
   signal.throwIfAborted();
   const why = whys?.answer?.get(subject.slice(5)) ?? actor.why;
@@ -118,11 +122,30 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
               }),
             ),
           ),
+          actor.unheard.length > 0 && section(
+            "unheard",
+            "Said to it, and not heard yet",
+            h(
+              "ul",
+              { class: "card step plain" },
+              actor.unheard.map((one) =>
+                h("li", {}, [
+                  messageOf(one, true, actor.moment.seq),
+                  h(
+                    "p",
+                    { class: "small" },
+                    link(linkTo("actor", subject, { at: one.heardSeq }), "When it heard it →"),
+                  ),
+                ])
+              ),
+            ),
+          ),
           section("detail", "This step", h("div", { class: "card step" }, stepView(actor.step))),
         ),
       ),
       story?.program !== undefined && section("program", "What it runs", programView(story.program)),
       story?.kept !== undefined && section("kept", "Its result, as it is kept now", keptView(story.kept, subject)),
+      children !== undefined && section("children", "Whom it made", childrenTable(subject.slice(4), children, at)),
       section("history", "Every step, the newest first", historyTable(subject, past.steps, actor.seq)),
       past.next !== undefined &&
       h("p", { class: "more" }, link(linkTo("actor", subject, { at: past.next }), "Older steps")),
@@ -138,6 +161,23 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
     ],
   };
 };
+
+function childrenTable(jobId: string, { actors, next }: Routes["actors"]["answer"], at: number | undefined): Child {
+  return [
+    table(
+      "Tasks",
+      ["Task", "State", "Why"],
+      actors.map((one) => [
+        link(linkTo("actor", one.address, { at }), one.label ?? one.address),
+        badge(one.state),
+        sentence(one.why),
+      ]),
+      "They have not heard of it yet.",
+    ),
+    next !== undefined &&
+    h("p", { class: "more" }, link(linkTo("actors", "", { at, query: { kind: "task", job: jobId } }), "All its tasks")),
+  ];
+}
 
 /** Its state; of a task that is over how it ended. */
 function endedAs({ kind, state, context }: ActorPage): string {

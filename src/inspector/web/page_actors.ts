@@ -10,7 +10,7 @@ const kinds = ["task", "job", "worker", "scheduler"] as const;
 /** Actors found by what they are. */
 export const actorsPage: Page = async ({ query, at }) => {
   const values = Object.fromEntries(
-    ["kind", "job", "state", "requestor", "after"].map((name) => [name, query.get(name) || undefined]),
+    ["kind", "job", "state", "requestor", "label", "after"].map((name) => [name, query.get(name) || undefined]),
   );
   const kind = values["kind"] ?? "task";
   const found = await inspect("actors", { ...values, kind, at });
@@ -54,14 +54,20 @@ export const actorsPage: Page = async ({ query, at }) => {
         h("label", {}, "Address ", h("input", { name: "id", placeholder: "task/j01…/0", size: 28 })),
         kind === "task" && field("job", "Job", "j01…"),
         field("state", "State", kind === "task" ? "active.running" : ""),
-        (kind === "task" || kind === "job") && field("requestor", "Requestor", "exactly"),
+        (kind === "task" || kind === "job") && [
+          field("requestor", "Requestor", "exactly"),
+          field("label", kind === "job" ? "Tag" : "Name", "some of it"),
+        ],
         h("button", {}, "Find"),
       ),
       table(
         "Actors",
         ["Actor", "State", "Why", "Requestor", "Since"],
         found.actors.map((one: ActorLine) => [
-          link(linkTo("actor", one.address, { at }), one.address),
+          [
+            link(linkTo("actor", one.address, { at }), one.address),
+            one.label !== undefined && h("span", { class: "small" }, ` ${one.label}`),
+          ],
           badge(one.state),
           one.why,
           one.requestor ?? "",
