@@ -1,10 +1,10 @@
 import { PassThrough, pipeline, Readable } from "node:stream";
-import * as zlib from "node:zlib"; // whole: older runtimes have no zstd, and would not load what names it
+import * as zlib from "node:zlib";
 import { type Digest, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { compressors } from "../protocol/reapi/messages.ts";
 import type { CompressorName } from "../protocol/reapi/resource_name.ts";
-import { hasZstd, zstdCompressor, zstdDecompressor, zstdReading } from "../runtime/zstd.ts";
+import { hasZstd, zstdCompressor, zstdDecompressed, zstdDecompressedSync } from "../runtime/zstd.ts";
 
 /** How blobs travel smaller: as zstd (RFC 8878), where the runtime has it, and as raw DEFLATE (RFC 1951). */
 export type Compression = Exclude<CompressorName, "identity">;
@@ -54,7 +54,7 @@ export async function* decompressed(
     }
   };
   try {
-    yield* through(source(), by === "zstd" ? zstdDecompressor() : zlib.createInflateRaw({ chunkSize }));
+    yield* by === "zstd" ? zstdDecompressed(source()) : through(source(), zlib.createInflateRaw({ chunkSize }));
   } catch (thrown) {
     throw trouble === undefined ? corrupt(by, digest, thrown) : trouble.thrown;
   }
@@ -62,11 +62,11 @@ export async function* decompressed(
 
 /** @throws {Fault} `BLOB_CORRUPT` for what is no such stream, or holds more than the digest says. */
 export function decompressSmall(by: Compression, digest: Digest, bytes: Uint8Array): Uint8Array {
-  const maxOutputLength = Math.max(1, sizeOf(digest));
+  const size = sizeOf(digest);
   try {
     return by === "zstd"
-      ? zlib.zstdDecompressSync(bytes, { ...zstdReading(), maxOutputLength })
-      : zlib.inflateRawSync(bytes, { maxOutputLength });
+      ? zstdDecompressedSync(bytes, size)
+      : zlib.inflateRawSync(bytes, { maxOutputLength: Math.max(1, size) });
   } catch (thrown) {
     throw corrupt(by, digest, thrown);
   }

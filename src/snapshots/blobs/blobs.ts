@@ -57,7 +57,7 @@ export interface Blobs {
   close(): Promise<void>;
 }
 
-/** How blobs lie compressed: raw DEFLATE (RFC 1951), and one frame of zstd (RFC 8878). */
+/** How blobs lie compressed: raw DEFLATE (RFC 1951), and frames of zstd (RFC 8878). */
 export type Compressed = "deflate" | "zstd";
 
 /** Chunks that stores yield are at most this long. */

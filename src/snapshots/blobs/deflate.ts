@@ -1,10 +1,15 @@
-import { constants, createDeflateRaw, createInflateRaw, deflateRawSync, inflateRawSync } from "node:zlib";
+import {
+  constants,
+  createDeflateRaw,
+  createInflateRaw,
+  deflateRawSync,
+  type InflateRaw,
+  inflateRawSync,
+} from "node:zlib";
 import type { Transform } from "node:stream";
-import { Fault } from "../../domain/fault.ts";
-import { hasZstd, zstdDecompressor } from "../../runtime/zstd.ts";
 
 /**
- * How bytes lie in a store: as they are, as raw DEFLATE (RFC 1951), or as the frame of zstd (RFC 8878) that a client sent.
+ * How bytes lie in a store: as they are, as raw DEFLATE (RFC 1951), or as the frames of zstd (RFC 8878) that a client sent.
  * Written in rows, so numbers never change.
  */
 export type Encoding = 0 | 1 | 2;
@@ -42,14 +47,7 @@ export const inflateSmall = (bytes: Uint8Array, size: number): Uint8Array =>
 const streamChunkBytes = 256 * 1024;
 export const deflateStream = (): Transform => createDeflateRaw({ level, chunkSize: streamChunkBytes });
 /** The reader bounds what comes out; a chunk is at most 256 KiB. */
-export const inflateStream = (): Transform => createInflateRaw({ chunkSize: streamChunkBytes });
-
-/** The reader of what lies compressed. @throws {Fault} `STORE_NEWER` for zstd where the runtime has none. */
-export function reading(encoding: Exclude<Encoding, typeof raw>): Transform & { readonly bytesWritten?: number } {
-  if (encoding === deflated) return inflateStream();
-  if (hasZstd) return zstdDecompressor();
-  throw new Fault("STORE_NEWER", "Cannot read a blob that lies as zstd, as the runtime must have that: use Node 22.15");
-}
+export const inflateStream = (): InflateRaw => createInflateRaw({ chunkSize: streamChunkBytes });
 
 /** Whether a large blob is worth deflating, judged by its beginning: it must save a tenth. */
 export function isWorthDeflating(beginning: Uint8Array): boolean {

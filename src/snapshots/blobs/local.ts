@@ -53,7 +53,7 @@ export interface LocalBlobs extends CollectableBlobs {
  * <dir>/format          which format this is
  * <dir>/index/          LMDB: which blobs there are, when each was last used, and the bytes of the small ones
  * <dir>/objects/ab/…    bytes of large blobs: the rest of the hash and what makes the name one put's own; ".z": deflated,
- *                       ".zst": a frame of zstd
+ *                       ".zst": frames of zstd
  * <dir>/writing/        files that are being written
  * <dir>/collecting/     who removes blobs at present
  *

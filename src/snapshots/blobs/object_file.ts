@@ -5,7 +5,8 @@ import { pipeline } from "node:stream";
 import { pipeline as pipelined } from "node:stream/promises";
 import { type Digest, digestOfHash } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
-import { deflated, deflateStream, type Encoding, isWorthDeflating, raw, reading } from "./deflate.ts";
+import { hasZstd, zstdDecompressed } from "../../runtime/zstd.ts";
+import { deflated, deflateStream, type Encoding, inflateStream, isWorthDeflating, raw, zstd } from "./deflate.ts";
 
 /** What {@link writeObject} wrote. */
 export interface ObjectFile {
@@ -75,6 +76,29 @@ export async function writeObject(
   };
 }
 
+/**
+ * The raw bytes of what lies compressed in a file, which must be all of the file.
+ *
+ * @throws {Fault} `STORE_NEWER` for zstd where the runtime has none.
+ */
+async function* decompressed(path: string, encoding: Exclude<Encoding, typeof raw>): AsyncGenerator<Uint8Array> {
+  if (encoding === zstd) {
+    if (hasZstd) return yield* zstdDecompressed(fileBytes(path));
+    throw new Fault(
+      "STORE_NEWER",
+      "Cannot read a blob that lies as zstd, as the runtime must have that: use Node 22.15",
+    );
+  }
+  const inflate = inflateStream();
+  pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
+  try {
+    yield* inflate as AsyncIterable<Uint8Array>;
+  } finally {
+    inflate.destroy();
+  }
+  if (inflate.bytesWritten !== (await stat(path)).size) throw new Error("there is more behind it");
+}
+
 /** Yields raw bytes `from` (inclusive) `to` (exclusive) of a file written by {@link writeObject}. */
 export async function* readObject(
   path: string,
@@ -105,11 +129,9 @@ export async function* readObject(
     return;
   }
   // A compressed stream has no middle to start from: what lies before the range is inflated and dropped.
-  const inflate = reading(encoding);
-  pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
   let at = 0;
   try {
-    for await (const chunk of inflate as AsyncIterable<Uint8Array>) {
+    for await (const chunk of decompressed(path, encoding)) {
       signal?.throwIfAborted();
       const part = chunk.subarray(Math.max(0, from - at), Math.max(0, to - at));
       at += chunk.length;
@@ -122,8 +144,6 @@ export async function* readObject(
       throw damaged(path, digest, (error as Error).message, error);
     }
     throw error;
-  } finally {
-    inflate.destroy();
   }
   throw damaged(path, digest, `${at} bytes`);
 }
@@ -132,7 +152,7 @@ export async function* readObject(
  * The digest of what lies compressed in a file, which must be all of the file.
  *
  * @param bytesMax a byte more of raw ones ends it.
- * @returns undefined for a file that is not one whole such stream, or holds more.
+ * @returns undefined for a file that is no such whole stream, or holds more.
  */
 export async function hashCompressed(
   path: string,
@@ -140,24 +160,22 @@ export async function hashCompressed(
   bytesMax: number,
   signal?: AbortSignal,
 ): Promise<Digest | undefined> {
-  const inflate = reading(encoding);
-  pipeline(createReadStream(path, { highWaterMark: pieceBytes }), inflate, () => {}); // errors surface in `inflate`
   const hash = createHash("sha256");
   let size = 0;
   try {
-    for await (const chunk of inflate as AsyncIterable<Uint8Array>) {
+    for await (const chunk of decompressed(path, encoding)) {
       signal?.throwIfAborted();
       size += chunk.length;
       if (size > bytesMax) return undefined;
       hash.update(chunk);
     }
   } catch (error) {
-    if (signal?.aborted || (error as NodeJS.ErrnoException).syscall !== undefined) throw error;
+    if (error instanceof Fault || signal?.aborted || (error as NodeJS.ErrnoException).syscall !== undefined) {
+      throw error;
+    }
     return undefined;
-  } finally {
-    inflate.destroy();
   }
-  return inflate.bytesWritten === (await stat(path)).size ? digestOfHash(hash.digest("hex"), size) : undefined;
+  return digestOfHash(hash.digest("hex"), size);
 }
 
 /** Whether a file's bytes are worth deflating. */

@@ -44,6 +44,30 @@ const compressions: readonly (readonly [Compressed, (bytes: Uint8Array) => Buffe
 ];
 
 describe("adopt()", () => {
+  test.runIf(hasZstd)("takes a large frame of what does not get smaller, and frames one after the other", async () => {
+    const random = randomBytes(9_000_000);
+    const skippable = Buffer.from("5e2a4d1803000000abcdef", "hex");
+    for (
+      const [bytes, sent] of [
+        [random, zstdCompressSync(random)],
+        [
+          random.subarray(1),
+          Buffer.concat([zstdCompressSync(random.subarray(1, 7)), zstdCompressSync(random.subarray(7))]),
+        ],
+        [random.subarray(2), Buffer.concat([skippable, zstdCompressSync(random.subarray(2)), skippable])],
+      ] as const
+    ) {
+      await blobs.adopt!(digestOf(bytes), { path: fileOf(sent), compressor: "zstd" });
+      await holdsWhole(digestOf(bytes), bytes);
+      expect(Buffer.compare((await gathered(blobs.asKept!(digestOf(bytes), "zstd")))!, sent)).toBe(0);
+    }
+  });
+  test("takes what is deflated and does not get smaller", async () => {
+    const random = randomBytes(9_000_000);
+    await blobs.adopt!(digestOf(random), { path: fileOf(deflateRawSync(random)), compressor: "deflate" });
+    await holdsWhole(digestOf(random), random);
+  });
+
   test("moves a file of raw bytes that would not get smaller, and deflates one that would", async () => {
     const [random, lines] = [randomBytes(300_000), Buffer.from(text(300_000))];
     const path = fileOf(random);
