@@ -146,6 +146,15 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     }
     return undefined;
   };
+  /** For how many tasks that want so much each enough of the counters is free. */
+  const enoughFor = (needs: Needs | undefined): number => {
+    let tasks = Infinity;
+    for (const [name, amount] of Object.entries(needs?.counters ?? noCounters)) {
+      const { capacity, used, kept } = counterOf(name);
+      if (amount > 0) tasks = Math.min(tasks, Math.max(0, Math.floor((capacity - used - kept) / amount)));
+    }
+    return tasks;
+  };
   const wake = (wish: Wish): void => {
     const { ask, class: one } = wish;
     const before = one.readyTasks;
@@ -297,6 +306,27 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     }
     return best;
   };
+  /**
+   * Of each class, how many tasks could start if there were slots: nobody gives way to a task that no worker could run,
+   * nor to more than their requestor may run or the cluster's counters have enough for. Costs as much as there are groups.
+   */
+  const startable = (): readonly number[] => {
+    const byRequestor = new Map<Requestor, number>();
+    for (const wish of queue.wishes.values()) {
+      if (!couldRun(wish)) continue;
+      let left = enoughFor(wish.needs);
+      for (const { requestor, isHeld, size } of wish.byKey.values()) {
+        if (isHeld || left === 0) continue;
+        const before = byRequestor.get(requestor) ?? 0;
+        const more = Math.min(size, left, requestor.runningMax - requestor.running - before);
+        byRequestor.set(requestor, before + more);
+        left -= more;
+      }
+    }
+    const starts = queue.classes.map(() => 0);
+    for (const [requestor, count] of byRequestor) starts[requestor.class.at]! += count;
+    return starts;
+  };
   const classInTurn = (): Class | undefined => {
     let only: Class | undefined;
     let ready = 0;
@@ -431,16 +461,20 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       unbalancedSinceMs ??= atMs;
       if (atMs - unbalancedSinceMs < rebalance.minimumMs) return [];
       unbalancedSinceMs = undefined;
-      // Nobody gives way to a task that no worker could run.
-      for (const wish of queue.wishes.values()) if (!couldRun(wish)) loads[wish.class.at]!.waiting -= wish.open;
+      const mayStart = startable();
+      for (const [at, load] of loads.entries()) load.waiting = mayStart[at]!;
       if (spreadOf(fleet.slots, loads) <= rebalance.threshold) return [];
-      const stops = rebalanceOf(fleet.slots, loads).map((starts) => Math.max(0, -starts));
+      const changes = rebalanceOf(fleet.slots, loads);
+      const stops = changes.map((change) => Math.max(0, -change));
+      // What stops makes room for what starts, and more than waits is nobody's.
+      let left = changes.reduce((sum, change, at) => sum + Math.max(0, Math.min(change, loads[at]!.waiting)), 0);
       const those: Assignment[] = [];
       const why = `The shares of classes were ${spread} points apart for ${rebalance.minimumMs / 1_000} s or more`;
       for (const [taskId, { workerId, requestor }] of [...running].reverse()) {
-        if (stops[requestor.class.at]!-- > 0) {
-          those.push({ taskId, workerId, why: `${why}: class ${requestor.class.name} had more than its own` });
-        }
+        if (left === 0) break;
+        if (stops[requestor.class.at]!-- <= 0) continue;
+        left--;
+        those.push({ taskId, workerId, why: `${why}: class ${requestor.class.name} had more than its own` });
       }
       return those;
     },

@@ -400,6 +400,38 @@ test("nothing is put back for a task that no worker could run", () => {
   expect(s.view.preemptions(300).length).toBeGreaterThan(0);
 });
 
+test("no more is put back than the others may start: what is throttled, or wants a counter that is used up, waits all the same", () => {
+  const policy: Partial<Policy> = {
+    classes: [{ name: "lab", percent: 75, floor: 0 }, { name: "rest", percent: 25, floor: 0 }],
+    requestors: [{ pattern: "lab.*", class: "lab" }],
+    rebalance: { minimumMs: 100, threshold: 10 },
+  };
+  const rest = Array.from({ length: 8 }, (_, index) => task(index));
+  const putBack = (s: ReturnType<typeof scheduling>): number => {
+    expect(s.view.preemptions(0)).toEqual([]);
+    return s.view.preemptions(100).length;
+  };
+  const throttled = schedulingWith({ ...policy, throttles: [{ pattern: "lab1", running: 2 }] }, worker("w1", 8));
+  throttled.enqueue(...rest);
+  throttled.placeAll();
+  const lab = { requestor: "lab1" };
+  throttled.enqueue(...[10, 11, 12, 13].map((index) => task(index, lab)), task(14, { ...lab, platform: { os: "x" } }));
+  expect(putBack(throttled)).toBe(2);
+
+  const licensed = [10, 11, 12, 13].map((index) => task(index, { ...lab, needs: { counters: { licence: 2 } } }));
+  const counted = () => schedulingWith({ ...policy, counters: { licence: 3 } }, worker("w1", 8));
+  const used = counted();
+  used.enqueue(...licensed, ...rest);
+  expect(used.placeAll()).toHaveLength(8);
+  expect(putBack(used), "one runs, and another has no licence").toBe(0);
+
+  const free = counted();
+  free.enqueue(...rest);
+  free.placeAll();
+  free.enqueue(...licensed);
+  expect(putBack(free)).toBe(1);
+});
+
 describe("ageing", () => {
   test("a task of a higher rank goes ahead of those that became heads long after it", () => {
     const s = schedulingWith({ ageingMs: 100 }, worker("w1", 1));
