@@ -12,7 +12,7 @@
  * "scootjob" | u32 format
  * parts, the manifest first, then its leaves, then its blobs, in its order:
  *   u8 kind (1 manifest, 2 leaf, 3 blob) | 32 B SHA-256 | f64 raw bytes
- *   frames (u32 1…65536 | so many bytes) of one raw DEFLATE stream | u32 0
+ *   frames: u32 raw bytes 1…65536 | u32 bytes | so many bytes, raw DEFLATE (RFC 1951) of those raw ones | and u32 0
  * u8 255 | 32 B SHA-256 of all that stands before
  * ```
  *
@@ -21,7 +21,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { Deflate, Inflate } from "fflate";
+import { deflateSync, inflateSync } from "fflate";
 import * as v from "valibot";
 import { type Digest, digestOfHash, hashOf, isDigest, sizeOf } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
@@ -219,9 +219,10 @@ type Kind = typeof kinds[keyof typeof kinds];
 const partHeaderBytes = 41;
 /** What a small part costs, as if it were so many bytes: fflate makes tables for each. */
 const partCostBytes = 16 * 1024;
+/** Each frame is deflated by itself, so that one at a time is held. */
 const frameBytesMax = 64 * 1024;
-/** fflate turns so many bytes into at most 1032 times as many, at once. */
-const inflateStepBytes = 1024;
+/** DEFLATE makes no bytes longer than by 5 for each of its blocks. */
+const deflatedBytesMax = frameBytesMax + 1024;
 /** Bytes deflated or inflated between two looks at the event loop: about 10 ms. */
 const turnBytes = 256 * 1024;
 
@@ -275,29 +276,15 @@ async function* part(
   header.write(hashOf(blob), 1, "hex");
   header.writeDoubleLE(sizeOf(blob), 33);
   yield header;
-  let out: Uint8Array[] = [];
-  const deflate = new Deflate({ level: 6 }, (chunk) => out.push(chunk));
-  const frames = function* (): Generator<Uint8Array> {
-    const ready = out;
-    out = [];
-    for (const chunk of ready) {
-      for (let at = 0; at < chunk.length; at += frameBytesMax) {
-        const frame = chunk.subarray(at, at + frameBytesMax);
-        yield u32(frame.length);
-        yield frame;
-      }
-    }
-  };
   for await (const chunk of blobs.get(blob)) {
     for (let at = 0; at < chunk.length; at += frameBytesMax) {
-      // fflate keeps what it is given until it has been through it; stores may use their chunks again.
-      deflate.push(Uint8Array.from(chunk.subarray(at, at + frameBytesMax)));
-      yield* frames();
-      await turn(frameBytesMax);
+      const frame = chunk.subarray(at, at + frameBytesMax);
+      // Not by fflate's stream, which of some bytes makes what nobody can inflate: 101arrowz/fflate issue 260.
+      const small = deflateSync(frame, { level: 6 });
+      yield Buffer.concat([u32(frame.length), u32(small.length), small]);
+      await turn(frame.length);
     }
   }
-  deflate.push(new Uint8Array(0), true);
-  yield* frames();
   await turn(partCostBytes);
   yield u32(0);
 }
@@ -431,44 +418,41 @@ async function* inflateFrames(
 ): AsyncGenerator<Uint8Array> {
   const hash = createHash("sha256");
   let left = sizeOf(named);
-  let out: Uint8Array[] = [];
-  const inflate = new Inflate((chunk) => out.push(chunk));
-  const step = (piece: Uint8Array, isFinal: boolean): Uint8Array[] => {
-    try {
-      inflate.push(piece, isFinal);
-    } catch (cause) {
-      throw unreadable(`${named} must be raw DEFLATE: ${(cause as Error).message}`);
-    }
-    const ready = out.filter(({ length }) => length > 0);
-    out = [];
-    for (const chunk of ready) {
-      left -= chunk.length;
-      if (left < 0) throw unreadable(`${named} must match its bytes: there are more`);
-      hash.update(chunk);
-    }
-    return ready;
-  };
   for (;;) {
     const length = (await source.take(4)).readUInt32LE();
     if (length > frameBytesMax) throw unreadable(`a frame must have at most ${frameBytesMax} bytes: it has ${length}`);
     if (length === 0) break;
-    const frame = await source.take(length);
-    for (let at = 0; at < length; at += inflateStepBytes) {
-      for (const chunk of step(frame.subarray(at, at + inflateStepBytes), false)) {
-        yield chunk;
-        await turn(chunk.length);
-      }
+    if (length > left) throw unreadable(`${named} must match its bytes: there are more`);
+    const deflated = (await source.take(4)).readUInt32LE();
+    if (deflated > deflatedBytesMax) {
+      throw unreadable(`a deflated frame must have at most ${deflatedBytesMax} bytes: it has ${deflated}`);
     }
+    const chunk = inflate(await source.take(deflated), length, named);
+    left -= length;
+    hash.update(chunk);
+    yield chunk;
+    await turn(length);
   }
   await turn(partCostBytes);
-  yield* step(new Uint8Array(0), true);
   if (left > 0) throw unreadable(`${named} must match its bytes: ${left} are missing`);
   if (hash.digest("hex") !== hashOf(named)) throw unreadable(`${named} must match its bytes: they differ`);
 }
 
+/** @param length of what comes out; a byte more shows, and costs no more memory. */
+function inflate(bytes: Uint8Array, length: number, named: Digest): Uint8Array {
+  let chunk;
+  try {
+    chunk = inflateSync(bytes, { out: new Uint8Array(length + 1) });
+  } catch (cause) {
+    throw unreadable(`${named} must be raw DEFLATE: ${(cause as Error).message}`);
+  }
+  if (chunk.length !== length) throw unreadable(`${named} must match its bytes: a frame differs in length`);
+  return chunk;
+}
+
 /** Pulls as many bytes as are asked for out of a stream of chunks. */
 interface Source {
-  /** Exactly so many bytes, at most 64 KiB. @throws {Fault} when the stream ends before. */
+  /** Exactly so many bytes, at most 65 KiB. @throws {Fault} when the stream ends before. */
   take(length: number): Promise<Buffer>;
   isAtEnd(): Promise<boolean>;
   /** SHA-256 of all that was taken. */

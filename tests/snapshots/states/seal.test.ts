@@ -1,8 +1,11 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { deflateRawSync } from "node:zlib";
 import { Encoder } from "cbor-x";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Digest } from "../../../src/domain/digest.ts";
 import { digestOfHash } from "../../../src/domain/digest.ts";
@@ -160,6 +163,26 @@ describe("a sealed job", () => {
     expect(seen).toEqual([...options.digests].sort());
   });
 
+  test("gives back any bytes, those of a page file with many zeros too", async () => {
+    const pages = readFileSync(fileURLToPath(new URL("../../compat/states_v1/store/index/data.mdb", import.meta.url)));
+    const sparse = fc.array(fc.oneof(fc.uint8Array({ maxLength: 300 }), fc.nat(80_000).map((n) => new Uint8Array(n))), {
+      maxLength: 6,
+    }).map((parts) => new Uint8Array(Buffer.concat(parts)));
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(fc.constant(new Uint8Array(pages)), sparse), async (bytes) => {
+        const blobs = memoryBlobs();
+        const digests = new Set([await writeBlob(blobs, bytes)]);
+        const there = memoryBlobs();
+        await importSealed({
+          stream: sealJob({ states: memoryStates(), addresses: [], blobs, digests }),
+          blobs: there,
+        });
+        for (const digest of digests) expect(digestOf(await readBlob(there, digest, bytes.length))).toBe(digest);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   test("streams a blob that is larger than what it holds", async () => {
     const chunk = new TextEncoder().encode("a line of a long log\n".repeat(50_000));
     const chunks = 40;
@@ -245,13 +268,10 @@ describe("a sealed file that is not whole", () => {
     header[12] = 1;
     createHash("sha256").update(manifest).digest().copy(header, 13);
     header.writeDoubleLE(size, 45);
-    const frames: Uint8Array[] = [];
-    for (let at = 0; at < deflated.length; at += 65536) {
-      const length = Buffer.alloc(4);
-      length.writeUInt32LE(Math.min(65536, deflated.length - at));
-      frames.push(length, deflated.subarray(at, at + 65536));
-    }
-    return Buffer.concat([header, ...frames, Buffer.alloc(4)]);
+    const lengths = Buffer.alloc(8);
+    lengths.writeUInt32LE(Math.min(manifest.length, 65536), 0);
+    lengths.writeUInt32LE(deflated.length, 4);
+    return Buffer.concat([header, lengths, deflated, Buffer.alloc(4)]);
   }
   const manifest: SealedManifest = {
     format: 1,
@@ -269,8 +289,13 @@ describe("a sealed file that is not whole", () => {
     const file = forged(new Uint8Array(1000), 1000, bomb);
     await expect(openSealed(chunked(file, 65536))).rejects.toMatchObject({
       code: "STORE_CORRUPT",
+      message: expect.stringContaining("a frame differs in length"),
+    });
+    await expect(openSealed(chunked(forged(new Uint8Array(1000), 999), 65536))).rejects.toMatchObject({
       message: expect.stringContaining("there are more"),
     });
+    await expect(openSealed(chunked(forged(new Uint8Array(1000), 1000, new Uint8Array(70_000)), 65536))).rejects
+      .toMatchObject({ message: expect.stringContaining("must have at most 66560 bytes") });
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024);
     await expect(openSealed(chunked(forged(new Uint8Array(10), 2 ** 40), 64))).rejects.toMatchObject({
       message: expect.stringContaining("at most"),
