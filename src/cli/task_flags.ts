@@ -165,7 +165,10 @@ export function outputsOf(flags: TaskFlags, dir: string): readonly string[] {
       /\/$/,
       "",
     );
-    if (path !== ".." && !path.startsWith("../") && given !== "") return path === "." ? "" : path;
+    if (path === "." && given !== "") {
+      throw usage(`Cannot keep all of the folder as --out must name something in it: --out '*' is all that is in it`);
+    }
+    if (path !== ".." && !path.startsWith("../") && given !== "") return path;
     throw usage(`Cannot keep an output as --out must be a path inside of the folder: current value is "${given}"`);
   });
 }

@@ -92,7 +92,7 @@ async function runToEnd(call: RunCall, interrupts: Interrupts): Promise<number> 
       snapshot: outcome.output,
       dir: flags.snapshot === undefined ? dir : world.userDir,
       since,
-      what: outputs.map((path) => plain(path === "" ? "." : path)).join(", "),
+      what: outputs.map(plain).join(", "),
       told: { outputs },
     });
   }
