@@ -75,14 +75,14 @@ export function createFeed({ states, clock }: FeedOptions): Feed {
 
   return {
     async news(watch, after, signal) {
-      if (waiting.size >= waitingMax) {
-        throw new Fault("LIMIT_EXCEEDED", `Cannot wait for news as at most ${waitingMax} may at once: so many do`);
-      }
       const found = await states();
       const { lastSeq, addresses } = await found.news(after);
       const already = changedOf({ watch, seq: after }, after, lastSeq, addresses);
       if (already.length > 0 || signal.aborted || isClosed) {
         return { last: await momentOf(found, lastSeq), changed: already };
+      }
+      if (waiting.size >= waitingMax) {
+        throw new Fault("LIMIT_EXCEEDED", `Cannot wait for news as at most ${waitingMax} may at once: so many do`);
       }
       const { seq, changed } = await new Promise<Parameters<Waiting["done"]>[0]>((resolve, reject) => {
         const leave = (): void => {

@@ -76,8 +76,11 @@ export function tally(from?: Tally): CountingTally {
   };
 }
 
-/** One object for each different {@link Known}. */
-export function knownStates() {
+/** Beyond so many different ones they are forgotten: each build of a client is a requestor of its own. */
+const knownMax = 50_000;
+
+/** One object for each different {@link Known}, mostly: equal ones may be two, so nobody asks whether they are one. */
+export function knownStates(most = knownMax) {
   const all = new Map<string, Known>();
   return {
     /** Undefined for what is not counted: an actor that is gone, and a task that has settled. */
@@ -92,7 +95,9 @@ export function knownStates() {
       const workerId = isPlaced ? (context as TaskContext).attempts.at(-1)?.workerId ?? "" : "";
       const key = JSON.stringify([kind, path, requestor, workerId]);
       let known = all.get(key);
-      if (known === undefined) all.set(key, known = { kind, state: path, requestor, workerId });
+      if (known !== undefined) return known;
+      if (all.size >= most) all.clear();
+      all.set(key, known = { kind, state: path, requestor, workerId });
       return known;
     },
   };

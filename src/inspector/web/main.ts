@@ -36,7 +36,7 @@ const pages: Readonly<Record<string, Page>> = {
   conversation: conversationPage,
   snapshot: snapshotPage,
 };
-/** Until it is asked again: of what comes in parts, and while the cluster is away. */
+/** Of what comes in parts, and while the cluster is away. */
 const partMs = 500;
 const restPerLook = 3;
 const againMs = 500;
@@ -53,6 +53,8 @@ const bar = timeBar(document.getElementById("time")!, async (atMs) => {
 });
 let stop = new AbortController();
 let saidLast = "";
+/** Until it is asked again: there is one, however often the page was shown meanwhile. */
+let again: ReturnType<typeof setTimeout> | undefined;
 let awaySinceMs: number | undefined;
 /** What is followed for the page that is shown, and until when. */
 let followed: { readonly watch: string; readonly stop: AbortController } | undefined;
@@ -162,8 +164,7 @@ async function show(isFresh: boolean): Promise<void> {
     announce(isOther, shown);
     followNews(place.at === undefined ? shown.watch : [], shown.moment.seq);
     if (shown.isPart === true) {
-      const restMs = Math.max(partMs, restPerLook * (performance.now() - fromMs));
-      setTimeout(() => !signal.aborted && void news.come(), restMs);
+      showAgain(Math.max(partMs, restPerLook * (performance.now() - fromMs)), signal);
     }
     main.dataset["shown"] = location.hash;
   } catch (error) {
@@ -171,8 +172,7 @@ async function show(isFresh: boolean): Promise<void> {
     if (error instanceof Refusal && error.code === "TOKEN_INVALID") return askToken();
     if (error instanceof Refusal && error.code === "PEER_UNREACHABLE") {
       isAway();
-      setTimeout(() => !signal.aborted && void news.come(), againMs);
-      return;
+      return showAgain(againMs, signal);
     }
     if (!(error instanceof Refusal)) console.error(error); // a mistake of this page's own
     // What was shown a moment ago is not taken away for a hiccup.
@@ -184,6 +184,11 @@ async function show(isFresh: boolean): Promise<void> {
     );
     if (known !== undefined && !signal.aborted) bar.show({ place, bounds: known[0], moment: known[1] });
   }
+}
+
+function showAgain(afterMs: number, signal: AbortSignal): void {
+  clearTimeout(again);
+  again = setTimeout(() => !signal.aborted && void news.come(), afterMs);
 }
 
 /** What is new is drawn one after the other; while nobody sees the page it waits. */

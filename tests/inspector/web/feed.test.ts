@@ -66,6 +66,29 @@ test("asks for what came after what it was told of, and rests between", async ()
   await end;
 });
 
+test("what is followed for days leaves nothing behind for each of its news", async () => {
+  let seq = 5;
+  const news = Array.from({ length: 20 }, () => newsOf(++seq, "job/a"));
+  cluster(...news);
+  const held = new Set<unknown>();
+  const { addEventListener, removeEventListener } = AbortSignal.prototype;
+  vi.spyOn(AbortSignal.prototype, "addEventListener").mockImplementation(function (this: AbortSignal, ...given) {
+    held.add(given[1]);
+    addEventListener.apply(this, given as Parameters<typeof addEventListener>);
+  });
+  vi.spyOn(AbortSignal.prototype, "removeEventListener").mockImplementation(function (this: AbortSignal, ...given) {
+    held.delete(given[1]);
+    removeEventListener.apply(this, given as Parameters<typeof removeEventListener>);
+  });
+  const { told, end, stop } = await followed(5);
+  await vi.advanceTimersByTimeAsync(60_000);
+  vi.restoreAllMocks();
+  expect(told).toHaveLength(21);
+  expect(held.size).toBe(1); // the question that is open
+  stop.abort();
+  await end;
+});
+
 test("everything is watched by the empty beginning", async () => {
   const asked = cluster();
   const { end, stop } = await followed(1, [""]);
