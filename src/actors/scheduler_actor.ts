@@ -162,7 +162,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       sharing.settled(task);
       settlement.judge(task, atMs);
     }
-    for (const taskId of index.wantTrees()) orders.want(taskId);
+    for (const taskId of index.wantTrees()) {
+      orders.want(taskId);
+      const task = taskOf(taskId);
+      if (task?.outcome !== undefined) sharing.settled(task); // its run is over: others need not wait for its tree
+    }
     for (const taskId of index.arrived()) sharing.arrived(taskId);
     for (const taskId of index.misfits()) {
       index.dequeue(taskId);

@@ -33,7 +33,10 @@ export interface Sharing {
   mayPlace(taskId: TaskId): boolean;
   /** A task is with a worker: others that come follow it. */
   runs(taskId: TaskId): void;
-  /** A task ended or went away: those that follow it have its result, or the first of them is queued. */
+  /**
+   * A task's run is over, or it went away: those that follow it have its result, or the first of them is queued. One that
+   * waits for a tree to be made of its output is told of twice: then, and when it has it.
+   */
   settled(task: TaskContext): void;
   /**
    * No worker could run it: one that follows it and needs something else is run instead, if there is one, and it waits for
@@ -183,7 +186,7 @@ export function createSharing(options: SharingOptions): Sharing {
       if (task.cache === "off" || inputRootOf(task) === undefined) return;
       const number = numberOf(results.actionOf(task));
       if (leaders.get(number) === taskId) leaders.delete(number);
-      if (task.cached === undefined) void results.keep(task);
+      if (task.cached === undefined && task.fullOutput === undefined) void results.keep(task);
       const those = [...followers.get(taskId) ?? [], ...outrun(task, leaders.get(number))];
       followers.delete(taskId);
       for (const follower of those) following.delete(follower);

@@ -716,6 +716,31 @@ describe("trees that tasks want", () => {
     expect((await taskIn(states, killed)).context.outcome).toMatchObject({ kind: "killed" });
   });
 
+  test("keep nobody waiting who shares the result: that is known before they are made, and outlasts their task", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { ask, submit, worker } = await start(time, states);
+    const peer = worker();
+    peer.sync();
+    const shared = {
+      ...jobOf(1).tasks[0]!,
+      input: { kind: "snapshot" as const, snapshot: tree },
+      cache: "use" as const,
+    };
+    const jobId = await submit({ key: "1", tasks: [{ ...shared, output: "full" }] });
+    const [full, only] = [taskId(jobId, 0), taskId(await submit({ key: "2", tasks: [shared] }), 0)];
+    const output = digestOfHash("f".repeat(64), 6);
+    const outcome: Outcome = { kind: "exited", exitCode: 0, output };
+    peer.report({ stage: "ended", taskId: full, attempt: 1, outcome });
+    await quiet(time);
+    expect((await taskIn(states, full)).path).toBe("overlaying");
+    expect((await taskIn(states, only)).context).toMatchObject({ outcome, cached: { taskId: full, workerId: w1 } });
+    await ask({ type: "job.kill", jobId, reason: "unwanted" });
+    await quiet(time);
+    expect((await taskIn(states, full)).context.outcome).toMatchObject({ kind: "killed" });
+    expect((await taskIn(states, only)).context).toMatchObject({ outcome, attempts: [] });
+  });
+
   test("that cannot be laid over its inputs say nothing of the worker that ran it", async () => {
     const time = virtualTime();
     const states = memoryStates();
