@@ -42,8 +42,9 @@ export interface Blobs {
   /** The blob of that hash (64 lower-case hex digits), for who names blobs by that alone. Undefined says nothing, as with {@link peek}. */
   find?(hash: string): Digest | undefined;
   /**
-   * Stores what lies in a file, which is moved where that can be: cheaper than to put its bytes, and it stays compressed as
-   * it is. What is compressed is read and checked; raw bytes are not, for the caller has hashed them.
+   * Stores what lies in a file, which is moved where that can be: cheaper than to put its bytes. A large blob lies as it
+   * came: raw bytes stay raw, as deflating and inflating would take longer than all else together, and who wants them
+   * small sends them so. What is compressed is read and checked; raw bytes are not, for the caller has hashed them.
    *
    * @throws {Fault} as {@link put}; the file is the caller's to remove, if it is still there.
    */

@@ -49,7 +49,7 @@ export const deflateStream = (): Transform => createDeflateRaw({ level, chunkSiz
 /** The reader bounds what comes out; a chunk is at most 256 KiB. */
 export const inflateStream = (): InflateRaw => createInflateRaw({ chunkSize: streamChunkBytes });
 
-/** Whether a large blob is worth deflating, judged by its beginning: it must save a tenth. */
+/** Whether a large blob that is put is worth deflating, judged by its beginning: it must save a tenth. */
 export function isWorthDeflating(beginning: Uint8Array): boolean {
   const sample = beginning.subarray(0, 64 * 1024);
   return deflateRawSync(sample, { level }).length < sample.length * 0.9;

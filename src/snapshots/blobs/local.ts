@@ -12,15 +12,7 @@ import { blobCorrupt, blobMissing, chunksOf, digestOf, gather, rangeOf } from ".
 import { deflated, type Encoding, inflateSmall, raw, zstd } from "./deflate.ts";
 import type { CollectableBlobs, HeldBlobs } from "./held.ts";
 import type { Facts } from "./index_rows.ts";
-import {
-  fileBytes,
-  hashCompressed,
-  isFileWorthDeflating,
-  type ObjectFile,
-  readObject,
-  sync,
-  writeObject,
-} from "./object_file.ts";
+import { fileBytes, hashCompressed, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
 import { temporaryFiles } from "./temporary.ts";
 
 export interface LocalBlobsOptions {
@@ -277,7 +269,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (encoding !== raw) {
         const found = await hashCompressed(path, encoding, sizeOf(digest), signal);
         if (found !== digest) throw blobCorrupt(digest, found ?? `no whole ${compressor} of it`);
-      } else if (sizeOf(digest) <= inlineBytesMax || await isFileWorthDeflating(path)) {
+      } else if (sizeOf(digest) <= inlineBytesMax) {
         await putFile(path, { ...options, expected: digest });
         return;
       }

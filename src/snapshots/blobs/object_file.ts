@@ -178,17 +178,6 @@ export async function hashCompressed(
   return digestOfHash(hash.digest("hex"), size);
 }
 
-/** Whether a file's bytes are worth deflating. */
-export async function isFileWorthDeflating(path: string): Promise<boolean> {
-  const file = await open(path, "r");
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(64 * 1024), 0, 64 * 1024, 0);
-    return isWorthDeflating(buffer.subarray(0, bytesRead));
-  } finally {
-    await file.close();
-  }
-}
-
 /** A file's bytes, as they are. */
 export const fileBytes = (path: string): AsyncIterable<Uint8Array> =>
   createReadStream(path, { highWaterMark: pieceBytes });
