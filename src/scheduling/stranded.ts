@@ -38,6 +38,8 @@ export function createStranded(
 ): Stranded {
   let rest: Iterator<Wish> | undefined;
   let current: Wish | undefined;
+  /** Where it has got to among the tasks of that one, and what it is telling them. */
+  let walk: { readonly statement: number; readonly entries: Iterator<Waiting> } | undefined;
   let looks = 0;
 
   function* waitingOf(wish: Wish): Generator<Waiting> {
@@ -46,19 +48,39 @@ export function createStranded(
       for (let at = firstHead; at < first.length; at++) if (!first[at]!.gone) yield first[at]!;
     }
   }
+  /**
+   * @param statement what they are told; 0: that one could run it.
+   * @param tell what there is to tell of one, if anything.
+   * @returns whether that was all.
+   */
+  const tellAll = (
+    wish: Wish,
+    statement: number,
+    found: Tidings[],
+    tell: (entry: Waiting) => Tidings | undefined,
+  ): boolean => {
+    if (walk?.statement !== statement) walk = { statement, entries: waitingOf(wish) };
+    while (found.length < newsMax) {
+      const { value, done } = walk.entries.next() as IteratorResult<Waiting, undefined>;
+      if (done === true) return true;
+      const news = value.gone ? undefined : tell(value);
+      if (news !== undefined) found.push(news);
+    }
+    return false;
+  };
   /** @returns whether that was all. */
   const look = (wish: Wish, nowMs: number, found: Tidings[]): boolean => {
     if (wish.fitsVersion !== fleet.version) looks += fleet.workers.size;
     if (couldRun(wish)) {
       wish.strandedSinceMs = undefined;
       if (wish.told === 0) return true;
-      for (const entry of waitingOf(wish)) {
-        if (entry.told === 0) continue;
-        if (found.length >= newsMax) return false;
+      const isAll = tellAll(wish, 0, found, (entry) => {
+        if (entry.told === 0) return undefined;
         entry.told = 0;
         wish.told--;
-        found.push({ taskId: entry.taskId, unmet: undefined, fails: false });
-      }
+        return { taskId: entry.taskId, unmet: undefined, fails: false };
+      });
+      if (!isAll) return false;
       wish.toldThis = 0;
       return true;
     }
@@ -75,18 +97,16 @@ export function createStranded(
       wish.toldThis = 0;
     }
     if (wish.toldThis === wish.size && forMs < failUnmetAfterMs) return true;
-    for (const entry of waitingOf(wish)) {
+    return tellAll(wish, wish.statementNumber, found, (entry) => {
       const waitedMs = nowMs - entry.queuedAtMs;
       const fails = Math.min(forMs, waitedMs) >= failUnmetAfterMs;
       const isNews = entry.told !== wish.statementNumber && Math.min(forMs, waitedMs) >= unmetAfterMs;
-      if (!fails && !isNews) continue;
-      if (found.length >= newsMax) return false;
+      if (!fails && !isNews) return undefined;
       if (entry.told === 0) wish.told++;
       if (entry.told !== wish.statementNumber) wish.toldThis++;
       entry.told = wish.statementNumber;
-      found.push({ taskId: entry.taskId, unmet, fails });
-    }
-    return true;
+      return { taskId: entry.taskId, unmet, fails };
+    });
   };
 
   return {
@@ -95,7 +115,7 @@ export function createStranded(
       if (fleet.workers.size === 0) return found;
       rest ??= queue.wishes.values();
       // It has gone meanwhile, or new settings have sorted all wishes anew.
-      if (current !== undefined && queue.wishes.get(current.key) !== current) current = undefined;
+      if (current !== undefined && queue.wishes.get(current.key) !== current) current = walk = undefined;
       for (looks = 0; looks < looksMax; looks++) {
         current ??= rest.next().value as Wish | undefined;
         if (current === undefined) {
@@ -103,7 +123,7 @@ export function createStranded(
           return found;
         }
         if (!look(current, nowMs, found)) return found;
-        current = undefined;
+        current = walk = undefined;
       }
       return found;
     },

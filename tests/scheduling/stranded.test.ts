@@ -3,7 +3,9 @@ import { describe, expect, test } from "vitest";
 import { jobId, type TaskId, taskId, workerId } from "../../src/domain/ids.ts";
 import { type PlacingWorker, type QueuedTask, schedulingView } from "../../src/scheduling/plan.ts";
 import { checkPolicy, defaultPolicy, type Policy } from "../../src/scheduling/policy.ts";
-import { newsMax } from "../../src/scheduling/stranded.ts";
+import type { Fleet } from "../../src/scheduling/fleet.ts";
+import type { Queue } from "../../src/scheduling/queue.ts";
+import { createStranded, newsMax } from "../../src/scheduling/stranded.ts";
 import { casesOf } from "./cases.ts";
 
 const job = jobId("j0123456789-000000");
@@ -214,4 +216,39 @@ test("what tasks were told last is what is true of them, whatever comes and goes
     }),
     casesOf("SCHEDULING", 500),
   );
+});
+
+test("telling many costs what is told: no task is looked at anew for each piece", () => {
+  const count = 40 * newsMax;
+  let looks = 0;
+  const first = Array.from({ length: count }, (_, index) => ({
+    taskId: id(index),
+    queuedAtMs: 0,
+    told: 0,
+    get gone() {
+      looks++;
+      return false;
+    },
+  }));
+  const wish = {
+    key: "k",
+    fitsVersion: 1,
+    strandedSinceMs: 0,
+    statement: "",
+    statementNumber: 0,
+    size: count,
+    told: 0,
+    toldThis: 0,
+    byKey: new Map([["g", { again: [], againHead: 0, first, firstHead: 0 }]]),
+  };
+  const stranded = createStranded(
+    { workers: new Map([["w1", {}]]), version: 1 } as unknown as Fleet,
+    { wishes: new Map([["k", wish]]) } as unknown as Queue,
+    { couldRun: () => false, unmetBy: () => ({ lacks: ["gpu=a"] }) },
+    () => ({ ...defaultPolicy, unmetAfterMs: 1 }),
+  );
+  let told = 0;
+  for (let news = stranded.news(9); news.length > 0; news = stranded.news(9)) told += news.length;
+  expect(told).toBe(count);
+  expect(looks).toBeLessThan(4 * count);
 });
