@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { News } from "../../src/inspector/routes.ts";
 import type { AddressInfo } from "node:net";
+import { emptyDigest } from "../../src/domain/digest.ts";
 import { httpServer } from "../../src/api/http.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
@@ -151,6 +152,109 @@ test("what was collected of a job's inputs or commands is not run once more, and
     code: "BLOB_MISSING",
   });
 });
+
+test("whatever is asked is answered or refused in a sentence, and quickly", async () => {
+  const { jobId } = await rig.client.submit({ key: "q1", tasks: [{ name: "a", argv: ["exit", "0", "text"] }] });
+  await until("it to end", async () => (await rig.client.job(jobId)).job.state === "succeeded");
+  const odd = [
+    "",
+    "0",
+    "-1",
+    "1e300",
+    "999999999999999",
+    "9007199254740993",
+    "__proto__",
+    "constructor",
+    "../../etc",
+    "\u0000",
+    "\ud800",
+    "%ff",
+    "job/",
+    "task//0",
+    `task/${jobId}/99999999999`,
+    "(a+)+$",
+    "x".repeat(15_000),
+    `${"a".repeat(64)}/0`,
+    `${"0".repeat(64)}/999999999999999`,
+  ];
+  const names = [
+    "at",
+    "atMs",
+    "id",
+    "task",
+    "address",
+    "with",
+    "snapshot",
+    "before",
+    "after",
+    "text",
+    "limit",
+    "from",
+    "line",
+  ];
+  const good: Record<string, string> = {
+    home: "",
+    search: "text=a",
+    overview: "",
+    rates: "",
+    jobs: "",
+    job: `id=${jobId}`,
+    graph: `id=${jobId}`,
+    timeline: `id=${jobId}`,
+    output: `task=${jobId}/0&stream=stdout`,
+    find: `task=${jobId}/0&stream=stdout&text=t`,
+    action: `task=${jobId}/0`,
+    tree: `snapshot=${emptyDigest}`,
+    diff: `before=${emptyDigest}&after=${emptyDigest}`,
+    actors: "kind=task",
+    actor: `address=task/${jobId}/0`,
+    history: `address=task/${jobId}/0`,
+    conversation: `with=job/${jobId}`,
+  };
+  const paths = Object.entries(good).flatMap(([route, query]) =>
+    names.flatMap((name) =>
+      odd.map((value) => {
+        const asked = new URLSearchParams(query);
+        asked.set(name, value);
+        return `/v1/inspect/${route}?${asked}`;
+      })
+    )
+  );
+  for (const value of odd) {
+    const part = encodeURIComponent(value.toWellFormed());
+    for (
+      const path of [
+        "jobs/P",
+        "jobs/P/why",
+        "jobs/P/events",
+        "jobs/P/export",
+        `jobs/${jobId}/tasks/P/stdout`,
+        "names/P",
+        "snapshots/P/P",
+        "held/P/P",
+        "blobs/P/P",
+        "actions/P/P",
+        "actions/of/P/P",
+        "inspect/P",
+        "jobs?before=P&state=P",
+        "jobs?limit=P",
+        "actions?after=P",
+        "names?after=P&limit=P",
+      ]
+    ) {
+      paths.push(`/v1/${path.replaceAll("P", part)}`);
+    }
+  }
+  const wrong: string[] = [];
+  for (const path of paths) {
+    const answer = await send(path);
+    const { code, message } = answer.status === 200 ? { code: "", message: "" } : await answer.json();
+    await answer.body?.cancel().catch(() => {});
+    const isTold = answer.status === 200 || (answer.status < 500 && /^Cannot .+/.test(message) && code !== "INTERNAL");
+    if (!isTold) wrong.push(`${answer.status} ${path.slice(0, 150)} ${code} ${message}`);
+  }
+  expect(wrong).toEqual([]);
+}, 60_000);
 
 test("HEAD leaves nothing behind, of what would go on and on neither", async () => {
   const { jobId } = await rig.client.submit({ key: "h1", tasks: [{ name: "a", argv: ["hold"] }] });

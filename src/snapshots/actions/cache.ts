@@ -28,6 +28,7 @@ import { type ActionRows, after, type Reading, type Writing } from "./rows.ts";
  * differences  key                              → count u32 · as an entry: what came of it the last time it differed
  */
 const digestBytes = 32 + 6;
+const sizeMax = 2 ** 48 - 1;
 const instanceBytesMax = 256;
 /** Entries looked at in one go; between two goes others have their turn. */
 const pageEntries = 200;
@@ -42,7 +43,14 @@ const controls = /[\u0000-\u001f\u007f]/;
 function keyBytes({ instance, action }: ActionKey): Buffer {
   const digest = Buffer.alloc(digestBytes);
   digest.write(hashOf(action), 0, "hex");
-  digest.writeUIntBE(sizeOf(action), 32, 6);
+  const size = sizeOf(action);
+  if (size > sizeMax) {
+    throw new Fault(
+      "DIGEST_INVALID",
+      `Cannot use ${action} as an action as its size must be at most ${sizeMax} bytes: current value is ${size}`,
+    );
+  }
+  digest.writeUIntBE(size, 32, 6);
   return Buffer.concat([instancePrefix(instance), digest]);
 }
 
