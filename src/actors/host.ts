@@ -71,7 +71,7 @@ export interface Host {
   /** Reads the saved states and hears what was unsent. Call once, before anything else. */
   restore(): Promise<void>;
   /**
-   * Does the work in a coming turn, in order with all else. Within it {@link Host.tell} and {@link Host.say} may be called.
+   * Does the work in a coming turn, in order with all else: work that is enqueued by work never in the same one. Within it {@link Host.tell} and {@link Host.say} may be called.
    */
   enqueue(work: () => void): void;
   /** One step now, inside a turn: the event comes from outside of this host or from `decide`. */
@@ -333,11 +333,12 @@ export function createHost(options: HostOptions): Host {
   const turn = (): void => {
     turnWaits = false;
     if (stopped) return;
+    let worksLeft = work.length - workHead; // what is enqueued by them has a later turn
     for (let steps = 0; steps < stepsPerTurn; steps++) {
       const heard = nextInner();
       if (heard !== undefined) hear(heard);
       else {
-        const next = nextWork();
+        const next = worksLeft-- > 0 ? nextWork() : undefined;
         if (next === undefined) break;
         next();
       }

@@ -436,6 +436,20 @@ describe("messages between actors", () => {
     expect(turns).toBeGreaterThan(3);
     expect(seen).toEqual(["decide"]);
   });
+
+  test("work that is enqueued by work has a later turn, so that a long one may be done in pieces", async () => {
+    const time = virtualTime();
+    const seen: string[] = [];
+    const { host } = await start(time, disk(), { decide: () => seen.push("decide") });
+    const pieces = (left: number): void => {
+      seen.push(`piece ${left}`);
+      if (left > 1) host.enqueue(() => pieces(left - 1));
+    };
+    host.enqueue(() => pieces(3));
+    host.enqueue(() => seen.push("other"));
+    await quiet(time);
+    expect(seen).toEqual(["piece 3", "other", "decide", "piece 2", "decide", "piece 1", "decide"]);
+  });
 });
 
 describe("after a crash", () => {
