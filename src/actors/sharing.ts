@@ -51,6 +51,9 @@ export interface Sharing {
   followed(taskId: TaskId): TaskId | undefined;
 }
 
+/** So many that follow a task are told at once what came of it. */
+const atOnceMax = 250;
+
 /** Two actions are as good as never of one number; where they are, they are only not shared. */
 const numberOf = (action: Digest): number => parseInt(action.slice(0, 12), 16);
 
@@ -190,12 +193,17 @@ export function createSharing(options: SharingOptions): Sharing {
       const those = [...followers.get(taskId) ?? [], ...outrun(task, leaders.get(number))];
       followers.delete(taskId);
       for (const follower of those) following.delete(follower);
-      for (const follower of those) {
+      const goesOn = (follower: TaskId): void => {
         const its = taskOf(follower);
-        if (its === undefined) continue;
+        if (its === undefined) return;
         if (outcome?.kind === "exited" && (outcome.exitCode === 0 || its.retries <= task.retries)) {
           settle(follower, outcome, task.cached ?? ownRun(task, outcome));
         } else goOn(follower, its, results.actionOf(its));
+      };
+      // Of very many each has a step of its own, so that others have theirs in between.
+      for (const [at, follower] of those.entries()) {
+        if (at < atOnceMax) goesOn(follower);
+        else options.enqueue(() => goesOn(follower));
       }
     },
     giveWay(taskId) {

@@ -112,6 +112,17 @@ describe("tasks of one action in flight", () => {
     }
   });
 
+  test("are told what came of it some at once, and of very many each in a step of its own", async () => {
+    const { arrive, end, answered, quiet, queued } = world();
+    const all = Array.from({ length: 1_000 }, (_, index) => taskId(job, index));
+    for (const id of all) arrive(id);
+    end(all[0]!, exited(0));
+    expect(answered.size).toBe(250);
+    end(all[999]!, { kind: "killed", reason: "asked" });
+    await quiet();
+    expect([answered.size, queued]).toEqual([998, [all[0]]]);
+  });
+
   test("are not those that differ in command, time limit, platform, or that share nothing", () => {
     const { arrive, queued } = world();
     arrive(a);
