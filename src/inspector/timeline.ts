@@ -1,3 +1,4 @@
+import { Fault } from "../domain/fault.ts";
 import { type Address, kindOf, nameOf } from "../domain/ids.ts";
 import { jobState } from "../machines/explain.ts";
 import type { State } from "../machines/step.ts";
@@ -15,7 +16,7 @@ export interface Timeline {
    * The counts just after entry `seq`, which is one of the history's. For a moment before those that are held, the whole
    * cut is read: the longer, the more actors there were.
    *
-   * @throws {Fault} `REQUEST_INVALID` when seq is not kept any more.
+   * @throws {Fault} `REQUEST_INVALID` when seq is not kept any more, `LIMIT_EXCEEDED` when others were asked for meanwhile.
    */
   at(seq: number): Promise<Tally>;
   /** The same of a moment that is held; undefined of an older one, whose cut would have to be read. */
@@ -29,6 +30,8 @@ export interface Timeline {
 const momentsMin = 100_000;
 /** Beyond so many the oldest are let go. */
 const momentsMax = 200_000;
+/** Older moments whose counts are kept, or waited for. */
+const oldMax = 4;
 const stepsPerChunk = 4_096;
 const idleMs = 10 * 60_000;
 
@@ -54,10 +57,15 @@ export function timeline(
 ): Timeline {
   let held: Promise<Held> | undefined;
   let cancelIdle = (): void => {};
+  const olds = new Map<number, Promise<Tally>>();
+  let counting: Promise<unknown> = Promise.resolve();
 
   const stayAwake = (): void => {
     cancelIdle();
-    cancelIdle = clock.at(clock.now() + idleMs, () => held = undefined);
+    cancelIdle = clock.at(clock.now() + idleMs, () => {
+      held = undefined;
+      olds.clear();
+    });
   };
 
   /** All that is counted in a cut. Of a job that has ended no task is. */
@@ -140,14 +148,33 @@ export function timeline(
     return found;
   }
 
+  /** Of a moment that is not held: counted once, one after the other, and kept for who asks again. */
+  function oldAt(seq: number): Promise<Tally> {
+    const known = olds.get(seq);
+    if (known !== undefined) return known;
+    const own: Promise<Tally> = counting.then(async () => {
+      if (olds.get(seq) !== own) {
+        throw new Fault(
+          "LIMIT_EXCEEDED",
+          `Cannot count at entry ${seq} as at most ${oldMax} old moments may wait for it`,
+        );
+      }
+      const all = empty();
+      await countAt(seq, all);
+      return all.now;
+    });
+    counting = own.catch(() => {
+      if (olds.get(seq) === own) olds.delete(seq);
+    });
+    olds.set(seq, own);
+    if (olds.size > oldMax) olds.delete(olds.keys().next().value!);
+    return own;
+  }
+
   return {
     heldAt,
     async at(seq) {
-      const held = await heldAt(seq);
-      if (held !== undefined) return held;
-      const old = empty();
-      await countAt(seq, old);
-      return old.now;
+      return await heldAt(seq) ?? await oldAt(seq);
     },
     async steps(seq) {
       const all = await newest();
@@ -162,6 +189,7 @@ export function timeline(
     close: () => {
       cancelIdle();
       held = undefined;
+      olds.clear();
     },
   };
 }

@@ -242,6 +242,40 @@ describe("counts at a moment", () => {
   }, 60_000);
 });
 
+test("a moment that is long ago is counted once, however often it is asked for, and one after the other", async () => {
+  const history = recording();
+  history.worker("w1", 2);
+  const first = history.entries[0]!;
+  const states = memoryStates();
+  for (let from = 1; from <= 101_000; from += 1_000) {
+    await states.commit(Array.from({ length: 1_000 }, (_, at) => ({ ...first, seq: from + at })));
+  }
+  let counted = 0;
+  let atOnce = 0;
+  const watched: States = {
+    ...states,
+    async *cut(...asked) {
+      if (asked[1] !== "job/") return yield* states.cut(...asked);
+      counted++;
+      expect(++atOnce).toBe(1);
+      yield* states.cut(...asked);
+      atOnce--;
+    },
+  };
+  const counts = timeline({ states: watched, clock: manualClock() });
+  expect(await counts.heldAt(5)).toBeUndefined();
+  counted = 0;
+  const found = await Promise.all([counts.at(5), counts.at(5), counts.at(6)]);
+  expect(found.map(({ states }) => states.get("worker/present"))).toEqual([1, 1, 1]);
+  await counts.at(5);
+  expect(counted).toBe(2);
+  const many = await Promise.allSettled(Array.from({ length: 30 }, (_, at) => counts.at(10 + at)));
+  expect(counted).toBeLessThan(10);
+  expect(many.at(-1)!.status).toBe("fulfilled");
+  expect(many.find(({ status }) => status === "rejected")).toMatchObject({ reason: { code: "LIMIT_EXCEEDED" } });
+  counts.close();
+}, 60_000);
+
 test("jobs come the newest first, however they lie in time", async () => {
   const gap = fc.oneof(fc.constant(0), fc.nat(3), fc.nat(10_000), fc.nat(40_000_000), fc.nat(30_000_000_000));
   const burst = fc.record({ gap, jobs: fc.integer({ min: 1, max: 300 }), apart: fc.constantFrom(0, 1, 7) });
