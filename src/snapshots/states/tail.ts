@@ -6,6 +6,7 @@ import { type FileHandle, readFully } from "./files.ts";
 import type { SharedLog } from "./log.ts";
 import {
   batchBytes,
+  type BatchHeader,
   glanceAtRecord,
   headerBytes,
   parseBatchHeader,
@@ -101,6 +102,23 @@ export function logTail(
     return file !== undefined;
   };
 
+  const recordsOf = (
+    bytes: Buffer,
+    at: number,
+    { count, firstSeq, bodyBytes }: BatchHeader,
+  ): IndexRecord[] | undefined => {
+    const found: IndexRecord[] = [];
+    const end = at + batchBytes + bodyBytes;
+    let next = at + batchBytes;
+    for (let place = 0; place < count; place++) {
+      if (next + recordBytes + 2 > end) return undefined;
+      const { address, gone, payloadBytes } = glanceAtRecord(bytes, next);
+      found.push({ address, seq: firstSeq + place, position: positionOf(ordinal, offset + next), payloadBytes, gone });
+      next += recordBytes + payloadBytes;
+    }
+    return next === end ? found : undefined;
+  };
+
   /** Takes the whole batches of these bytes, which begin at `offset`. @returns how many bytes they are. */
   const take = (bytes: Buffer): number => {
     let at = 0;
@@ -109,14 +127,14 @@ export function logTail(
       const header = parseBatchHeader(bytes, at);
       if (header === undefined || header.firstSeq !== lastSeq + 1) break; // it is being written
       if (at + batchBytes + header.bodyBytes > bytes.length) break;
+      const found = recordsOf(bytes, at, header);
+      if (found === undefined) break; // it is damaged: who reads it by the index is told
       log.met(ordinal, header.firstSeq, offset + at);
-      let next = at + batchBytes;
-      for (let place = 0; place < header.count; place++) {
-        const { address, gone, payloadBytes } = glanceAtRecord(bytes, next);
-        records.push({ address, seq: ++lastSeq, position: positionOf(ordinal, offset + next), payloadBytes, gone });
-        recent.push(address);
-        next += recordBytes + payloadBytes;
+      for (const record of found) {
+        records.push(record);
+        recent.push(record.address);
       }
+      lastSeq += found.length;
       at += batchBytes + header.bodyBytes;
     }
     if (records.length > 0) {

@@ -504,6 +504,30 @@ describe("one process writes", () => {
     expect((await reader.get("task/a/9" as Address))?.seq).toBe(7);
   });
 
+  test("others see nothing of a batch whose records are damaged, and what is before it as it is", async () => {
+    const dir = temporaryFolder();
+    const copy = temporaryFolder();
+    const states = await open(dir);
+    await states.commit(upTo(5).map((seq) => entry(seq, `task/a/${seq % 2}`)));
+    await collect(states.current()); // brings the index up to date
+    await cp(dir, copy, { recursive: true });
+    await states.commit([entry(6, "task/a/0"), entry(7, "task/a/9")]);
+    const [name] = await readdir(join(dir, "log"));
+    const whole = await readFile(join(dir, "log", name!));
+    const reader = await readOnly(copy);
+    const body = whole.lastIndexOf("btch") + 28;
+    for (const length of [0xff_ff_ff_ff, 0x7f_ff_ff_ff, 1, 0]) {
+      const harmed = Buffer.from(whole);
+      harmed.writeUInt32LE(length, body); // of the first record
+      await writeFile(join(copy, "log", name!), harmed);
+      expect((await reader.bounds()).lastSeq).toBe(5);
+      expect(await reader.news(5)).toEqual({ lastSeq: 5, addresses: [] });
+      expect((await reader.get("task/a/0" as Address))?.seq).toBe(4);
+    }
+    await writeFile(join(copy, "log", name!), whole);
+    expect((await reader.bounds()).lastSeq).toBe(7);
+  });
+
   test("others read consistent cuts while another process writes and prunes", async () => {
     const dir = temporaryFolder();
     const child = startChild(new URL("./writer_child.ts", import.meta.url), dir);
