@@ -6,9 +6,11 @@ import { isSuccess, type Outcome } from "../domain/job.ts";
 import { type Cached, inputRootOf, type TaskContext } from "../machines/task.ts";
 import type { Log } from "../observability/log.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
-import { encodeAction } from "../protocol/reapi/canonical.ts";
-import { type ActionCache, type ActionKey, resultBytesMax } from "../snapshots/actions/actions.ts";
+import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
+import { type ActionCache, type ActionKey, type CachedAction, resultBytesMax } from "../snapshots/actions/actions.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
+import type { ActionOutputs } from "../snapshots/trees/action_outputs.ts";
+import { outputTree } from "../snapshots/trees/output_tree.ts";
 
 export interface Found {
   readonly outcome: Outcome;
@@ -39,10 +41,11 @@ export function taskResults(
       const { taskId } = task;
       const key = keyOf(action, task);
       if (!actions.knows(key)) return undefined;
-      return actions.get(key, { usedBy: taskId }).then((entry) => {
+      return actions.get(key, { usedBy: taskId }).then(async (entry) => {
         if (entry === undefined) return undefined;
-        const result = decodeActionResult(entry.result);
-        const outcome = task.action === undefined ? outcomeOf(result) : askedOutcomeOf(result, entry.result);
+        const outcome = task.action === undefined
+          ? await outcomeOf(entry, task.command, blobs)
+          : askedOutcomeOf(decodeActionResult(entry.result), entry.result);
         if (outcome === undefined) return undefined;
         const { taskId, workerId, atMs, durationMs } = entry.made;
         return {
@@ -99,11 +102,8 @@ const msOf = ({ seconds, nanos }: Timestamp): number => seconds * 1_000 + Math.f
 function resultOf(outcome: Extract<Outcome, { kind: "exited" }>, workerId: WorkerId): ActionResultData {
   const { stdout, stderr, output, startedAtMs, endedAtMs } = outcome;
   return {
-    outputFiles: [],
+    ...noOutputs,
     outputDirectories: output === undefined ? [] : [{ path: "", rootDirectory: output, isTopologicallySorted: false }],
-    outputSymlinks: [],
-    outputFileSymlinks: [],
-    outputDirectorySymlinks: [],
     exitCode: outcome.exitCode,
     ...(stdout === undefined ? {} : { stdout: stdout.digest }),
     ...(stderr === undefined ? {} : { stderr: stderr.digest }),
@@ -133,21 +133,47 @@ const timesOf = (execution: ExecutionMetadata | undefined): { startedAtMs?: numb
   ...(execution?.executionCompletedAt === undefined ? {} : { endedAtMs: msOf(execution.executionCompletedAt) }),
 });
 
-/** Undefined for a result whose outputs are not one tree: it answers another door, and not a task. */
-function outcomeOf(result: ActionResultData): Outcome | undefined {
-  const { outputFiles, outputDirectories, outputSymlinks, outputFileSymlinks, outputDirectorySymlinks } = result;
-  const others = [outputFiles, outputSymlinks, outputFileSymlinks, outputDirectorySymlinks];
-  const [root, ...more] = outputDirectories;
-  if (more.length > 0 || others.some(({ length }) => length > 0)) return undefined;
-  if (root !== undefined && (root.path !== "" || root.rootDirectory === undefined)) return undefined;
-  if (result.stdoutRaw !== undefined || result.stderrRaw !== undefined || result.exitCode !== 0) return undefined;
-  const { stdout, stderr, execution } = result;
+const noOutputs: ActionOutputs = {
+  outputFiles: [],
+  outputDirectories: [],
+  outputSymlinks: [],
+  outputFileSymlinks: [],
+  outputDirectorySymlinks: [],
+};
+const commandBytesMax = 64 * 1024 * 1024;
+
+/**
+ * Of a task of a job. Workers alone are trusted with it; what they made for a client of the Remote Execution API lists
+ * outputs one by one, and those that were not made are left out there: a task must have all.
+ */
+async function outcomeOf(
+  { made, result: bytes }: CachedAction,
+  command: Digest,
+  blobs: Blobs,
+): Promise<Outcome | undefined> {
+  const result = decodeActionResult(bytes);
+  const { exitCode, stdout, stderr, stdoutRaw, stderrRaw, execution } = result;
+  if (made.by !== "job" || exitCode !== 0) return undefined;
+  if ((stdoutRaw !== undefined && stdout === undefined) || (stderrRaw !== undefined && stderr === undefined)) {
+    return undefined;
+  }
+  const paths = new Set(
+    (Object.keys(noOutputs) as (keyof ActionOutputs)[]).flatMap((list) => result[list].map(({ path }) => path)),
+  );
+  const [root] = result.outputDirectories;
+  let output: Digest | undefined;
+  if (paths.size === 1 && root?.path === "" && root.rootDirectory !== undefined) output = root.rootDirectory;
+  else {
+    const { outputs } = decodeCommand(await readBlob(blobs, command, commandBytesMax));
+    if (!outputs.every((path) => paths.has(path))) return undefined;
+    if (outputs.length > 0) output = await outputTree(blobs, result);
+  }
   return {
     kind: "exited",
     exitCode: 0,
     ...(stdout === undefined ? {} : { stdout: { digest: stdout, truncatedBytes: 0 } }),
     ...(stderr === undefined ? {} : { stderr: { digest: stderr, truncatedBytes: 0 } }),
-    ...(root === undefined ? {} : { output: root.rootDirectory! }),
+    ...(output === undefined ? {} : { output }),
     ...timesOf(execution),
   };
 }
