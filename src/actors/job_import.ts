@@ -283,7 +283,7 @@ function parseLine(bytes: Uint8Array): unknown {
  * @param total how many tasks the job has.
  */
 function checkEntry(jobId: JobId, total: number, entry: PastEntry): void {
-  const { address, machine, version, state } = entry;
+  const { address, machine, version } = entry;
   const isJob = address === jobAddress(jobId);
   const index = isJob ? 0 : indexOfTask(nameOf(address) as TaskId);
   if (!isJob && !(index < total && address === taskAddress(taskId(jobId, index)))) {
@@ -300,7 +300,14 @@ function checkEntry(jobId: JobId, total: number, entry: PastEntry): void {
         (version > known ? ", and was made by a newer one" : ""),
     );
   }
+  checkState(jobId, entry);
+}
+
+/** @throws {Fault} `REQUEST_INVALID` for a state that is not of that job or one of its tasks. */
+export function checkState(jobId: JobId, { address, state }: Pick<PastEntry, "address" | "state">): void {
   if (state === null) return;
+  const isJob = address === jobAddress(jobId);
+  const index = isJob ? 0 : indexOfTask(nameOf(address) as TaskId);
   const shown = view(jobId, () => isJob ? jobView(state) : taskView(state));
   if (isJob) {
     const { key, failFast, cancelled, jobId: own } = state.context as unknown as JobContext;

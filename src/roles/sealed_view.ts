@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Gateway } from "../api/gateway.ts";
 import { httpServer } from "../api/http.ts";
+import { checkState } from "../actors/job_import.ts";
 import { asFault, Fault, isFault } from "../domain/fault.ts";
 import { type Address, jobAddress, type JobId, kindOf, nameOf, taskAddress, taskId } from "../domain/ids.ts";
 import { pagePolicy } from "../inspector/files.ts";
@@ -125,6 +126,16 @@ async function statesIn(file: string, blobs: Blobs): Promise<{ readonly states: 
     if (address === jobAddress(jobId)) continue;
     parse(taskIdSchema, "a task's id", nameOf(address));
     if (!address.startsWith(`task/${jobId}/`)) throw refuse(`all in it must be of job ${jobId}: ${address} is not`);
+  }
+  if (new Set(entries.map(({ seq }) => seq)).size < entries.length) {
+    throw refuse("each of its steps must have a number of its own: two have the same");
+  }
+  for (const { address, state } of entries) {
+    try {
+      checkState(jobId, { address, state: state as State | null });
+    } catch (cause) {
+      throw refuse("its states must be those of a job and its tasks: one is not", cause);
+    }
   }
   const states = memoryStates();
   await states.commit(closed(entries));

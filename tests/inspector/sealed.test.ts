@@ -10,6 +10,8 @@ import { type Blobs, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryStates } from "../../src/snapshots/states/memory.ts";
 import { sealJob } from "../../src/snapshots/states/seal.ts";
+import type { Entry } from "../../src/snapshots/states/states.ts";
+import type { State } from "../../src/machines/step.ts";
 import { fakeWorld, type } from "../cli/fakes.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
 import { recording } from "./recorded.ts";
@@ -18,7 +20,10 @@ import { recording } from "./recorded.ts";
 type Answer = any;
 
 /** The file of a job of another cluster, in which much else happened. */
-async function sealed(dir: string): Promise<{ readonly file: string; readonly job: JobId }> {
+async function sealed(
+  dir: string,
+  harm: (entries: Entry[]) => Entry[] = (entries) => entries,
+): Promise<{ readonly file: string; readonly job: JobId }> {
   const blobs: Blobs = memoryBlobs();
   const history = recording();
   history.scheduler();
@@ -37,6 +42,12 @@ async function sealed(dir: string): Promise<{ readonly file: string; readonly jo
   history.end(job, 1, "w1");
   const states = memoryStates();
   await states.commit(history.entries);
+  const kept = states.history;
+  states.history = async function* (...asked) {
+    const entries: Entry[] = [];
+    for await (const entry of kept(...asked)) entries.push(entry);
+    yield* harm(entries);
+  };
   const chunks: Uint8Array[] = [];
   const addresses = [jobAddress(job), `task/${job}/`];
   for await (const chunk of sealJob({ states, addresses, blobs, digests: new Set([stdout.digest]) })) {
@@ -177,6 +188,21 @@ describe("inspect", () => {
     expect(world.stderr.text()).toMatch(said);
     expect(world.stderr.text()).toContain("Cannot open");
     expect(made.filter((dir) => existsSync(dir) && readdirSync(dir).length > 0)).toEqual([]);
+  });
+
+  test.each<[string, (entries: Entry[]) => Entry[], RegExp]>([
+    ["with two steps of one number", (entries) => entries.map((one) => ({ ...one, seq: 7 })), /number of its own/],
+    [
+      "with states of another shape",
+      (entries) => entries.map((one) => ({ ...one, state: { ...one.state as State, context: {} } })),
+      /states must be those of a job/,
+    ],
+  ])("refuses a file %s in a sentence", async (_, harm, said) => {
+    const world = fakeWorld();
+    await sealed(world.userDir, harm);
+    expect(await type({ ...world, temporaryFolder }, "inspect", "broken.scootjob")).toBe(1);
+    expect(world.stderr.text()).toContain("Cannot open");
+    expect(world.stderr.text()).toMatch(said);
   });
 
   test("without a file it says where the cluster's page is, with a token that may do all, or look", async () => {
