@@ -18,8 +18,8 @@ export interface TreeOrdersOptions {
 
 /**
  * The trees that tasks want made, with the gateways that make them: they have the store, and the scheduler does not. All
- * that is open is said to the gateway that came last, and again to another when that one goes; the same tree made twice
- * is the same tree. Derived, never saved. Call it inside of a turn.
+ * that is open is said to the gateway that came last, and again to another when that one goes or cannot make it; the same
+ * tree made twice is the same tree. What none that is there can make fails. Derived, never saved. Call it inside of a turn.
  */
 export interface TreeOrders {
   want(taskId: TaskId): void;
@@ -28,8 +28,11 @@ export interface TreeOrders {
   leave(gateway: string): void;
 }
 
+type Failed = Pick<Extract<TreeRequest, { type: "tree.failed" }>, "of" | "fault"> & { readonly gateway: string };
+
 export function createTreeOrders({ taskOf, send, tell, now }: TreeOrdersOptions): TreeOrders {
-  const open = new Set<TaskId>();
+  /** With those that could not make it: they may have other stores. */
+  const open = new Map<TaskId, { readonly failed: Set<string>; last?: Failed }>();
   /** The numbers that they want to be told under; the newest last. */
   const servers = new Map<string, number>();
 
@@ -37,13 +40,19 @@ export function createTreeOrders({ taskOf, send, tell, now }: TreeOrdersOptions)
     const task = taskOf(taskId);
     const tree = task === undefined ? undefined : treeWantedBy(task);
     if (tree === undefined) return void open.delete(taskId);
-    open.add(taskId);
-    const newest = [...servers].at(-1);
-    if (newest === undefined) return;
-    const [gateway, watch] = newest;
-    send(gateway, { type: "tree.wanted", watch, taskId, tree });
+    const known = open.get(taskId) ?? { failed: new Set<string>() };
+    open.set(taskId, known);
+    const newest = [...servers].findLast(([gateway]) => !known.failed.has(gateway));
+    if (newest !== undefined) {
+      const [gateway, watch] = newest;
+      return send(gateway, { type: "tree.wanted", watch, taskId, tree });
+    }
+    if (known.last === undefined || servers.size === 0) return;
+    open.delete(taskId);
+    const { of, fault, gateway } = known.last;
+    tell(taskAddress(taskId), { type: "task.treeFailed", of, fault, atMs: now() }, gateway);
   };
-  const orderAll = (): void => [...open].forEach(order);
+  const orderAll = (): void => [...open.keys()].forEach(order);
 
   return {
     want: order,
@@ -57,15 +66,15 @@ export function createTreeOrders({ taskOf, send, tell, now }: TreeOrdersOptions)
       const task = taskOf(taskId);
       if (task === undefined) return void open.delete(taskId); // killed meanwhile
       if (treeWantedBy(task)?.of !== of) return; // said twice
+      if (request.type === "tree.failed") {
+        const known = open.get(taskId) ?? { failed: new Set<string>() };
+        open.set(taskId, known);
+        known.failed.add(gateway);
+        known.last = { of, fault: request.fault, gateway };
+        return order(taskId);
+      }
       open.delete(taskId);
-      const atMs = now();
-      tell(
-        taskAddress(taskId),
-        request.type === "tree.made"
-          ? { type: "task.treeMade", of, tree: request.tree, atMs }
-          : { type: "task.treeFailed", of, fault: request.fault, atMs },
-        gateway,
-      );
+      tell(taskAddress(taskId), { type: "task.treeMade", of, tree: request.tree, atMs: now() }, gateway);
     },
     leave(gateway) {
       if (servers.delete(gateway)) orderAll();

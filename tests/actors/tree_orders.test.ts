@@ -38,6 +38,13 @@ function rig() {
         orders.want(taskId(job, index));
       }
     },
+    failed: (index: number, gateway = "g1") =>
+      orders.hear(gateway, {
+        type: "tree.failed",
+        taskId: taskId(job, index),
+        of: "inputs",
+        fault: { code: "PATH_INVALID", message: "x" },
+      }),
     made: (index: number, of: "inputs" | "output" = "inputs", gateway = "g1") =>
       orders.hear(gateway, { type: "tree.made", taskId: taskId(job, index), of, tree: snapshot }),
     told: () => take(told),
@@ -46,7 +53,7 @@ function rig() {
 }
 
 test("what is wanted while no gateway is there is said to the first that comes, and once to one that is there", () => {
-  const { orders, want, sent, made, told } = rig();
+  const { orders, want, sent, made, failed, told } = rig();
   want(1, 2);
   expect(sent()).toEqual([]);
   orders.hear("g1", { type: "tree.serve", watch: 5 });
@@ -57,12 +64,7 @@ test("what is wanted while no gateway is there is said to the first that comes, 
   made(2);
   made(3, "output");
   expect(told(), "an answer counts once, and only to what was asked").toEqual(["2 task.treeMade inputs"]);
-  orders.hear("g1", {
-    type: "tree.failed",
-    taskId: taskId(job, 3),
-    of: "inputs",
-    fault: { code: "PATH_INVALID", message: "x" },
-  });
+  failed(3);
   expect(told()).toEqual(["3 task.treeFailed inputs"]);
   orders.hear("g1", { type: "tree.serve", watch: 6 });
   expect(sent(), "it has lost what it was told").toEqual(["g1#6 1 inputs"]);
@@ -86,4 +88,22 @@ test("what a gateway left undone is said to another, or to the next that comes; 
   expect(told(), "what it said last counts").toEqual(["1 task.treeMade inputs"]);
   orders.hear("g3", { type: "tree.serve", watch: 9 });
   expect(sent()).toEqual(["g3#9 3 inputs"]);
+});
+
+test("what one gateway cannot make another may, which has another store; what none can is the end of its task", () => {
+  const { orders, want, sent, made, failed, told } = rig();
+  orders.hear("g1", { type: "tree.serve", watch: 1 });
+  orders.hear("g2", { type: "tree.serve", watch: 1 });
+  want(1, 2, 3);
+  sent();
+  failed(1, "g2");
+  failed(2, "g2");
+  failed(3, "g2");
+  expect([told(), sent()]).toEqual([[], ["g1#1 1 inputs", "g1#1 2 inputs", "g1#1 3 inputs"]]);
+  made(1);
+  failed(2);
+  failed(2);
+  expect(told()).toEqual(["1 task.treeMade inputs", "2 task.treeFailed inputs"]);
+  orders.leave("g1");
+  expect([told(), sent()], "nobody is left who could").toEqual([["3 task.treeFailed inputs"], []]);
 });
