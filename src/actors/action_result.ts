@@ -6,8 +6,15 @@ import type { Outcome, Output } from "../domain/job.ts";
 import { encodeActionResult } from "../protocol/reapi/action_result.ts";
 import type { Exit } from "../runner/runner.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { type Blobs, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { type Blobs, writeBlob } from "../snapshots/blobs/blobs.ts";
 import { captureActionOutputs } from "../snapshots/trees/action_outputs.ts";
+
+/** A stream as a result tells of it. */
+export interface KeptStream {
+  readonly output: Output;
+  /** All its bytes, when they are few and not none. */
+  readonly raw?: Uint8Array;
+}
 
 export interface AskedRun {
   readonly workerId: WorkerId;
@@ -18,8 +25,8 @@ export interface AskedRun {
   readonly command: CommandData;
   readonly ending: Outcome;
   readonly exit: Exit;
-  readonly stdout: Output;
-  readonly stderr: Output;
+  readonly stdout: KeptStream;
+  readonly stderr: KeptStream;
   /** When the worker began with it, and when its inputs were there. */
   readonly beganAtMs: number;
   readonly fetchedAtMs: number;
@@ -28,7 +35,7 @@ export interface AskedRun {
 }
 
 /** Streams up to this size are in the result itself, beside their digests. */
-const rawBytesMax = 16 * 1024;
+export const rawBytesMax = 16 * 1024;
 /** As of `timeout(1)`: a command that was ended has no exit code of its own. */
 const endedCode = 124;
 
@@ -38,14 +45,13 @@ export async function storeActionResult(run: AskedRun): Promise<Digest> {
   const captureAtMs = clock.now();
   const outputs = await captureActionOutputs(run);
   const nowMs = clock.now();
-  const [stdoutRaw, stderrRaw] = await Promise.all([rawOf(run.stdout, blobs), rawOf(run.stderr, blobs)]);
   return await writeBlob(
     blobs,
     encodeActionResult({
       ...outputs,
       exitCode: ending.kind === "exited" ? ending.exitCode : endedCode,
-      ...stream("stdout", run.stdout, stdoutRaw),
-      ...stream("stderr", run.stderr, stderrRaw),
+      ...stream("stdout", run.stdout),
+      ...stream("stderr", run.stderr),
       execution: {
         worker: run.workerId,
         workerStartedAt: timestampOf(run.beganAtMs),
@@ -62,8 +68,5 @@ export async function storeActionResult(run: AskedRun): Promise<Digest> {
   );
 }
 
-const rawOf = async ({ digest }: Output, blobs: Blobs): Promise<Uint8Array | undefined> =>
-  sizeOf(digest) === 0 || sizeOf(digest) > rawBytesMax ? undefined : await readBlob(blobs, digest, rawBytesMax);
-
-const stream = <const Name extends "stdout" | "stderr">(name: Name, { digest }: Output, raw: Uint8Array | undefined) =>
+const stream = <const Name extends "stdout" | "stderr">(name: Name, { output: { digest }, raw }: KeptStream) =>
   sizeOf(digest) === 0 ? {} : { [name]: digest, ...(raw === undefined ? {} : { [`${name}Raw`]: raw }) };

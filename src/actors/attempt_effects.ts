@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, realpathSync, renameSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
 import { asFault, Fault, type FaultData, faultData, isFault } from "../domain/fault.ts";
 import { indexOfTask, jobOfTask, type TaskId, type WorkerId } from "../domain/ids.ts";
-import { isSuccess, type Leavings, type Outcome, type Output } from "../domain/job.ts";
+import { isSuccess, type Leavings, type Outcome } from "../domain/job.ts";
 import type { AttemptInput, KeptFolderSpec } from "../machines/attempt.ts";
 import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
@@ -19,7 +19,7 @@ import type { FoundFolder, KeptFolders } from "../snapshots/trees/kept_folders.t
 import { captureOutputs, capturePresentOutputs, checkOutputs } from "../snapshots/trees/outputs.ts";
 import { segmentsOf } from "../snapshots/trees/read_tree.ts";
 import { type LaidFolder, type SpareFolders, spareFolders } from "../snapshots/trees/spare_folders.ts";
-import { storeActionResult } from "./action_result.ts";
+import { type KeptStream, rawBytesMax, storeActionResult } from "./action_result.ts";
 import type { Effects, ReportEffect } from "./worker_actor.ts";
 
 export interface AttemptEffectsOptions {
@@ -66,6 +66,8 @@ export function placesOf(dir: string, taskId: TaskId, attempt: number): AttemptP
 }
 
 const commandBytesMax = 64 * 1024 * 1024;
+/** A command that is over sooner is told of once, as ended: that it began would cost two more saves and messages. */
+const tellStartAfterMs = 10;
 /** A kept folder of which the store lacks something, or that is none. */
 const lostCodes = ["BLOB_MISSING", "SNAPSHOT_UNKNOWN", "TREE_INVALID"] as const;
 
@@ -94,6 +96,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     command?: CommandData;
     /** When its inputs were there. */
     fetchedAtMs?: number;
+    /** Its own, in which the command finds itself at home; only of tasks of this project's own. */
+    home?: string;
     /** Its working folder goes as soon as it was captured: a task that filled the disk leaves room for its result. */
     emptying?: Promise<void>;
   }
@@ -103,15 +107,19 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const run = async (one: Live, input: AttemptInput): Promise<void> => {
     const { taskId, attempt } = input;
     const places = placesOf(options.dir, taskId, attempt);
-    mkdirSync(places.home, { recursive: true });
+    mkdirSync(places.dir, { recursive: true });
     const command = decodeCommand(await readBlob(blobs, input.command, commandBytesMax));
     one.input = input;
     one.command = command;
     const epoch = epochOf(command.env);
-    await layInputs(one, input, places.root, epoch * 1000);
+    const top = await layInputs(one, input, places.root, epoch * 1000);
     one.fetchedAtMs = clock.now();
-    if (input.action === undefined) await blobs.put(...actionOf(input, command));
-    const cwd = makeFolders(realpathSync(places.root), command.workingDirectory);
+    if (input.action === undefined) {
+      mkdirSync(places.home);
+      one.home = places.home;
+      await blobs.put(...actionOf(input, command));
+    }
+    const cwd = makeFolders(top, command.workingDirectory);
     makeOutputFolders(cwd, command, input.action === undefined);
     one.running = await runner.start({
       id: keyOf(taskId, attempt),
@@ -127,20 +135,25 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       graceMs: options.graceMs,
       ...(input.memoryBytesMax === undefined ? {} : { memoryBytesMax: input.memoryBytesMax }),
     });
-    report(taskId, attempt, { type: "attempt.started", atMs: clock.now() });
+    const atMs = clock.now();
+    const cancelTelling = clock.at(
+      atMs + tellStartAfterMs,
+      () => report(taskId, attempt, { type: "attempt.started", atMs }),
+    );
     if (one.stopReason !== undefined) one.running.stop(one.stopReason);
     const exit = await one.running.exit;
+    cancelTelling();
     one.exit = exit;
     report(taskId, attempt, { type: "attempt.finished", ending: endingOf(exit, input.timeoutMs) });
   };
 
-  /** Checks out the inputs and what is kept beside them, with times of change that fit each other. */
+  /** Checks out the inputs and what is kept beside them, with times of change that fit each other. @returns the folder, without symlinks. */
   const layInputs = async (
     one: Live,
     { inputRoot, caches = [] }: AttemptInput,
     root: string,
     mtimeMs: number,
-  ): Promise<void> => {
+  ): Promise<string> => {
     const { signal } = one.abort;
     const found: (FoundFolder & KeptFolderSpec)[] = [];
     for (const spec of caches) {
@@ -148,7 +161,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       if (kept !== undefined) found.push({ ...spec, ...kept });
     }
     const { inputsMs, keptMs, changedMs } = keptTimes(mtimeMs);
-    one.folder = await folders.checkout({
+    const { dir: top } = one.folder = await folders.checkout({
       snapshot: inputRoot,
       dir: root,
       blobs,
@@ -157,7 +170,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       ...(found.length === 0 ? {} : { changed: { since: found.map(({ madeFor }) => madeFor), mtimeMs: changedMs } }),
     });
     for (const { path } of caches) {
-      const dir = keptFolderPlace(realpathSync(root), path); // refused in the first run as in those after it
+      const dir = keptFolderPlace(top, path); // refused in the first run as in those after it
       const kept = found.find((one) => one.path === path);
       if (kept === undefined) continue;
       try {
@@ -170,6 +183,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
         await options.keptFolders.forget(kept, kept);
       }
     }
+    return top;
   };
 
   /** Keeps folders for the next run. The task's result does not depend on that. */
@@ -184,59 +198,79 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     }
   };
 
-  const keepStream = async (path: string, truncatedBytes: number): Promise<Output> => ({
-    digest: statSync(path).size === 0
-      ? emptyDigest
-      : options.putFile === undefined
-      ? await putFileAsStream(blobs, path)
-      : await options.putFile(path),
-    truncatedBytes,
-  });
+  /** A stream's name in the store, in which a short one, whose bytes come with it, is to be put yet. */
+  const readStream = async (path: string, truncatedBytes: number): Promise<KeptStream> => {
+    const { size } = statSync(path);
+    if (size === 0) return { output: { digest: emptyDigest, truncatedBytes } };
+    if (size > rawBytesMax) {
+      const digest = options.putFile === undefined ? await putFileAsStream(blobs, path) : await options.putFile(path);
+      return { output: { digest, truncatedBytes } };
+    }
+    const raw = readFileSync(path);
+    return { output: { digest: digestOf(raw), truncatedBytes }, raw };
+  };
 
   const capture = async (one: Live, taskId: TaskId, attempt: number, ending: Outcome): Promise<void> => {
     const places = placesOf(options.dir, taskId, attempt);
     const exit = one.exit!;
-    const stdout = await keepStream(places.stdout, exit.stdoutTruncatedBytes);
-    const stderr = await keepStream(places.stderr, exit.stderrTruncatedBytes);
+    const stdout = await readStream(places.stdout, exit.stdoutTruncatedBytes);
+    const stderr = await readStream(places.stderr, exit.stderrTruncatedBytes);
+    // With what the task made: what is put at once is saved at once.
+    const kept = Promise.all(
+      [stdout, stderr].map(({ output, raw }) => raw === undefined ? undefined : blobs.put(output.digest, raw)),
+    );
+    kept.catch(() => {}); // It is waited for below.
     const leavings: Leavings = {
-      stdout,
-      stderr,
+      stdout: stdout.output,
+      stderr: stderr.output,
       startedAtMs: exit.startedAtMs,
       endedAtMs: exit.endedAtMs,
       ...(exit.usage === undefined ? {} : { usage: exit.usage }),
     };
+    let made: Pick<Leavings, "output" | "result"> & { readonly fault?: FaultData };
     try {
-      if (isSuccess(ending)) await keepFolders(places.root, one.input!);
-      const dir = join(places.root, one.command!.workingDirectory);
-      if (one.input!.action !== undefined) {
-        const result = await storeActionResult({
-          workerId: options.workerId,
-          root: places.root,
-          dir,
-          command: one.command!,
-          ending,
-          exit,
-          stdout,
-          stderr,
-          beganAtMs: one.input!.atMs,
-          fetchedAtMs: one.fetchedAtMs!,
-          blobs,
-          clock,
-        });
-        return report(taskId, attempt, { type: "attempt.captured", leavings: { ...leavings, result } });
-      }
-      const output = await keepOutputs(dir, one.command!, ending);
-      report(taskId, attempt, {
-        type: "attempt.captured",
-        leavings: output === undefined ? leavings : { ...leavings, output },
-      });
+      made = await keepMade(one, places, ending, exit, stdout, stderr);
     } catch (thrown) {
-      report(taskId, attempt, {
-        type: "attempt.captured",
-        leavings,
-        fault: faultData(asFault(thrown, `Cannot capture the outputs of ${taskId}`)),
-      });
+      made = { fault: faultData(asFault(thrown, `Cannot capture the outputs of ${taskId}`)) };
     }
+    await kept;
+    const { fault, ...digests } = made;
+    report(taskId, attempt, {
+      type: "attempt.captured",
+      leavings: { ...leavings, ...digests },
+      ...(fault === undefined ? {} : { fault }),
+    });
+  };
+  /** Stores what the task made beside its streams. */
+  const keepMade = async (
+    { input, command, fetchedAtMs }: Live,
+    places: AttemptPlaces,
+    ending: Outcome,
+    exit: Exit,
+    stdout: KeptStream,
+    stderr: KeptStream,
+  ): Promise<Pick<Leavings, "output" | "result">> => {
+    if (isSuccess(ending)) await keepFolders(places.root, input!);
+    const dir = join(places.root, command!.workingDirectory);
+    if (input!.action === undefined) {
+      const output = await keepOutputs(dir, command!, ending);
+      return output === undefined ? {} : { output };
+    }
+    const result = await storeActionResult({
+      workerId: options.workerId,
+      root: places.root,
+      dir,
+      command: command!,
+      ending,
+      exit,
+      stdout,
+      stderr,
+      beganAtMs: input!.atMs,
+      fetchedAtMs: fetchedAtMs!,
+      blobs,
+      clock,
+    });
+    return { result };
   };
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
@@ -273,10 +307,13 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const one = live.get(keyOf(taskId, attempt));
       if (one === undefined) return;
       capture(one, taskId, attempt, ending).finally(() => {
-        const { home } = placesOf(options.dir, taskId, attempt);
-        const { folder } = one;
+        const { folder, home } = one;
         delete one.folder;
-        one.emptying = Promise.all([folders.leave(folder!), removeBeside(home)]).then(() => {}); // the rest is left to clean()
+        const isEmptied = isRemovedEmpty(folder!.dir);
+        if (isEmptied) folders.forget(folder!);
+        const emptying: Promise<void>[] = isEmptied ? [] : [folders.leave(folder!)];
+        if (home !== undefined && !isRemovedEmpty(home)) emptying.push(removeBeside(home));
+        if (emptying.length > 0) one.emptying = Promise.all(emptying).then(() => {}); // the rest is left to clean()
       }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",
@@ -289,11 +326,35 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const { emptying: emptied, folder } = live.get(key) ?? {};
       live.delete(key);
       if (folder !== undefined) folders.forget(folder);
-      const { dir } = placesOf(options.dir, taskId, attempt);
-      if (emptied === undefined) remove(dir);
-      else void emptied.then(() => remove(dir));
+      const places = placesOf(options.dir, taskId, attempt);
+      const removeAll = (): void => {
+        if (!isRemovedBare(places)) remove(places.dir);
+      };
+      if (emptied === undefined) removeAll();
+      else void emptied.then(removeAll);
     },
   };
+}
+
+/** Removes a folder if nothing is in it: most commands leave none, and to look for some costs more. */
+function isRemovedEmpty(dir: string): boolean {
+  try {
+    rmdirSync(dir);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes an attempt's folder in which nothing is left but its streams. @returns whether that was so. */
+function isRemovedBare({ dir, stdout, stderr }: AttemptPlaces): boolean {
+  try {
+    unlinkSync(stdout);
+    unlinkSync(stderr);
+    return isRemovedEmpty(dir);
+  } catch {
+    return false;
+  }
 }
 
 /** What the command is told that files were made at, in seconds: its own word, or one for all. */

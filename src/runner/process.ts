@@ -130,7 +130,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
       try {
         holdLifeline();
         // Before the start, without the pid: should this process die in between, the output files name the command.
-        const cwd = realpathSync(request.cwd);
+        const cwd = realpathSync.native(request.cwd);
         const known = [boot, request.stdoutPath, request.stderrPath, cwd.includes("\n") ? "" : cwd];
         const recordFd = openSync(record, "w");
         try {
@@ -330,10 +330,16 @@ function openOutput(
   request: RunRequest,
 ): { readonly fds: readonly [number, number]; readonly paths: readonly string[]; close(): void } {
   const open = (path: string): number => {
+    // Appending, so that after a cut the next write goes to the new end; exclusive, so that nothing is followed.
+    const openNew = (): number => openSync(path, "ax", 0o644);
     try {
-      rmSync(path, { force: true });
-      // Appending, so that after a cut the next write goes to the new end; exclusive, so that nothing is followed.
-      return openSync(path, "ax", 0o644);
+      try {
+        return openNew();
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
+        rmSync(path, { force: true });
+        return openNew();
+      }
     } catch (thrown) {
       throw asFault(thrown, `Cannot write the output of ${shown(request.argv[0])} to ${path}`);
     }
@@ -343,7 +349,7 @@ function openOutput(
     const stderr = request.stderrPath === request.stdoutPath ? stdout : open(request.stderrPath);
     return {
       fds: [stdout, stderr],
-      paths: [...new Set([realpathSync(request.stdoutPath), realpathSync(request.stderrPath)])],
+      paths: [...new Set([realpathSync.native(request.stdoutPath), realpathSync.native(request.stderrPath)])],
       close() {
         closeSync(stdout);
         if (stderr !== stdout) closeSync(stderr);

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { attemptEffects, placesOf } from "../../src/actors/attempt_effects.ts";
-import { digestOfHash } from "../../src/domain/digest.ts";
+import { digestOfHash, emptyDigest } from "../../src/domain/digest.ts";
 import type { CommandData } from "../../src/domain/command.ts";
 import { Fault, type FaultData } from "../../src/domain/fault.ts";
 import { jobId, taskId, workerId } from "../../src/domain/ids.ts";
@@ -26,7 +26,7 @@ import { outcome as outcomeSchema, parse } from "../../src/protocol/schema.ts";
 import { processRunner } from "../../src/runner/process.ts";
 import type { Runner } from "../../src/runner/runner.ts";
 import { simulatedRunner } from "../../src/runner/simulated.ts";
-import { realClock } from "../../src/runtime/clock.ts";
+import { type Clock, realClock } from "../../src/runtime/clock.ts";
 import { type Blobs, readBlob, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
@@ -79,6 +79,87 @@ test("what a task left is removed, also folders that are closed, by clean() and 
     });
   } finally {
     rmSync(parent, { recursive: true, force: true });
+  }
+});
+
+test("that a command has started is told when it lasts; of one that is soon over, its end alone", async () => {
+  const top = mkdtempSync(join(tmpdir(), "scoot-actors-effects-"));
+  try {
+    let nowMs = 1_000;
+    const wakes = new Set<() => void>();
+    const end: (() => void)[] = [];
+    const blobs = memoryBlobs();
+    const clock: Clock = {
+      now: () => nowMs,
+      at(_atMs, wake) {
+        wakes.add(wake);
+        return () => wakes.delete(wake);
+      },
+    };
+    const told: AttemptEvent[] = [];
+    let heard = (): void => {};
+    const effects = attemptEffects({
+      workerId: workerId("w1"),
+      dir: join(top, "attempts"),
+      path: "/bin",
+      blobs,
+      runner: {
+        ...simulatedRunner({ clock }),
+        start: () => {
+          heard();
+          const over = { startedAtMs: 1_000, endedAtMs: 1_001, stdoutTruncatedBytes: 0, stderrTruncatedBytes: 0 };
+          return Promise.resolve({
+            pid: 1,
+            exit: new Promise((resolve) => end.push(() => resolve({ kind: "exited", exitCode: 0, ...over }))),
+            stop() {},
+          });
+        },
+      },
+      keptFolders: keptFolders({ refs: memoryRefs(), blobs, clock, log: silentLog }),
+      clock,
+      log: silentLog,
+      outputBytesMax: 1,
+      graceMs: 1,
+      report(_task, _attempt, event) {
+        told.push(event);
+        heard();
+      },
+    });
+    const next = (): Promise<void> => new Promise((resolve) => heard = resolve);
+    const bytes = encodeCommand({ env: {}, outputs: [], platform: [], workingDirectory: "", argv: ["true"] });
+    const input = {
+      taskId: task,
+      command: await writeBlob(blobs, bytes),
+      inputRoot: emptyDigest,
+      timeoutMs: 9,
+      atMs: 0,
+    };
+    const run = async (attempt: number): Promise<void> => {
+      const begun = next();
+      effects.run({ ...input, attempt });
+      await begun;
+      while (wakes.size === 0) await Promise.resolve();
+    };
+    const over = async (): Promise<void> => {
+      const ended = next();
+      end.pop()!();
+      await ended;
+    };
+
+    await run(1);
+    await over();
+    expect(told.map(({ type }) => type)).toEqual(["attempt.finished"]);
+    expect(wakes.size).toBe(0);
+
+    told.length = 0;
+    await run(2);
+    nowMs = 1_100;
+    for (const wake of wakes) wake();
+    expect(told).toEqual([{ type: "attempt.started", atMs: 1_000 }]);
+    await over();
+    expect(told.map(({ type }) => type)).toEqual(["attempt.started", "attempt.finished"]);
+  } finally {
+    rmSync(top, { recursive: true, force: true });
   }
 });
 
