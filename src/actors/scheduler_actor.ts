@@ -281,6 +281,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     results: options.results,
     taskOf,
     isQueued: (taskId) => taskState(host.state(taskAddress(taskId))!) === "queued",
+    isThrottled: index.view.isThrottled,
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
     dequeue: index.dequeue,
     follows: (taskId, leader) => placement.follows(taskId, leader),

@@ -10,6 +10,8 @@ export interface SharingOptions {
   readonly taskOf: (taskId: TaskId) => TaskContext | undefined;
   /** Whether it is with no worker yet. */
   readonly isQueued: (taskId: TaskId) => boolean;
+  /** Whether a requestor runs as many as it may: what it has queued waits for that. */
+  readonly isThrottled: (requestor: string) => boolean;
   /** It is to be run: it may be placed. */
   readonly queue: (taskId: TaskId) => void;
   readonly dequeue: (taskId: TaskId) => void;
@@ -108,8 +110,10 @@ export function createSharing(options: SharingOptions): Sharing {
     if (leader !== undefined && leader !== taskId) {
       const other = taskOf(leader);
       if (other !== undefined && isSame(other, task)) {
-        // What is shared has the most urgent priority of those who wait for it (REAPI checklist M-2).
-        const overtakes = task.priority > other.priority && options.isQueued(leader);
+        // What is shared has the most urgent priority of those who wait for it (REAPI checklist M-2), and nobody waits
+        // for what another may not run yet.
+        const isBefore = task.priority > other.priority || options.isThrottled(other.requestor);
+        const overtakes = isBefore && options.isQueued(leader) && !options.isThrottled(task.requestor);
         if (!overtakes && !mayRunInstead(task, other)) return leader;
         pass(leader, taskId);
         if (overtakes) {

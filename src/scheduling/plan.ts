@@ -61,6 +61,8 @@ export interface SchedulingView {
   preemptions(nowMs: number): readonly Assignment[];
   /** What queued tasks are to be told of whether a worker could ever run them: see {@link Stranded}. */
   news(nowMs: number): readonly Tidings[];
+  /** Whether a requestor runs as many as it may. */
+  isThrottled(requestor: string): boolean;
   /** Undefined when it is not queued. */
   outlook(taskId: TaskId, nowMs: number): Outlook | undefined;
   readonly queued: number;
@@ -479,6 +481,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       return those;
     },
     news: stranded.news,
+    isThrottled: queue.isThrottled,
     outlook(taskId, atMs) {
       const entry = queue.waiting.get(taskId);
       if (entry === undefined) return undefined;

@@ -147,6 +147,8 @@ export interface Queue {
   /** A task of that requestor and rank was given a slot, then. */
   start(requestor: string, rank: number, atMs: number): Requestor;
   end(requestor: Requestor): void;
+  /** Whether it runs as many as it may. */
+  isThrottled(requestor: string): boolean;
   headOf(group: Group): Waiting;
   block(wish: Wish, where: Set<Wish>, atMs: number): void;
   wake(wish: Wish): void;
@@ -536,6 +538,10 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       requestor.class.running--;
       reorderAll(requestor);
       forgetIdle(requestor);
+    },
+    isThrottled(name) {
+      const requestor = requestors.get(name);
+      return (requestor?.running ?? 0) >= (requestor?.runningMax ?? runningMaxOf(name));
     },
     headOf: (group) => (againOf(group) ?? firstOf(group))!,
     block(wish, where, atMs) {

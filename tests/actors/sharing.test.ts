@@ -36,6 +36,7 @@ function world(results: Partial<TaskResults> = {}) {
   const tasks = new Map<TaskId, TaskContext>();
   const queued: TaskId[] = [];
   const withWorkers = new Set<TaskId>();
+  const throttled = new Set<string>();
   const answered = new Map<TaskId, Found>();
   const work: (() => void)[] = [];
   const kept: TaskId[] = [];
@@ -51,6 +52,7 @@ function world(results: Partial<TaskResults> = {}) {
     },
     taskOf: (id) => tasks.get(id),
     isQueued: (id) => !withWorkers.has(id),
+    isThrottled: (requestor) => throttled.has(requestor),
     queue: (id) => void queued.push(id),
     dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
     follows: (id, leader) => void followed.push([id, leader]),
@@ -63,6 +65,7 @@ function world(results: Partial<TaskResults> = {}) {
   return {
     sharing,
     queued,
+    throttled,
     answered,
     place(id: TaskId) {
       if (queued.includes(id)) queued.splice(queued.indexOf(id), 1);
@@ -172,6 +175,18 @@ describe("tasks of one action in flight", () => {
     running.place(a);
     running.arrive(b, { priority: 2 });
     expect(running.sharing.followed(b)).toBe(a);
+  });
+
+  test("nobody waits for a requestor that runs as many as it may, and none such overtakes", () => {
+    const { arrive, end, queued, answered, throttled, sharing } = world();
+    throttled.add("bots");
+    arrive(a, { requestor: "bots" });
+    arrive(b);
+    expect([queued, sharing.followed(a)]).toEqual([[b], b]);
+    arrive(c, { requestor: "bots", priority: 2 });
+    expect([queued, sharing.followed(c)]).toEqual([[b], b]);
+    end(b, exited(0));
+    expect([...answered.keys()].sort()).toEqual([a, c]);
   });
 
   test("one that was overtaken is queued again when the more urgent one is killed", () => {
