@@ -35,6 +35,7 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   };
   const tellNews = (atMs: number): void => {
     if (atMs < newsAtMs) return;
+    if (view.held > 0) sharing.passHeld();
     const news = view.news(atMs);
     for (const one of news) {
       if (one.unmet !== undefined && !mayBePlaced(one.taskId)) continue;

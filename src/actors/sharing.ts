@@ -47,6 +47,11 @@ export interface Sharing {
    * @returns whether there was one.
    */
   giveWay(taskId: TaskId): boolean;
+  /**
+   * Of the queued ones that others follow, those whose requestors have come to run as many as they may give way to one of
+   * another requestor. A call looks at some of them; the next ones go on.
+   */
+  passHeld(): void;
   /** Those that follow it. */
   followersOf(taskId: TaskId): Iterable<TaskId>;
   /** The task that this one follows. */
@@ -55,6 +60,8 @@ export interface Sharing {
 
 /** So many that follow a task are told at once what came of it. */
 const atOnceMax = 250;
+/** Of {@link Sharing.passHeld}. */
+const looksMax = 1_000;
 
 /** Two actions are as good as never of one number; where they are, they are only not shared. */
 const numberOf = (action: Digest): number => parseInt(action.slice(0, 12), 16);
@@ -89,6 +96,8 @@ export function createSharing(options: SharingOptions): Sharing {
   const leaders = new Map<number, TaskId>();
   const followers = new Map<TaskId, Set<TaskId>>();
   const following = new Map<TaskId, TaskId>();
+  /** Where {@link Sharing.passHeld} has got to. */
+  let rest: Iterator<TaskId> | undefined;
 
   const follow = (taskId: TaskId, leader: TaskId): void => {
     let those = followers.get(leader);
@@ -221,6 +230,26 @@ export function createSharing(options: SharingOptions): Sharing {
         return true;
       }
       return false;
+    },
+    passHeld() {
+      for (let looks = 0; looks < looksMax; looks++) {
+        rest ??= followers.keys();
+        const { value: leader, done } = rest.next() as IteratorResult<TaskId, undefined>;
+        if (done === true) return void (rest = undefined);
+        const task = taskOf(leader);
+        if (task === undefined || !options.isThrottled(task.requestor) || !options.isQueued(leader)) continue;
+        for (const follower of followers.get(leader) ?? []) {
+          if (looks++ >= looksMax) break;
+          const its = taskOf(follower);
+          if (its === undefined || !options.isQueued(follower) || options.isThrottled(its.requestor)) continue;
+          pass(leader, follower);
+          leaders.set(numberOf(results.actionOf(task)), follower);
+          options.dequeue(leader);
+          queue(follower);
+          options.follows(leader, follower);
+          break;
+        }
+      }
     },
     followersOf: (taskId) => followers.get(taskId) ?? [],
     followed: (taskId) => following.get(taskId),

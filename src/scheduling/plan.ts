@@ -66,6 +66,8 @@ export interface SchedulingView {
   /** Undefined when it is not queued. */
   outlook(taskId: TaskId, nowMs: number): Outlook | undefined;
   readonly queued: number;
+  /** Of those, of requestors that run as many as they may. */
+  readonly held: number;
   readonly busy: number;
   readonly slots: number;
   readonly workers: number;
@@ -491,6 +493,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     },
     get queued() {
       return queue.waiting.size;
+    },
+    get held() {
+      return queue.classes.reduce((sum, { held }) => sum + held, 0);
     },
     get busy() {
       return running.size;

@@ -1195,28 +1195,38 @@ describe("a task that no worker could ever run", () => {
   });
 });
 
-test("what a throttled requestor has queued keeps nobody else from the same action, and has its result", async () => {
-  const time = virtualTime();
-  const states = memoryStates();
-  const { worker, submit, ask } = await start(time, states);
-  const { settings } = await ask({ type: "settings.get" }) as { settings: { policy: object } };
-  const policy = { ...settings.policy, throttles: [{ pattern: "bots", running: 1 }] };
-  await ask({ type: "settings.set", settings: { ...settings, policy }, reason: "bots" });
-  const peer = worker();
-  peer.sync();
-  await submit({ key: "1", requestor: "bots" });
-  await quiet(time);
-  const tasks = [{ ...jobOf(1).tasks[0]!, cache: "use" as const }];
-  const bots = taskId(await submit({ key: "2", requestor: "bots", tasks }), 0);
-  await quiet(time);
-  const ada = taskId(await submit({ key: "3", requestor: "ada", tasks }), 0);
-  await quiet(time);
-  expect((await taskIn(states, bots)).path).toBe("queued");
-  expect((await taskIn(states, ada)).path).toBe("active.placed");
-  peer.report(ended(ada));
-  await quiet(time);
-  expect((await taskIn(states, bots)).context).toMatchObject({ cached: { taskId: ada }, attempts: [] });
-});
+test.each([
+  ["was so before", true],
+  ["has come to be so since", false],
+])(
+  "what a requestor has queued that is throttled, and %s, keeps nobody else from the same action",
+  async (_, before) => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { worker, submit, ask } = await start(time, states);
+    const { settings } = await ask({ type: "settings.get" }) as { settings: { policy: object } };
+    const policy = { ...settings.policy, throttles: [{ pattern: "bots", running: 1 }] };
+    await ask({ type: "settings.set", settings: { ...settings, policy }, reason: "bots" });
+    const peer = worker();
+    const come = async (): Promise<void> => {
+      peer.sync();
+      await pass(time, 3_000);
+    };
+    if (before) await come();
+    await submit({ key: "1", requestor: "bots" });
+    await quiet(time);
+    const tasks = [{ ...jobOf(1).tasks[0]!, cache: "use" as const }];
+    const bots = taskId(await submit({ key: "2", requestor: "bots", tasks }), 0);
+    const ada = taskId(await submit({ key: "3", requestor: "ada", tasks }), 0);
+    if (before) await quiet(time);
+    else await come();
+    expect((await taskIn(states, bots)).path).toBe("queued");
+    expect((await taskIn(states, ada)).path).toBe("active.placed");
+    peer.report(ended(ada));
+    await quiet(time);
+    expect((await taskIn(states, bots)).context).toMatchObject({ cached: { taskId: ada }, attempts: [] });
+  },
+);
 
 test("a requestor that may run one task at once runs one, and is told why the other waits", async () => {
   const time = virtualTime();

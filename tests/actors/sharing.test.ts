@@ -189,6 +189,24 @@ describe("tasks of one action in flight", () => {
     expect([...answered.keys()].sort()).toEqual([a, c]);
   });
 
+  test("what waits as its requestor has come to run as many as it may gives way to what another asks for", () => {
+    const { arrive, end, place, queued, answered, throttled, sharing } = world();
+    const others = Array.from({ length: 2_000 }, (_, index) => taskId(job, 10 + index));
+    for (const [at, id] of others.entries()) arrive(id, { command: command("d"), requestor: at === 0 ? "eve" : "ada" });
+    for (const id of [a, b]) arrive(id, { requestor: "bots" });
+    arrive(c);
+    throttled.add("bots");
+    for (let call = 0; call < 5; call++) sharing.passHeld();
+    expect([queued, sharing.followed(a), sharing.followed(b)]).toEqual([[others[0], c], c, c]);
+    end(c, exited(0));
+    expect([...answered.keys()].sort()).toEqual([a, b]);
+
+    throttled.add("eve");
+    place(others[0]!);
+    for (let call = 0; call < 5; call++) sharing.passHeld();
+    expect(sharing.followed(others[9]!), "what runs goes on").toBe(others[0]);
+  });
+
   test("one that was overtaken is queued again when the more urgent one is killed", () => {
     const { arrive, end, queued } = world();
     arrive(a);
