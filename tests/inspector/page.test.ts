@@ -7,7 +7,10 @@ import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { processesWith, startCluster, type TestCluster, until } from "../../scripts/support/cluster.ts";
 import { type Client, connectClient } from "../../src/api/client.ts";
+import type { Digest } from "../../src/domain/digest.ts";
 import type { JobId } from "../../src/domain/ids.ts";
+import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
+import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
 import { viewTokenOf } from "../../src/transport/secret.ts";
 import { has, programPath } from "../support/machine.ts";
 
@@ -458,6 +461,30 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     await view.locator("h1", { hasText: "busy" }).waitFor();
     expect(await view.getByRole("button", { name: "Kill" }).count()).toBe(0);
     await page.bringToFront();
+  });
+
+  test("a folder of any name is gone through page by page", async () => {
+    const put = async (bytes: Uint8Array): Promise<Digest> => {
+      const digest = digestOf(bytes);
+      const answer = await fetch(`${cluster.ready.http}/v1/blobs/${digest}`, {
+        method: "PUT",
+        headers: { "authorization": `Bearer ${cluster.token}`, "content-type": "application/octet-stream" },
+        body: bytes as Uint8Array<ArrayBuffer>,
+      });
+      expect(answer.status).toBe(204);
+      return digest;
+    };
+    const links = Array.from(
+      { length: 600 },
+      (_, place) => ({ kind: "symlink", name: `${1_000 + place}`, target: "x" } as const),
+    );
+    const inner = await put(encodeDirectory(links));
+    const root = await put(encodeDirectory([{ kind: "directory", name: "100% a?b#c", digest: inner }]));
+    await open(`#/snapshot/${root}`);
+    await page.getByRole("link", { name: "100% a?b#c/" }).click();
+    await page.getByRole("link", { name: "1000", exact: true }).waitFor();
+    await page.getByRole("link", { name: "More entries" }).click();
+    await page.getByRole("link", { name: "1599", exact: true }).waitFor();
   });
 
   test("no text of somebody's keeps a page from being shown", async () => {

@@ -25,8 +25,10 @@ export const snapshotPage: Page = async (place) => {
 type Part = Pick<Shown, "title" | "content">;
 
 const short = (digest: string): string => `${digest.slice(0, 10)}…`;
-const pathLink = (digest: string, path: string): string =>
-  linkTo("snapshot", `${digest}${path === "" ? "" : `/${path.split("/").map(encodeURIComponent).join("/")}`}`);
+/** Names may have any characters. */
+const subjectOf = (digest: string, path: string): string =>
+  `${digest}${path === "" ? "" : `/${path.split("/").map(encodeURIComponent).join("/")}`}`;
+const pathLink = (digest: string, path: string): string => linkTo("snapshot", subjectOf(digest, path));
 
 async function names(): Promise<Part> {
   const found = await ask<{ names: readonly { name: string; value: string }[] }>("/v1/names", { limit: 500 });
@@ -134,7 +136,7 @@ async function tree(digest: string, path: string, { query }: Place): Promise<Par
       h(
         "p",
         { class: "more" },
-        link(linkTo("snapshot", `${digest}/${path}`, { query: { from: String(found.next) } }), "More entries"),
+        link(linkTo("snapshot", subjectOf(digest, path), { query: { from: String(found.next) } }), "More entries"),
       ),
     ],
   };
