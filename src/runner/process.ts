@@ -1,28 +1,27 @@
-import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   accessSync,
   appendFileSync,
-  closeSync,
   constants,
   mkdirSync,
-  openSync,
   readdirSync,
   realpathSync,
   rmSync,
   statSync,
   truncateSync,
-  writeSync,
 } from "node:fs";
-import { constants as osConstants, userInfo } from "node:os";
+import { userInfo } from "node:os";
 import { delimiter, join, resolve as resolvePath } from "node:path";
 import process from "node:process";
-import { asFault, Fault } from "../domain/fault.ts";
+import { Fault } from "../domain/fault.ts";
 import { invariant } from "../domain/invariant.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
+import { type Launched, notStarted, ownLauncher, shown } from "./launch.ts";
+import { launcherProcess } from "./launcher_process.ts";
 import { killRecorded, startLifeline } from "./lifeline.ts";
 import { createMeter, type Meter, type Metered } from "./meter.ts";
-import { bootId, inheritedDescriptors, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
+import { bootId, processesSince, type ProcessInfo, processInfo, writesTo } from "./proc.ts";
 import type { Exit, Runner, Running, RunRequest } from "./runner.ts";
 
 export interface ProcessRunnerOptions {
@@ -69,16 +68,9 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
   let measureMs = measureMsMin;
   const meter = createMeter(clock);
   mkdirSync(dir, { recursive: true });
-  const nullFd = openSync("/dev/null", "r+");
-  /**
-   * What stands for descriptors 3, 4, … of commands, so that none of this process reaches them; nothing as a rule.
-   * Deno tells the command of it by the variable DENO_EXTRA_STDIO_FDS: better start a worker without an IPC channel.
-   */
-  const hidden: ("ignore" | number)[] = [];
-  for (const fd of inheritedDescriptors()) {
-    while (hidden.length < fd - 3) hidden.push("ignore");
-    hidden.push(nullFd);
-  }
+  const launcher = "deno" in process.versions
+    ? ownLauncher(clock)
+    : launcherProcess({ lifeline: () => holdLifeline(), onLost: (record) => killRecorded(dir, boot, [record]) });
   const forgetSignals = learnUnnamedSignals((signal) => {
     for (const command of commands.values()) {
       if (processInfo(command.pid) === undefined) {
@@ -87,8 +79,8 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
     }
   });
 
-  function holdLifeline(): void {
-    if (lifeline !== undefined) return;
+  function holdLifeline(): ChildProcess {
+    if (lifeline !== undefined) return lifeline;
     const child = startLifeline(dir, boot);
     const startedAtMs = clock.now();
     child.on("error", () => lifeline = undefined);
@@ -103,7 +95,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
     }
     child.unref();
     (child.stdin as unknown as { unref?(): void } | null)?.unref?.();
-    lifeline = child;
+    return lifeline = child;
   }
 
   /** Keeps the output and memory of all running commands within bounds, by one timer. */
@@ -125,30 +117,21 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
       invariant(!/[\n\0]/.test(request.stdoutPath + request.stderrPath), "output paths hold no line ends");
       const file = findExecutable(request);
       const record = join(dir, recordName(request.id));
-      const output = openOutput(request);
-      let child: ChildProcess;
-      try {
-        holdLifeline();
-        // Before the start, without the pid: should this process die in between, the output files name the command.
-        const cwd = realpathSync.native(request.cwd);
-        const known = [boot, request.stdoutPath, request.stderrPath, cwd.includes("\n") ? "" : cwd];
-        const recordFd = openSync(record, "w");
-        try {
-          writeSync(recordFd, known.join("\n") + "\n");
-          child = await spawnCommand(asGiven(file, request), request, ["ignore", ...output.fds, ...hidden], clock);
-          // A command that has ended already has no start time; what it left behind is found by its output files.
-          const started = processInfo(child.pid ?? 0);
-          if (started !== undefined) writeSync(recordFd, `${started.pid} ${started.startTicks}\n`);
-        } finally {
-          closeSync(recordFd);
-        }
-      } catch (thrown) {
-        rmSync(record, { force: true });
-        throw thrown instanceof Fault ? thrown : asFault(thrown, `Cannot start ${shown(request.argv[0])}`);
-      } finally {
-        output.close();
-      }
-      const command = watchCommand({ request, child, paths: output.paths, record, clock, meter });
+      holdLifeline();
+      const cwd = realpathSync.native(request.cwd);
+      const known = [boot, request.stdoutPath, request.stderrPath, cwd.includes("\n") ? "" : cwd];
+      const { argv, env, stdoutPath, stderrPath } = request;
+      const launched = await launcher.start({
+        argv,
+        env,
+        cwd: request.cwd,
+        stdoutPath,
+        stderrPath,
+        file,
+        record,
+        known: known.join("\n") + "\n",
+      });
+      const command = watchCommand({ request, launched, starter: launcher.pid, record, clock, meter });
       commands.set(request.id, command);
       command.exit.then(() => {
         rmSync(record, { force: true });
@@ -174,7 +157,7 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
       cancelMeasuring?.();
       forgetSignals();
       lifeline?.stdin?.destroy();
-      closeSync(nullFd);
+      launcher.close();
     },
   };
 }
@@ -192,17 +175,15 @@ type Ending =
 
 /** A started command until all of it is gone. */
 function watchCommand(
-  { request, child, paths, record, clock, meter }: {
+  { request, launched: { pid, paths, ended }, starter, record, clock, meter }: {
     readonly request: RunRequest;
-    readonly child: ChildProcess;
-    /** Of the output, one or two, without symbolic links. */
-    readonly paths: readonly string[];
+    readonly launched: Launched;
+    readonly starter: number | undefined;
     readonly record: string;
     readonly clock: Clock;
     readonly meter: Meter;
   },
 ): Command {
-  const pid = child.pid ?? 0;
   invariant(pid > 0, "a command that was started has a pid");
   const startedAtMs = clock.now();
   const streams = paths.map((path) => ({ path, lastBytes: 0, truncatedBytes: 0 }));
@@ -219,7 +200,9 @@ function watchCommand(
   function members(): ProcessInfo[] {
     const found = new Set<number>([pid]);
     const isRecent = clock.now() - startedAtMs < recentMs;
-    const candidates = processesSince(pid, isRecent).filter((candidate) => candidate.pid !== process.pid);
+    const candidates = processesSince(pid, isRecent).filter((candidate) =>
+      candidate.pid !== process.pid && candidate.pid !== starter
+    );
     for (let before = 0; before !== found.size;) {
       before = found.size;
       for (const candidate of candidates) {
@@ -277,12 +260,7 @@ function watchCommand(
     });
   }
 
-  child.on("exit", (code, signal) => {
-    if (signal === null) onLeaderExit({ exitCode: code ?? 0 });
-    else onLeaderExit({ exitCode: 128 + (osConstants.signals[signal] ?? 0), signal });
-  });
-  // Only of what happens to a process that runs: that it could not be sent a signal. Its end is heard of anyway.
-  child.on("error", () => {});
+  void ended.then(onLeaderExit);
 
   const command: Command = {
     pid,
@@ -325,47 +303,6 @@ function cut(stream: Stream, bytesMax: number, toleratedBytes: number): void {
     // The command removed its output file: there is nothing to cut.
   }
 }
-
-function openOutput(
-  request: RunRequest,
-): { readonly fds: readonly [number, number]; readonly paths: readonly string[]; close(): void } {
-  const open = (path: string): number => {
-    // Appending, so that after a cut the next write goes to the new end; exclusive, so that nothing is followed.
-    const openNew = (): number => openSync(path, "ax", 0o644);
-    try {
-      try {
-        return openNew();
-      } catch (thrown) {
-        if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
-        rmSync(path, { force: true });
-        return openNew();
-      }
-    } catch (thrown) {
-      throw asFault(thrown, `Cannot write the output of ${shown(request.argv[0])} to ${path}`);
-    }
-  };
-  const stdout = open(request.stdoutPath);
-  try {
-    const stderr = request.stderrPath === request.stdoutPath ? stdout : open(request.stderrPath);
-    return {
-      fds: [stdout, stderr],
-      paths: [...new Set([realpathSync.native(request.stdoutPath), realpathSync.native(request.stderrPath)])],
-      close() {
-        closeSync(stdout);
-        if (stderr !== stdout) closeSync(stderr);
-      },
-    };
-  } catch (thrown) {
-    closeSync(stdout);
-    throw thrown;
-  }
-}
-
-const notStarted = (request: RunRequest, why: string, cause?: unknown): Fault =>
-  new Fault("COMMAND_NOT_STARTED", `Cannot start ${shown(request.argv[0])} as ${why}`, { cause });
-
-const shown = (argument: string | undefined): string =>
-  JSON.stringify((argument ?? "").length > 200 ? `${argument?.slice(0, 200)}…` : argument ?? "");
 
 /** @throws {Fault} `COMMAND_NOT_STARTED` when something that can be known beforehand is wrong. @returns an absolute path. */
 function findExecutable(request: RunRequest): string {
@@ -418,74 +355,6 @@ function isFolder(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** @throws {Fault} `COMMAND_NOT_STARTED` when the system refuses to execute it. */
-async function spawnCommand(
-  command: SpawnedAs,
-  request: RunRequest,
-  stdio: ("ignore" | number)[],
-  clock: Clock,
-): Promise<ChildProcess> {
-  const options: SpawnOptions = {
-    cwd: request.cwd,
-    env: request.env as NodeJS.ProcessEnv,
-    detached: true,
-    stdio,
-  };
-  for (let attempt = 1;; attempt++) {
-    const started = await trySpawn(command, options);
-    if (!(started instanceof Error)) return started;
-    const code = (started as NodeJS.ErrnoException).code ?? "";
-    // The file was just written, and some process that is being started still holds it open for writing (ETXTBSY, 26).
-    // Deno gives no code for it.
-    if ((code === "ETXTBSY" || started.message.includes("(os error 26)")) && attempt < 8) {
-      await sleep(clock, 5 * attempt);
-      continue;
-    }
-    if (code === "EAGAIN" || code === "ENOMEM" || code === "EMFILE" || code === "ENFILE") throw started;
-    const why = code === "ENOENT"
-      ? "its interpreter must exist"
-      : code === "E2BIG"
-      ? "its arguments and environment must fit into what the system takes"
-      : `the system must execute it: ${started.message}`;
-    throw notStarted(request, why, started);
-  }
-}
-
-async function trySpawn(command: SpawnedAs, options: SpawnOptions): Promise<ChildProcess | Error> {
-  try {
-    const child = spawn(command.file, command.args, { ...options, argv0: command.argv0 });
-    if (child.pid !== undefined) return child;
-    return await new Promise((resolve) => child.once("error", resolve));
-  } catch (thrown) {
-    return thrown instanceof Error ? thrown : new Error(String(thrown));
-  }
-}
-
-interface SpawnedAs {
-  readonly file: string;
-  readonly args: readonly string[];
-  readonly argv0: string;
-}
-
-/**
- * The command such that the runtime starts exactly it; on Node that is the command itself.
- *
- * Deno rewrites command lines in which its own path occurs (it adds flags and variables, to pass for Node). A second
- * slash before the path hides it. Where it stands among the arguments or variables, a shell is told a text in which
- * quotes break the path up, and then becomes the command; `argv[0]` is then the path of the executable.
- */
-function asGiven(file: string, request: RunRequest): SpawnedAs {
-  const [argv0 = "", ...args] = request.argv;
-  if (!("deno" in process.versions)) return { file, args, argv0 };
-  const hidden = file === process.execPath ? `/${file}` : file;
-  const isRewritten = args.length > 0 &&
-    [...args, ...Object.values(request.env)].some((text) => text.includes(process.execPath));
-  if (!isRewritten) return { file: hidden, args, argv0 };
-  const words = [hidden, ...args].map((word) => `'${word.replaceAll("'", "'\\''").replace(/[;&|/]/g, "$&''")}'`);
-  const unset = request.env["PWD"] === undefined ? "unset PWD\n" : "";
-  return { file: "/bin/sh", args: ["-c", `${unset}exec ${words.join(" ")}`], argv0: "sh" };
 }
 
 /**

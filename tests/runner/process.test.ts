@@ -411,3 +411,47 @@ describe("processRunner()", () => {
     await eventually("the watcher ends with its runner", () => watcherOf() === undefined);
   });
 });
+
+// Deno starts commands itself.
+if (!isDeno) {
+  describe("the process that starts commands", () => {
+    let dir = "";
+    let runner: Runner;
+    const starterOf = (): number | undefined =>
+      processesSince(1, false).find((it) =>
+        it.parent === process.pid && isAlive(it.pid) &&
+        readFileSync(`/proc/${it.pid}/cmdline`, "latin1").includes("launcher_main")
+      )?.pid;
+    beforeEach(() => {
+      dir = temporaryFolder();
+      runner = processRunner({ dir: join(dir, "records"), clock: realClock });
+    });
+    afterEach(async () => {
+      await runner.close();
+      await eventually("it ends with its runner", () => starterOf() === undefined);
+      rmSync(dir, { recursive: true, force: true });
+    });
+
+    test("takes its commands with it when it is killed, and the next start has another", async () => {
+      const pidFile = join(dir, "child");
+      const first = await runner.start(requestIn(dir, ["/bin/sh", "-c", `sleep 600 & echo $! > ${pidFile}; wait`]));
+      const child = await numberIn(pidFile);
+      process.kill(starterOf() ?? 0, "SIGKILL");
+      expect(await first.exit).toMatchObject({ kind: "exited", exitCode: 137, signal: "SIGKILL" });
+      expect([first.pid, child].filter(isAlive)).toEqual([]);
+      const next = await runner.start(requestIn(dir, ["/bin/sh", "-c", "exit 3"]));
+      expect(await next.exit).toMatchObject({ kind: "exited", exitCode: 3 });
+    });
+
+    test("that is killed while it starts one leaves nothing of that, and says so", async () => {
+      const first = await runner.start(requestIn(dir, ["sleep", "600"]));
+      const starter = starterOf() ?? 0;
+      process.kill(starter, "SIGSTOP");
+      const starting = runner.start(requestIn(dir, ["sleep", "600"], { id: "other" }));
+      process.kill(starter, "SIGKILL");
+      await expect(starting).rejects.toMatchObject({ code: "INTERNAL" });
+      expect(await first.exit).toMatchObject({ kind: "exited", exitCode: 137 });
+      expect(readdirSync(join(dir, "records")).filter((name) => name.endsWith(".run"))).toEqual([]);
+    });
+  });
+}
