@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import process from "node:process";
 import { Client, credentials } from "@grpc/grpc-js";
@@ -115,7 +116,14 @@ const figures: Figure[] = [];
 
 const plainRate = await rateOf(plain, cores * 2);
 const cluster = await startCluster(["--workers", "2", "--slots", String(cores)]);
+const roles = ["gateway", "scheduler", "worker"] as const;
+/** Of its processes and those that they started and that live yet: a worker has another start its commands. */
+const cpuOf = (role: typeof roles[number]): number =>
+  cluster.pids(role).flatMap((pid) => [pid, ...childrenOf(pid)]).reduce((sum, pid) => sum + usageOf(pid).cpuSeconds, 0);
+const childrenOf = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").split(" ").filter((word) => word !== "").map(Number);
 try {
+  const before = roles.map(cpuOf);
   const rate = await run(new URL(cluster.ready.http).host, (line, number) => {
     if (line !== `line ${number}\n`) throw new Error(`Action ${number} said "${line}"`);
   });
@@ -126,6 +134,14 @@ try {
     unit: "actions/s",
     target: { atLeast: plainRate * 0.6 },
   });
+  for (const [place, role] of roles.entries()) {
+    figures.push({
+      name: `CPU of the ${role} an action, real processes`,
+      value: ((cpuOf(role) - before[place]!) * 1e6) / (count + warmUp),
+      unit: "µs",
+      target: { atMost: Infinity },
+    });
+  }
 } finally {
   await cluster.stop();
 }
