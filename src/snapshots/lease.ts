@@ -93,7 +93,7 @@ export interface TreeKeeper {
   /**
    * What of a tree is absent, at most {@link absentMax}; all that is there stays for the guaranteed age. What should be
    * a folder and is none counts as absent. A folder that was found whole a short while ago is not walked again, so a
-   * tree costs what is new in it.
+   * tree costs what is new in it; one tree is walked at a time, for those that are asked for at once are much the same.
    *
    * @throws whatever keeps the store from being read.
    */
@@ -104,7 +104,8 @@ export interface TreeKeeper {
 export const absentMax = 100;
 /** Folders that are remembered as whole; beyond, the oldest is forgotten. About 20 MB. */
 const rememberedMax = 100_000;
-const foldersPerAsk = 500;
+/** Then others have their turn: about 10 ms. */
+const foldersPerAsk = 100;
 
 export interface TreeKeeperOptions {
   readonly blobs: Blobs;
@@ -121,53 +122,65 @@ export function treeKeeper({ blobs, clock, rememberMs }: TreeKeeperOptions): Tre
     return atMs !== undefined && clock.now() - atMs < rememberMs;
   };
 
+  let walking: Promise<unknown> = Promise.resolve();
+  const walk = async (root: Digest, signal: AbortSignal | undefined): Promise<readonly Digest[]> => {
+    /** Since when all that is below is sure to stay: as long as what is longest remembered. */
+    let sinceMs = clock.now();
+    const absent = new Set<Digest>();
+    const asked = new Set<Digest>([emptyDigest]);
+    const met = new Set<Digest>([emptyDigest, root]);
+    const walked: Digest[] = [];
+    for (let folders = isWhole(root) ? [] : [root]; folders.length > 0;) {
+      if (absent.size >= absentMax) break;
+      const next: Digest[] = [];
+      for (let at = 0; at < folders.length; at += foldersPerAsk) {
+        signal?.throwIfAborted();
+        const group = folders.slice(at, at + foldersPerAsk);
+        const files = new Set<Digest>(group);
+        for (const folder of group) {
+          try {
+            for (const node of await readDirectory(blobs, folder, signal === undefined ? {} : { signal })) {
+              if (node.kind === "symlink") continue;
+              const known = node.kind === "file" ? asked : met;
+              if (known.has(node.digest)) continue;
+              known.add(node.digest);
+              if (node.kind === "file") files.add(node.digest);
+              else if (isWhole(node.digest)) sinceMs = Math.min(sinceMs, whole.get(node.digest)!);
+              else next.push(node.digest);
+            }
+            walked.push(folder);
+          } catch (error) {
+            if (!unreadable.some((code) => isFault(error, code))) throw error;
+            absent.add(folder);
+          }
+        }
+        for (const digest of await blobs.missing(files)) absent.add(digest);
+        await turn();
+      }
+      folders = next;
+    }
+    if (absent.size === 0) {
+      for (const folder of walked) {
+        whole.delete(folder);
+        whole.set(folder, sinceMs);
+      }
+      for (const folder of whole.keys()) {
+        if (whole.size <= rememberedMax) break;
+        whole.delete(folder);
+      }
+    }
+    return [...absent].slice(0, absentMax);
+  };
+
   return {
     async keep(root, signal) {
-      /** Since when all that is below is sure to stay: as long as what is longest remembered. */
-      let sinceMs = clock.now();
-      const absent = new Set<Digest>();
-      const asked = new Set<Digest>([emptyDigest]);
-      const met = new Set<Digest>([emptyDigest, root]);
-      const walked: Digest[] = [];
-      for (let folders = root === emptyDigest || isWhole(root) ? [] : [root]; folders.length > 0;) {
-        if (absent.size >= absentMax) break;
-        const next: Digest[] = [];
-        for (let at = 0; at < folders.length; at += foldersPerAsk) {
-          signal?.throwIfAborted();
-          const group = folders.slice(at, at + foldersPerAsk);
-          const files = new Set<Digest>(group);
-          for (const folder of group) {
-            try {
-              for (const node of await readDirectory(blobs, folder, signal === undefined ? {} : { signal })) {
-                if (node.kind === "symlink") continue;
-                const known = node.kind === "file" ? asked : met;
-                if (known.has(node.digest)) continue;
-                known.add(node.digest);
-                if (node.kind === "file") files.add(node.digest);
-                else if (isWhole(node.digest)) sinceMs = Math.min(sinceMs, whole.get(node.digest)!);
-                else next.push(node.digest);
-              }
-              walked.push(folder);
-            } catch (error) {
-              if (!unreadable.some((code) => isFault(error, code))) throw error;
-              absent.add(folder);
-            }
-          }
-          for (const digest of await blobs.missing(files)) absent.add(digest);
-        }
-        folders = next;
-      }
-      if (absent.size === 0) {
-        for (const folder of walked) {
-          whole.delete(folder);
-          whole.set(folder, sinceMs);
-        }
-        for (const folder of whole.keys()) {
-          if (whole.size <= rememberedMax) break;
-          whole.delete(folder);
-        }
-      }
-      return [...absent].slice(0, absentMax);
+      if (root === emptyDigest || isWhole(root)) return [];
+      const walked = walking.then(() => {
+        signal?.throwIfAborted();
+        return walk(root, signal);
+      });
+      walking = walked.catch(() => {}); // who asked for it hears it
+      return await walked;
     },
   };
 }

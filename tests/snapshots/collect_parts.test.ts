@@ -183,6 +183,37 @@ describe("treeKeeper()", () => {
     expect(new Set(asked)).toEqual(new Set([top, inner, a, b]));
   });
 
+  test("trees that are asked for at once are walked one after the other: what they share, once", async () => {
+    const { blobs, asked, keeper, a, b, c, inner, top, other } = await world();
+    const left = new AbortController();
+    const all = [keeper.keep(top), keeper.keep(other, left.signal), keeper.keep(other), keeper.keep(top)];
+    left.abort(new Error("its client has left"));
+    await expect(all[1]).rejects.toThrow("its client has left");
+    expect(await Promise.all([all[0], all[2], all[3]])).toEqual([[], [], []]);
+    expect(asked.toSorted()).toEqual([top, inner, a, b, other, c].toSorted());
+    await blobs.close();
+    await expect(keeper.keep(digestOf(Buffer.from("one")))).rejects.toMatchObject({ code: "DRAINING" });
+    await expect(keeper.keep(digestOf(Buffer.from("two")))).rejects.toMatchObject({ code: "DRAINING" });
+  });
+
+  test("others have their turn while a large tree is walked", async () => {
+    const { blobs, keeper } = await world();
+    const folders = await Promise.all(Array.from({ length: 1_000 }, async (_, n) => {
+      const leaf = await writeBlob(blobs, Buffer.from(`leaf ${n}`));
+      return folder(`f${n}`, await writeBlob(blobs, encodeDirectory([file("leaf", leaf)])));
+    }));
+    const large = await writeBlob(blobs, encodeDirectory(folders));
+    let turns = 0;
+    let isDone = false;
+    const kept = keeper.keep(large).finally(() => isDone = true);
+    while (!isDone) {
+      await new Promise((resolve) => setImmediate(resolve));
+      turns++;
+    }
+    expect(await kept).toEqual([]);
+    expect(turns).toBeGreaterThan(8);
+  });
+
   test("a tree is remembered no longer than the folders in it that were not walked again", async () => {
     const { time, asked, keeper, a, b, c, inner, top, other } = await world();
     await keeper.keep(top);
