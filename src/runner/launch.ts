@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
-import { closeSync, openSync, realpathSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readlinkSync, rmSync, writeSync } from "node:fs";
 import { constants } from "node:os";
-import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { asFault, Fault } from "../domain/fault.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
@@ -119,7 +118,7 @@ function openOutput(
     const stderr = launch.stderrPath === launch.stdoutPath ? stdout : open(launch.stderrPath);
     return {
       fds: [stdout, stderr],
-      paths: [...new Set([realPathOf(launch.stdoutPath), realPathOf(launch.stderrPath)])],
+      paths: [...new Set([realPathOf(stdout, launch.stdoutPath), realPathOf(stderr, launch.stderrPath)])],
       close() {
         closeSync(stdout);
         if (stderr !== stdout) closeSync(stderr);
@@ -131,8 +130,14 @@ function openOutput(
   }
 }
 
-/** Of a file that was just made, and so is no symbolic link: the command may have removed it by now. */
-const realPathOf = (path: string): string => join(realpathSync.native(dirname(path)), basename(path));
+/** As the system shows it for whoever has the file open. */
+function realPathOf(fd: number, path: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return path; // A system without /proc shows nobody else's files either.
+  }
+}
 
 export const notStarted = ({ argv }: Pick<Launch, "argv">, why: string, cause?: unknown): Fault =>
   new Fault("COMMAND_NOT_STARTED", `Cannot start ${shown(argv[0])} as ${why}`, { cause });

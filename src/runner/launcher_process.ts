@@ -75,7 +75,7 @@ export function launcherProcess(options: {
   };
   const begin = (): ChildProcess => {
     // Standard error stays ours: what it dies of is told there.
-    const child = spawn(process.execPath, ["--max-semi-space-size=1", script], {
+    const child = spawn(process.execPath, ["--max-semi-space-size=1", "--v8-pool-size=0", script], {
       detached: true,
       stdio: ["pipe", "pipe", "inherit", options.lifeline().stdin!],
       env: {},
