@@ -61,6 +61,8 @@ interface Live {
   task: TaskView | undefined;
   response: Promise<ExecuteResponse> | undefined;
   failure: Fault | undefined;
+  /** Somebody who knew its instance has waited for it here: it is killed when nobody does any more. */
+  isWanted: boolean;
   readonly changed: Set<() => void>;
   readonly shares: Map<string, Share>;
   readonly stop: AbortController;
@@ -104,7 +106,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
   const expectBack = (live: Live): void => {
     live.forget();
     if (waitersOf(live) > 0) return;
-    if (live.response !== undefined || live.failure !== undefined) return drop(live);
+    if (!live.isWanted || live.response !== undefined || live.failure !== undefined) return drop(live);
     live.forget = clock.at(clock.now() + graceMs, () => kill(live, "All clients that waited for it have left"));
   };
 
@@ -143,6 +145,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       task: undefined,
       response: undefined,
       failure: undefined,
+      isWanted: false,
       changed: new Set(),
       shares: new Map(),
       stop: new AbortController(),
@@ -208,6 +211,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       const live = await joined;
       const share = randomHex(8);
       shareOf(live, share);
+      live.isWanted = true;
       expectBack(live);
       return nameOf(task.action.instance, live.jobId, share);
     },
@@ -221,6 +225,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
         for (;;) {
           signal.throwIfAborted();
           const { action, task } = live;
+          if (action?.instance === instance) live.isWanted = true;
           if (share.isCancelled && action !== undefined) {
             return yield ended(name, action.digest, cancelledResponse("Its client cancelled it"));
           }
@@ -241,17 +246,19 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     async cancel(name) {
       const { instance, jobId, share } = parse(name);
       const live = lives.get(jobId) ?? open(jobId, undefined);
-      const own = shareOf(live, share);
-      own.isCancelled = true;
-      wake(live);
-      if (waitersOf(live) > 0) return;
-      while (live.task === undefined && live.failure === undefined) await change(live, live.stop.signal);
-      if (live.failure !== undefined) throw live.failure;
-      if (live.action === undefined || live.action.instance !== instance) {
-        drop(live);
-        throw operationUnknown(name);
+      try {
+        while (live.task === undefined && live.action === undefined && live.failure === undefined) {
+          await change(live, live.stop.signal);
+        }
+        if (live.action === undefined && live.failure !== undefined) throw live.failure;
+        if (live.action?.instance !== instance) throw operationUnknown(name);
+        // Not before it is known what it is of: who follows is told of that action.
+        shareOf(live, share).isCancelled = true;
+        wake(live);
+        if (waitersOf(live) === 0 && live.response === undefined) kill(live, "Its client cancelled it");
+      } finally {
+        if (waitersOf(live) === 0 && (!live.isWanted || live.failure !== undefined)) drop(live);
       }
-      if (waitersOf(live) === 0 && live.response === undefined) kill(live, "Its client cancelled it");
     },
     list: () =>
       [...lives.values()].flatMap((live) =>

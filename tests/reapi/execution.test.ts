@@ -151,6 +151,69 @@ async function result(exitCode = 0): Promise<Digest> {
   }));
 }
 
+describe("An operation's name", () => {
+  /** What another door took in, and what this one did before it was started anew. */
+  const begun = async (): Promise<string> => {
+    const stream = execute(await action());
+    const { name } = await next(stream);
+    stream.cancel();
+    await rig.restart();
+    return name;
+  };
+  const follow = (name: string) => expect(last(wait(name))).rejects;
+
+  test("of a job of another door kills nothing, however often it is waited for", async () => {
+    const name = await begun();
+    const { action: _, ...other } = [...tasks.views.values()][0]!;
+    tasks.views.set([...tasks.views.keys()][0]!, other as TaskView);
+    await follow(name).toMatchObject({ code: status.NOT_FOUND });
+    await expect(rig.unary(methods.cancelOperation, { name })).rejects.toMatchObject({ code: status.NOT_FOUND });
+    await clock.advance(2 * graceMs);
+    expect(tasks.killed).toEqual([]);
+  });
+  test("with another instance neither cancels nor kills", async () => {
+    const name = await begun();
+    await follow(`other/${name}`).toMatchObject({ code: status.NOT_FOUND });
+    await clock.advance(2 * graceMs);
+    const stream = wait(name);
+    await next(stream);
+    await expect(rig.unary(methods.cancelOperation, { name: `other/${name}` })).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: await result() });
+    expect(responseOf(await last(stream)).status).toBeUndefined();
+    expect(tasks.killed).toEqual([]);
+  });
+  test("E-7: that is cancelled while it is looked for is told so once it is found", async () => {
+    const name = await begun();
+    const look = tasks.watch.bind(tasks);
+    let found = (): void => {};
+    const held = new Promise<void>((resolve) => found = resolve);
+    let looked = false;
+    tasks.watch = async function* (id, signal) {
+      looked = true;
+      await held;
+      yield* look(id, signal);
+    };
+    const stream = wait(name);
+    const end = last(stream);
+    await until(() => looked);
+    const cancelled = rig.unary(methods.cancelOperation, { name });
+    await rig.unary(methods.getCapabilities, {}); // the gateway still answers
+    found();
+    await cancelled;
+    expect(responseOf(await end).status).toMatchObject({ code: status.CANCELLED });
+    expect(tasks.killed).toHaveLength(1);
+  });
+  test("that nobody knows costs nothing once it was cancelled", async () => {
+    const name = "operations/j0000000000-abcdef/0123456789abcdef";
+    for (let round = 0; round < 2; round++) {
+      await expect(rig.unary(methods.cancelOperation, { name })).rejects.toMatchObject({ code: status.NOT_FOUND });
+    }
+    expect(clock.waiting()).toBe(0);
+  });
+});
+
 describe("Execute", () => {
   test("C-4 C-5 C-11: is told of in the capabilities", async () => {
     const { executionCapabilities } = await rig.unary(methods.getCapabilities, {});
