@@ -1,9 +1,9 @@
 import { lstatSync, readlinkSync, type Stats } from "node:fs";
-import type { Digest } from "../../domain/digest.ts";
+import { type Digest, emptyDigest } from "../../domain/digest.ts";
 import { Fault, isFault } from "../../domain/fault.ts";
 import type { Blobs } from "../blobs/blobs.ts";
 import { hashFile } from "../blobs/object_file.ts";
-import { statOf } from "./read_files.ts";
+import { folderAt, refuseFolder } from "./places.ts";
 import { readDirectory, readRoot, refuseDepth } from "./read_tree.ts";
 import { isSameStat } from "./stat_cache.ts";
 import type { Node } from "./tree.ts";
@@ -26,14 +26,23 @@ export interface Unchanged {
 }
 
 /**
- * Makes sure that a snapshot would replace nothing in a folder that somebody has changed since a moment: a file counts
- * as unchanged if it is what it was then, or what the snapshot has, or was last changed before.
+ * Makes sure that all of a snapshot can be brought into a folder, and would replace nothing there that somebody has
+ * changed since a moment: a file counts as unchanged if it is what it was then, or what the snapshot has, or was last
+ * changed before.
  *
  * @param dir absolute, without symlinks.
- * @throws {Fault} `OUTPUT_CHANGED` naming the first that was; nothing was touched.
+ * @param since without, every file may be replaced that stays as it is from now on.
+ * @throws {Fault} `OUTPUT_CHANGED` naming the first that was, `PATH_INVALID` and `CHECKOUT_FAILED` for what is in the
+ * way, `BLOB_MISSING`; nothing was touched.
  */
-export async function unchangedSince(blobs: Blobs, snapshot: Digest, dir: string, since: Since): Promise<Unchanged> {
+export async function unchangedSince(
+  blobs: Blobs,
+  snapshot: Digest,
+  dir: string,
+  since: Since | undefined,
+): Promise<Unchanged> {
   const seen = new Map<string, Stats | undefined>();
+  const files = new Set<Digest>();
   const look = async (path: string, nodes: readonly Node[], then: Digest | undefined, depth: number): Promise<void> => {
     refuseDepth(depth, path);
     const before = new Map((await nodesThen(blobs, then)).map((node) => [node.name, node]));
@@ -42,16 +51,18 @@ export async function unchangedSince(blobs: Blobs, snapshot: Digest, dir: string
       const was = before.get(node.name);
       if (node.kind === "directory") {
         await look(
-          at,
+          folderAt(at, dir) ?? at,
           await readDirectory(blobs, node.digest),
           was?.kind === "directory" ? was.digest : undefined,
           depth + 1,
         );
         continue;
       }
-      const stat = statOf(at);
+      refuseFolder(at);
+      if (node.kind === "file" && node.digest !== emptyDigest) files.add(node.digest);
+      const stat = lstatSync(at, { throwIfNoEntry: false });
       seen.set(at, stat);
-      if (stat === undefined || stat.isDirectory()) continue; // nothing to lose, or refused by who writes
+      if (stat === undefined || since === undefined) continue; // nothing to lose
       if (await isThat(at, stat, node)) continue;
       const isAsThen = was === undefined || was.kind === "directory"
         ? stat.ctimeMs < since.atMs - stampLagMs
@@ -59,7 +70,14 @@ export async function unchangedSince(blobs: Blobs, snapshot: Digest, dir: string
       if (!isAsThen) throw changed(at);
     }
   };
-  await look(dir, await readRoot(blobs, snapshot), since.inputs, 0);
+  await look(dir, await readRoot(blobs, snapshot), since?.inputs, 0);
+  const [missing] = await blobs.missing(files);
+  if (missing !== undefined) {
+    throw new Fault(
+      "BLOB_MISSING",
+      `Cannot bring back ${snapshot}: the store lacks ${missing} of it; run the task again`,
+    );
+  }
   return {
     refuseChanged(path) {
       const before = seen.get(path);

@@ -1,19 +1,20 @@
+import { hash } from "node:crypto";
 import {
   closeSync,
   futimesSync,
-  lstatSync,
   mkdirSync,
   readdirSync,
   realpathSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   utimesSync,
 } from "node:fs";
+import { basename, dirname } from "node:path";
 import type { Digest } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
 import { type Since, unchangedSince } from "./changed_since.ts";
+import { folderAt, refuseFolder } from "./places.ts";
 import { failed, makeFolder, Modes, openFile, TreeWriter, type WriteOptions } from "./tree_writer.ts";
 
 export interface CheckoutOptions extends WriteOptions {
@@ -80,23 +81,22 @@ export async function checkout(options: CheckoutOptions): Promise<CheckoutReport
 
 /**
  * Brings a snapshot back into a folder where people work: each file and symlink replaces what has its name in one step,
- * folders are joined, everything else stays. A symlink to a folder is followed only if it leads to one inside.
+ * folders are joined, everything else stays. A symlink to a folder is followed only if it leads to one inside. What was
+ * cut off half-way is made whole by doing it again.
  *
  * @throws {Fault} as {@link checkout} does; `PATH_INVALID` for a symlink that leads outside; `CHECKOUT_FAILED` where a
- * folder and a file have one name; `OUTPUT_CHANGED` for a file that was changed meanwhile, before anything is written if
- * that was so when it began.
+ * folder and a file have one name; `OUTPUT_CHANGED` for a file that was changed meanwhile. What of that was so when it
+ * began is told before anything is written, and so is what the store lacks.
  */
 export async function bringBack(options: BringBackOptions): Promise<CheckoutReport> {
   mkdirSync(options.dir, { recursive: true });
   const top = realpathSync(options.dir);
-  const beside = (path: string): string => `${path}.${process.pid}.tmp`;
-  const refuseFolder = (path: string): void => {
-    if (!lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
-    throw new Fault("CHECKOUT_FAILED", `Cannot write ${path} as no folder must be there: there is one`);
-  };
+  // Of one length, whatever the name's.
+  const beside = (path: string): string =>
+    `${dirname(path)}/.${hash("sha256", basename(path), "hex").slice(0, 16)}.${process.pid}.tmp`;
   const replace = (path: string): void => {
     try {
-      unchanged?.refuseChanged(path);
+      unchanged.refuseChanged(path);
       renameSync(beside(path), path);
     } catch (error) {
       rmSync(beside(path), { force: true });
@@ -104,22 +104,9 @@ export async function bringBack(options: BringBackOptions): Promise<CheckoutRepo
     }
   };
   const { snapshot, blobs, since } = options;
-  const unchanged = since === undefined ? undefined : await unchangedSince(blobs, snapshot, top, since);
+  const unchanged = await unchangedSince(blobs, snapshot, top, since);
   const writer = new TreeWriter({ ...options, since: [] }, {
-    folder(path) {
-      const found = lstatSync(path, { throwIfNoEntry: false });
-      if (found === undefined) return makeFolder(path);
-      if (found.isDirectory()) return path;
-      if (!found.isSymbolicLink()) {
-        throw new Fault("CHECKOUT_FAILED", `Cannot write into ${path} as it must be a folder: current value is a file`);
-      }
-      const real = statSync(path, { throwIfNoEntry: false })?.isDirectory() ? realpathSync(path) : undefined;
-      if (real !== undefined && (real === top || real.startsWith(`${top}/`))) return real;
-      throw new Fault(
-        "PATH_INVALID",
-        `Cannot write through ${path} as it must lead to a folder in ${top}: it does not`,
-      );
-    },
+    folder: (path) => folderAt(path, top) ?? makeFolder(path),
     file(path, node) {
       refuseFolder(path);
       rmSync(beside(path), { force: true }); // of an earlier process of this number

@@ -229,18 +229,18 @@ describe("bringBack()", () => {
       await file("same", "new", true),
       await file("was-link", "now a file"),
       link("link-to-be", "same"),
-      await within("src", await file("new", "1")),
+      await within("src", await file("new", "1"), await file("nothing", "")),
       await within("made", await within("deep")),
     );
     const opened = lstatSync(join(dir, "same")).ino;
-    expect(await bringBack({ snapshot, dir, blobs })).toEqual({ files: 3, bytes: 14 });
+    expect(await bringBack({ snapshot, dir, blobs })).toEqual({ files: 4, bytes: 14 });
     expect(readFileSync(join(dir, "same"), "utf8")).toBe("new");
     expect(modeOf("same")).toBe(0o755);
     expect(lstatSync(join(dir, "same")).ino).not.toBe(opened);
     expect(lstatSync(join(dir, "was-link")).isFile()).toBe(true);
     expect(readFileSync("/etc/passwd", "utf8")).not.toBe("now a file");
     expect(readlinkSync(join(dir, "link-to-be"))).toBe("same");
-    expect(readdirSync(join(dir, "src")).sort()).toEqual(["kept", "new"]);
+    expect(readdirSync(join(dir, "src")).sort()).toEqual(["kept", "new", "nothing"]);
     expect(readdirSync(dir).sort()).toEqual(["link-to-be", "made", "same", "src", "was-link"]);
     expect(readdirSync(join(dir, "made"))).toEqual(["deep"]);
   });
@@ -286,6 +286,72 @@ describe("bringBack()", () => {
     await expect(bringBack({ snapshot, dir, blobs: failing })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
     expect(readdirSync(dir)).toEqual(["big"]);
     expect(readFileSync(join(dir, "big"), "utf8")).toBe("old");
+  });
+});
+
+describe("bringBack() of what cannot all be brought back", () => {
+  let snapshot: Digest;
+  beforeEach(async () => {
+    mkdirSync(dir);
+    writeTree(dir, { "a": "old" });
+    snapshot = await folder(
+      await file("a", "new"),
+      await within("z", await file("place", "x"), await within("deep", await file("b", "1"))),
+    );
+  });
+
+  const inTheWay: Record<string, () => void> = {
+    "a folder where a file is to be": () => writeTree(dir, { "z/place/x": "1" }),
+    "a file where a folder is to be": () => writeTree(dir, { "z/deep": "1" }),
+    "a symlink that leads outside": () => {
+      mkdirSync(join(dir, "z"));
+      symlinkSync(top, join(dir, "z/deep"));
+    },
+    "a symlink in a ring": () => symlinkSync("z", join(dir, "z")),
+  };
+  test.each(Object.entries(inTheWay))("%s: nothing at all is written", async (_, put) => {
+    put();
+    for (const since of [undefined, { atMs: realClock.now() + 1000 }]) {
+      const options = since === undefined ? {} : { since };
+      await expect(bringBack({ snapshot, dir, blobs, ...options })).rejects.toMatchObject({
+        code: expect.stringMatching(/^(CHECKOUT_FAILED|PATH_INVALID)$/),
+      });
+      expect(readFileSync(join(dir, "a"), "utf8")).toBe("old");
+    }
+  });
+
+  test("a blob that the store lacks: nothing at all is written", async () => {
+    const lacking = await folder(
+      await file("a", "new"),
+      { kind: "file", name: "gone", digest: digestOf(Buffer.from("gone")), executable: false },
+    );
+    await expect(bringBack({ snapshot: lacking, dir, blobs })).rejects.toMatchObject({ code: "BLOB_MISSING" });
+    expect(readFileSync(join(dir, "a"), "utf8")).toBe("old");
+  });
+
+  test("a name as long as a name may be is no hindrance", async () => {
+    const name = "n".repeat(255);
+    writeTree(dir, { [name]: "old" });
+    await bringBack({ snapshot: await folder(await file(name, "new")), dir, blobs });
+    expect(readFileSync(join(dir, name), "utf8")).toBe("new");
+    expect(readdirSync(dir).sort()).toEqual(["a", name]);
+  });
+
+  test("a change behind a symlink is noticed while it writes", async () => {
+    mkdirSync(join(dir, "real"));
+    writeTree(dir, { "real/b": "old" });
+    symlinkSync("real", join(dir, "z"));
+    const into = await folder(await within("z", await file("b", "new")));
+    const editing: Blobs = {
+      ...blobs,
+      peek(digest) {
+        if (digest === digestOf(Buffer.from("new"))) writeTree(dir, { "real/b": "edited just now" });
+        return blobs.peek!(digest);
+      },
+    };
+    await expect(bringBack({ snapshot: into, dir, blobs: editing, since: { atMs: realClock.now() + 1000 } }))
+      .rejects.toMatchObject({ code: "OUTPUT_CHANGED" });
+    expect(readFileSync(join(dir, "real/b"), "utf8")).toBe("edited just now");
   });
 });
 
