@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, statSync, unlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync } from "node:fs";
+import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -44,9 +45,8 @@ export interface AttemptEffectsOptions {
   readonly folders?: SpareFolders;
 }
 
-/** Where an attempt keeps its things. */
+/** Where an attempt keeps its things: beside each other, as each folder more costs what making and removing one does. */
 export interface AttemptPlaces {
-  readonly dir: string;
   /** The working folder: the input snapshot, then what the command makes of it. */
   readonly root: string;
   readonly home: string;
@@ -57,11 +57,10 @@ export interface AttemptPlaces {
 export function placesOf(dir: string, taskId: TaskId, attempt: number): AttemptPlaces {
   const own = join(dir, `${jobOfTask(taskId)}-${indexOfTask(taskId)}-${attempt}`);
   return {
-    dir: own,
-    root: join(own, "root"),
-    home: join(own, "home"),
-    stdout: join(own, "stdout"),
-    stderr: join(own, "stderr"),
+    root: own,
+    home: `${own}.home`,
+    stdout: `${own}.stdout`,
+    stderr: `${own}.stderr`,
   };
 }
 
@@ -107,7 +106,6 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
   const run = async (one: Live, input: AttemptInput): Promise<void> => {
     const { taskId, attempt } = input;
     const places = placesOf(options.dir, taskId, attempt);
-    mkdirSync(places.dir, { recursive: true });
     const command = decodeCommand(await readBlob(blobs, input.command, commandBytesMax));
     one.input = input;
     one.command = command;
@@ -272,6 +270,9 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     });
     return { result };
   };
+  /** Most commands leave an empty folder: that one goes at once, and not while others wait for the disk. */
+  const leaveFolder = (folder: LaidFolder): Promise<void> =>
+    rmdir(folder.dir).then(() => folders.forget(folder), () => folders.leave(folder));
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
     if (command.outputs.length === 0) return undefined;
@@ -309,11 +310,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       capture(one, taskId, attempt, ending).finally(() => {
         const { folder, home } = one;
         delete one.folder;
-        const isEmptied = isRemovedEmpty(folder!.dir);
-        if (isEmptied) folders.forget(folder!);
-        const emptying: Promise<void>[] = isEmptied ? [] : [folders.leave(folder!)];
-        if (home !== undefined && !isRemovedEmpty(home)) emptying.push(removeBeside(home));
-        if (emptying.length > 0) one.emptying = Promise.all(emptying).then(() => {}); // the rest is left to clean()
+        const emptying = [leaveFolder(folder!), ...(home === undefined ? [] : [removeBeside(home)])];
+        one.emptying = Promise.all(emptying).then(() => {}); // the rest is left to clean()
       }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",
@@ -326,32 +324,19 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       const { emptying: emptied, folder } = live.get(key) ?? {};
       live.delete(key);
       if (folder !== undefined) folders.forget(folder);
-      const places = placesOf(options.dir, taskId, attempt);
-      const removeAll = (): void => {
-        if (!isRemovedBare(places)) remove(places.dir);
-      };
-      if (emptied === undefined) removeAll();
-      else void emptied.then(removeAll);
+      const { root, home, stdout, stderr } = placesOf(options.dir, taskId, attempt);
+      for (const stream of [stdout, stderr]) if (!isUnlinked(stream)) remove(stream);
+      const removeFolders = (): void => [root, home].forEach(remove);
+      if (emptied === undefined) removeFolders();
+      else void emptied.then(removeFolders);
     },
   };
 }
 
-/** Removes a folder if nothing is in it: most commands leave none, and to look for some costs more. */
-function isRemovedEmpty(dir: string): boolean {
+function isUnlinked(path: string): boolean {
   try {
-    rmdirSync(dir);
+    unlinkSync(path);
     return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Removes an attempt's folder in which nothing is left but its streams. @returns whether that was so. */
-function isRemovedBare({ dir, stdout, stderr }: AttemptPlaces): boolean {
-  try {
-    unlinkSync(stdout);
-    unlinkSync(stderr);
-    return isRemovedEmpty(dir);
   } catch {
     return false;
   }
