@@ -1,5 +1,4 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, statSync, unlinkSync } from "node:fs";
-import { rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandData } from "../domain/command.ts";
 import { type Digest, emptyDigest } from "../domain/digest.ts";
@@ -11,7 +10,7 @@ import type { Log } from "../observability/log.ts";
 import { decodeCommand, encodeAction } from "../protocol/reapi/canonical.ts";
 import type { Exit, Runner, Running } from "../runner/runner.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { removeBeside, removeLeft } from "../runtime/remove_left.ts";
+import { removeBeside, removeEmpty, removeLeft } from "../runtime/remove_left.ts";
 import { type Blobs, digestOf, readBlob } from "../snapshots/blobs/blobs.ts";
 import { fileBytes, hashFile } from "../snapshots/blobs/object_file.ts";
 import { checkout, checkoutMtimeSeconds } from "../snapshots/trees/checkout.ts";
@@ -271,8 +270,10 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     return { result };
   };
   /** Most commands leave an empty folder: that one goes at once, and not while others wait for the disk. */
-  const leaveFolder = (folder: LaidFolder): Promise<void> =>
-    rmdir(folder.dir).then(() => folders.forget(folder), () => folders.leave(folder));
+  const leaveFolder = async (folder: LaidFolder): Promise<void> => {
+    if (await removeEmpty(folder.dir)) folders.forget(folder);
+    else await folders.leave(folder);
+  };
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
     if (command.outputs.length === 0) return undefined;

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rm, rmdir } from "node:fs/promises";
 
 /**
  * Removes a folder with whatever commands left in it: also folders without write permission, as the caches of package
@@ -19,3 +19,6 @@ export function removeLeft(dir: string): boolean {
 
 /** The same for what is easily removed, beside other work. What resists is left for {@link removeLeft}; it never rejects. */
 export const removeBeside = (dir: string): Promise<void> => rm(dir, { recursive: true, force: true }).catch(() => {});
+
+/** Removes a folder in which nothing is, beside other work. @returns whether that was so. */
+export const removeEmpty = (dir: string): Promise<boolean> => rmdir(dir).then(() => true, () => false);
