@@ -4,7 +4,6 @@ import { readFileSync } from "node:fs";
 import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Digest, digestOfHash, emptyDigest, hashOf, isDigest, sizeOf } from "../../domain/digest.ts";
-import { asFault } from "../../domain/fault.ts";
 
 /**
  * What files held when they were last read, by what `lstat` said of them then: a file that is as it was is not read
@@ -54,6 +53,9 @@ const headBytes = 16;
 const numbersAnEntry = 4;
 const numbersAFolder = 3;
 const hashBytes = 32;
+
+/** Of this process: captures of one folder at once write files of their own. */
+let saves = 0;
 
 const emptyCache: StatCache = { entries: 0, folder: () => undefined };
 
@@ -238,7 +240,7 @@ export class StatCacheWriter {
     return folder;
   }
 
-  /** Replaces the file in one step. @throws {Fault} `NO_SPACE`, `INTERNAL`. */
+  /** Replaces the file in one step. Where that cannot be, what was there stays: the next capture takes longer. */
   async save(path: string, of: string, snapshot: Digest): Promise<void> {
     const byFolder = this.#folders.map((folder) => ({ path: folder.path, entries: folder.entries() }));
     const all = byFolder.flatMap(({ entries }) => entries);
@@ -256,14 +258,13 @@ export class StatCacheWriter {
       Buffer.from(this.#folders.map(({ hash }) => hash).join(""), "hex"),
       text,
     ]);
-    const beside = `${path}.${process.pid}.tmp`;
+    const beside = `${path}.${process.pid}.${++saves}.tmp`;
     try {
       await mkdir(dirname(path), { recursive: true });
       await writeFile(beside, Buffer.concat([body, Buffer.from(hash("sha256", body, "hex"), "hex")]));
       await rename(beside, path);
-    } catch (error) {
-      await rm(beside, { force: true });
-      throw asFault(error, `Cannot keep the stat cache ${path}`);
+    } catch {
+      await rm(beside, { recursive: true, force: true }).catch(() => {});
     }
   }
 }

@@ -490,6 +490,56 @@ describe("capture() with an index of what was read before", () => {
     expect((await warm({ dir: join(dir, "a") })).files).toBe(2);
   });
 
+  test("that cannot be kept is no reason not to capture", async () => {
+    writeTree(dir, { "a": "1", "b/c": "2" });
+    const { snapshot } = await captured();
+    mkdirSync(join(indexPath(), "in the way"), { recursive: true });
+    try {
+      expect((await warm()).snapshot).toBe(snapshot);
+      expect(readdirSync(indexPath())).toEqual(["in the way"]);
+      expect(readdirSync(join(dir, "..")).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+    } finally {
+      rmSync(indexPath(), { recursive: true });
+    }
+  });
+
+  test("of two captures at once is whole", async () => {
+    writeTree(dir, { "a": "1", "b/c": "2" });
+    const all = await Promise.all([warm(), warm(), warm()]);
+    expect(new Set(all.map(({ snapshot }) => snapshot)).size).toBe(1);
+    const before = counted(blobs);
+    expect(await warm({ blobs: before.blobs, holdsTree: () => Promise.resolve(true) })).toMatchObject({
+      snapshot: all[0].snapshot,
+    });
+    expect(before.asked).toEqual([]); // nothing was read again
+  });
+
+  test("is not believed of folders that changed places, nor of a file with another's times and size", async () => {
+    writeTree(dir, { "x/f": "one", "x/deep/g": "one", "y/f": "two", "y/deep/g": "two" });
+    const old = new Date(1_600_000_000_000);
+    for (const path of ["x/f", "y/f", "x/deep/g", "y/deep/g"]) utimesSync(join(dir, path), old, old);
+    const holdsTree = () => Promise.resolve(true);
+    await warm({ holdsTree });
+    const swap = (one: string, other: string): void => {
+      renameSync(join(dir, one), join(dir, "swap"));
+      renameSync(join(dir, other), join(dir, one));
+      renameSync(join(dir, "swap"), join(dir, other));
+    };
+    for (const [one, other] of [["x", "y"], ["x/deep", "y/deep"], ["x/f", "y/f"]] as const) {
+      swap(one, other);
+      const { snapshot } = await warm({ holdsTree });
+      expect(snapshot).toBe((await captured({ blobs: memoryBlobs() })).snapshot);
+    }
+    // The clock that is ahead has the cache trust what is too young for it: until the file system's clock has ticked.
+    const { ctimeMs } = lstatSync(join(dir, "x/f"));
+    while (lstatSync(join(dir, "x/f")).ctimeMs === ctimeMs) chmodSync(join(dir, "x/f"), 0o755);
+    writeFileSync(join(dir, "other"), "eno");
+    renameSync(join(dir, "other"), join(dir, "y/f"));
+    utimesSync(join(dir, "y/f"), old, old);
+    const { snapshot } = await warm({ holdsTree });
+    expect(snapshot).toBe((await captured({ blobs: memoryBlobs() })).snapshot);
+  });
+
   test("is not believed when a file holds something else than it says", async () => {
     writeTree(dir, { "a": "one" });
     await warm();
