@@ -1,14 +1,20 @@
 import { mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { task } from "../../src/api/task_definition.ts";
+import type { Client } from "../../src/api/client.ts";
+import { task, type TaskDefinition } from "../../src/api/task_definition.ts";
 import { type Digest, emptyDigest } from "../../src/domain/digest.ts";
+import type { JobSpecInput } from "../../src/protocol/client_messages.ts";
 import { realClock } from "../../src/runtime/clock.ts";
+import { digestOf } from "../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
 import { capture } from "../../src/snapshots/trees/capture.ts";
 import { walk } from "../../src/snapshots/trees/read_tree.ts";
+import { planOf } from "../../src/cli/task_files/plan.ts";
+import { runPlan } from "../../src/cli/task_files/run_plan.ts";
 import { selectionOf } from "../../src/cli/task_files/select_tree.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+import { manualClock } from "../transport/manual_clock.ts";
 import { fakeWorld, type } from "./fakes.ts";
 
 function folder(files: Readonly<Record<string, string>>): string {
@@ -161,4 +167,52 @@ describe("globs of inputs", () => {
       message: expect.stringContaining('Cannot take "nothing/*"'),
     });
   });
+});
+
+test("what is captured and what was made stays in the store while tasks wait for others", async () => {
+  const clock = manualClock();
+  const guaranteedAgeMs = 3_600_000;
+  const holds: (readonly [snapshot: Digest, atMs: number])[] = [];
+  let end: () => void = () => {};
+  const isOver = new Promise<void>((resolve) => end = resolve);
+  const made = digestOf(Buffer.from("made"));
+  const captured = digestOf(Buffer.from("captured"));
+  const client = {
+    holds: (snapshot: Digest) => {
+      holds.push([snapshot, clock.now()]);
+      return Promise.resolve(true);
+    },
+    store: { usage: () => Promise.resolve({ guaranteedAgeMs }) },
+    submit: ({ tasks }: JobSpecInput) => Promise.resolve({ jobId: tasks[0]!.name }),
+    async *watch(name: string) {
+      if (name === "slow") await isOver;
+      const outcome = { kind: "exited", exitCode: 0, ...(name === "first" ? { output: made } : {}) };
+      yield { kind: "task", task: { taskId: name, name, state: "settled", outcome } };
+    },
+  } as unknown as Client;
+  const tasks = new Map<string, TaskDefinition>([
+    ["first", { run: "x", out: ["o"] }],
+    ["slow", { run: "x" }],
+    ["last", { run: "x", mount: { m: "first" } }],
+  ]);
+  const startedAtMs = clock.now();
+  const done = runPlan({
+    world: fakeWorld({ clock }),
+    client,
+    plan: planOf(tasks, ["first", "slow", "last"]),
+    dir: "/nowhere",
+    snapshot: captured,
+    selection: { select: () => Promise.resolve(captured) },
+    cache: "use",
+    onState: () => {},
+    signal: new AbortController().signal,
+  });
+  for (let minute = 0; minute < 180; minute++) await clock.advance(60_000);
+  end();
+  expect([...(await done).values()].map(({ kind }) => kind)).toEqual(["succeeded", "succeeded", "succeeded"]);
+  expect(clock.waiting()).toBe(0);
+  for (const snapshot of [captured, made]) {
+    const times = [startedAtMs, ...holds.filter(([held]) => held === snapshot).map(([, atMs]) => atMs), clock.now()];
+    times.slice(1).forEach((atMs, before) => expect(atMs - times[before]!).toBeLessThan(guaranteedAgeMs));
+  }
 });

@@ -9,6 +9,7 @@ import { resolveSnapshot } from "../ids.ts";
 import { outcomeText } from "../render.ts";
 import { cachesOf, type Commits, commitsOf } from "../task_flags.ts";
 import type { World } from "../world.ts";
+import { holdTrees } from "./hold_trees.ts";
 import type { PlannedTask } from "./plan.ts";
 import type { TreeSelection } from "./select_tree.ts";
 
@@ -64,6 +65,8 @@ export async function runPlan(options: RunPlanOptions): Promise<ReadonlyMap<stri
   const { plan, world, onState } = options;
   const ends = new Map<string, Promise<TaskEnd>>();
   const commits = commitsOf(world, options.client, options.dir, options.signal);
+  const held = holdTrees({ client: options.client, clock: world.clock, signal: options.signal });
+  held.add(options.snapshot);
   for (const task of plan) {
     const end = (async (): Promise<TaskEnd> => {
       onState(task.name, { kind: "waiting" });
@@ -84,10 +87,17 @@ export async function runPlan(options: RunPlanOptions): Promise<ReadonlyMap<stri
       }
     })();
     ends.set(task.name, end);
-    void end.then((state) => onState(task.name, state));
+    void end.then((state) => {
+      if (state.kind === "succeeded" && state.output !== undefined) held.add(state.output);
+      onState(task.name, state);
+    });
   }
   const all = new Map<string, TaskEnd>();
-  for (const { name } of plan) all.set(name, await ends.get(name)!);
+  try {
+    for (const { name } of plan) all.set(name, await ends.get(name)!);
+  } finally {
+    held.stop();
+  }
   return all;
 }
 
