@@ -103,7 +103,8 @@ export function serveByteStream(
         if (resourceName !== "" && resourceName !== first.value.resourceName) {
           throw refused(name, `keep its resource name: it became "${resourceName.slice(0, 300)}"`);
         }
-        if (next === first && writeOffset === 0 && upload.size > 0) await upload.clear();
+        // More may have come by a connection that broke off than was there when its client asked how much there is.
+        if (next === first && writeOffset >= 0 && writeOffset < upload.size) await upload.rewind(writeOffset);
         if (writeOffset !== upload.size) {
           throw refused(name, `go on at offset ${upload.size}: current value is ${writeOffset}`);
         }
@@ -204,25 +205,34 @@ async function store(
   await blobs.put(digest, compressor === "identity" ? whole : decompressSmall(compressor, digest, whole), { signal });
 }
 
+/** In one piece, for messages may be of a byte each; the first, which mostly is all, is not copied. */
 function inMemory(): Upload {
-  let chunks: Uint8Array[] = [];
+  let bytes: Uint8Array = new Uint8Array(0);
   let size = 0;
   return {
     get size() {
       return size;
     },
-    append(bytes) {
-      chunks.push(bytes);
-      size += bytes.length;
+    append(more) {
+      const needed = size + more.length;
+      if (size === 0) bytes = more;
+      else {
+        if (needed > bytes.length) {
+          const grown = Buffer.allocUnsafeSlow(Math.max(needed, 2 * bytes.length));
+          grown.set(bytes.subarray(0, size));
+          bytes = grown;
+        }
+        bytes.set(more, size);
+      }
+      size = needed;
       return Promise.resolve();
     },
-    clear() {
-      chunks = [];
-      size = 0;
+    rewind(to) {
+      size = to;
       return Promise.resolve();
     },
     async *read() {
-      yield* chunks;
+      yield bytes.subarray(0, size);
     },
     close: () => Promise.resolve(),
   };

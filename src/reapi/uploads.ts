@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { createReadStream, mkdirSync } from "node:fs";
 import { type FileHandle, open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -21,8 +21,8 @@ export interface Upload {
   /** Bytes that are there. */
   readonly size: number;
   append(bytes: Uint8Array): Promise<void>;
-  /** Starts anew. */
-  clear(): Promise<void>;
+  /** Goes back to its first so many bytes, at most {@link size}. */
+  rewind(size: number): Promise<void>;
   /** Everything, once nothing is appended any more. */
   read(): AsyncIterable<Uint8Array>;
   /** The same as a file, which may be moved away; `hash` is the SHA-256 of it, where that was wanted. */
@@ -40,6 +40,16 @@ export interface Uploads {
 
 async function writeWhole(file: FileHandle, bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at)).bytesWritten;
+}
+
+/** Of a file's first so many bytes, as they are on the disk now. */
+async function hashStart(path: string, bytes: number): Promise<Hash> {
+  const hash = createHash("sha256");
+  if (bytes === 0) return hash;
+  for await (const chunk of createReadStream(path, { end: bytes - 1, highWaterMark: pieceBytes })) {
+    hash.update(chunk as Uint8Array);
+  }
+  return hash;
 }
 
 /** @param dir made if it is not there; for this process alone. */
@@ -76,16 +86,11 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
       inUse.set(path, { taken: onTaken, closed: new Promise((resolve) => release = resolve) });
       let file: FileHandle;
       let size: number;
-      let hash = isHashed ? createHash("sha256") : undefined;
+      let hash: Hash | undefined;
       try {
         file = await open(path, "a+");
         size = (await file.stat()).size;
-        // What came before; as it is on the disk now.
-        if (size > 0 && hash !== undefined) {
-          for await (const chunk of createReadStream(path, { end: size - 1, highWaterMark: pieceBytes })) {
-            hash.update(chunk as Uint8Array);
-          }
-        }
+        if (isHashed) hash = await hashStart(path, size);
       } catch (thrown) {
         inUse.delete(path);
         release();
@@ -131,12 +136,11 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
             if (filled === pieceBytes) await begin();
           }
         },
-        async clear() {
-          await writing;
-          filled = 0;
-          size = 0;
-          if (isHashed) hash = createHash("sha256");
-          await file.truncate(0);
+        async rewind(to) {
+          await write();
+          await file.truncate(to);
+          size = to;
+          if (isHashed) hash = await hashStart(path, to);
         },
         async *read() {
           await write();

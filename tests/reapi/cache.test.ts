@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { emptyDigest } from "../../src/domain/digest.ts";
@@ -313,6 +313,43 @@ describe("ByteStream.Write", () => {
       committedSize: content.length,
       complete: true,
     });
+  });
+  test("W-11: an upload goes on where it was said to stand, though its lost connection had brought more", async () => {
+    const content = big(3_000_000);
+    const resourceName = uploadName(digestOfText(content));
+    const client = new Client(rig.address, credentials.createInsecure());
+    const lost = client.makeClientStreamRequest(
+      methods.write.path,
+      (bytes: Uint8Array) => Buffer.from(bytes),
+      methods.write.response.decode,
+      () => {},
+    );
+    try {
+      lost.write(methods.write.request.encode({ resourceName, data: content.subarray(0, 1_000_000) }));
+      const whole = 3 * 256 * 1024; // the rest of what came waits for more
+      let committedSize = 0;
+      while (committedSize < whole) {
+        ({ committedSize } = await rig.unary(methods.queryWriteStatus, { resourceName }));
+      }
+      expect(committedSize).toBe(whole);
+      const rest = { resourceName, writeOffset: whole, data: content.subarray(whole), finishWrite: true };
+      expect(await rig.upload([rest])).toBe(content.length);
+      expect(await read(`blobs/${nameOf(digestOfText(content))}`)).toEqual(Buffer.from(content));
+    } finally {
+      client.close();
+    }
+  });
+  test("W-4: a message may have any size from a byte on", async () => {
+    const content = big(3_000);
+    const resourceName = uploadName(digestOfText(content));
+    const messages = Array.from({ length: 3_000 }, (_, at) => ({
+      resourceName,
+      writeOffset: at,
+      data: content.subarray(at, at + 1),
+      finishWrite: at === 2_999,
+    }));
+    expect(await rig.upload(messages)).toBe(3_000);
+    expect(await read(`blobs/${nameOf(digestOfText(content))}`)).toEqual(Buffer.from(content));
   });
   test("W-13: two uploads of one blob at once both succeed, one that breaks off hurts nobody", async () => {
     const content = big(2_000_000);
