@@ -80,10 +80,13 @@ export function readThrough({ near, far }: { readonly near: Blobs; readonly far:
       // A stream can be read once: the near store gets what the far one took and checked.
       await near.put(digest, bytes instanceof Uint8Array ? bytes : far.get(digest, options), options);
     },
-    /** Absent in both. Both are asked about all, as either may be the one that must keep a blob from collection. */
+    /**
+     * Absent in the far store: what only the near one still has is to be put again, as others read the far one. The near
+     * one is asked as well, so that it keeps what is used.
+     */
     async missing(digests) {
-      const [nearAbsent, farAbsent] = await Promise.all([near.missing(digests), far.missing(digests)]);
-      return new Set([...nearAbsent].filter((digest) => farAbsent.has(digest)));
+      const [, farAbsent] = await Promise.all([near.missing(digests), far.missing(digests)]);
+      return farAbsent;
     },
     peek: (digest) => near.peek?.(digest) ?? far.peek?.(digest),
     find: (hash) => near.find?.(hash) ?? far.find?.(hash),

@@ -1,8 +1,14 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { Fault } from "../../../src/domain/fault.ts";
+import { realClock } from "../../../src/runtime/clock.ts";
 import { type Blobs, digestOf, writeBlob } from "../../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
 import { readThrough } from "../../../src/snapshots/blobs/read_through.ts";
+import { captureOutputs } from "../../../src/snapshots/trees/outputs.ts";
+import { walk } from "../../../src/snapshots/trees/read_tree.ts";
+import { temporaryFolder } from "../temporary_folder.ts";
 import { blobsContract, collected, streamed, text } from "./contract.ts";
 
 blobsContract("readThrough()", () => readThrough({ near: memoryBlobs(), far: memoryBlobs() }));
@@ -112,7 +118,7 @@ test("readThrough() gives a blob that there is no room for near", async () => {
   expect(digestOf(await collected(readThrough({ near, far }), digest))).toBe(digest);
 });
 
-test("readThrough() puts into both, and counts as missing what neither has", async () => {
+test("readThrough() puts into both, and counts as missing what the far one lacks, which a put brings there", async () => {
   const [near, far] = [memoryBlobs(), memoryBlobs()];
   const blobs = readThrough({ near, far });
   const bytes = text(200_000);
@@ -121,5 +127,21 @@ test("readThrough() puts into both, and counts as missing what neither has", asy
   const onlyNear = await writeBlob(near, text(10));
   const onlyFar = await writeBlob(far, text(20));
   const nowhere = digestOf(text(30));
-  expect(await blobs.missing(new Set([onlyNear, onlyFar, nowhere]))).toEqual(new Set([nowhere]));
+  expect(await blobs.missing(new Set([onlyNear, onlyFar, nowhere]))).toEqual(new Set([onlyNear, nowhere]));
+  await blobs.put(onlyNear, text(10));
+  expect(await far.missing(new Set([onlyNear]))).toEqual(new Set());
+});
+
+test("what is captured through it is whole in the far store, though that has lost what the near one still has", async () => {
+  const [near, far] = [memoryBlobs(), memoryBlobs()];
+  const dir = temporaryFolder();
+  mkdirSync(join(dir, "out/deep"), { recursive: true });
+  writeFileSync(join(dir, "out/deep/file"), "made before, too");
+  const options = { dir, paths: ["out"], clock: realClock };
+  await captureOutputs({ ...options, blobs: near });
+  const snapshot = await captureOutputs({ ...options, blobs: readThrough({ near, far }) });
+  const paths: string[] = [];
+  for await (const { path } of walk(far, snapshot)) paths.push(path);
+  expect(paths).toEqual(["out", "out/deep", "out/deep/file"]);
+  expect(await far.missing(new Set([digestOf(Buffer.from("made before, too"))]))).toEqual(new Set());
 });
