@@ -27,7 +27,7 @@ import {
 import { parseSettings } from "../protocol/settings.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
-import { blobMissing, type Blobs, readBlob } from "../snapshots/blobs/blobs.ts";
+import { blobMissing, type Blobs, passOver, readBlob } from "../snapshots/blobs/blobs.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { Collector } from "../snapshots/collect.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
@@ -443,8 +443,9 @@ function routes(
   app.put("/v1/blobs/:hash/:size", async (c) => {
     needMediaType(c, "application/octet-stream");
     gateway.needSpace("a blob");
-    const digest = pathDigest(c);
-    await blobs.put(digest, body(c));
+    const bytes = body(c);
+    await blobs.put(pathDigest(c), bytes);
+    await passOver(bytes);
     return c.body(null, 204);
   });
   app.get(

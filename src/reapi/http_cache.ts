@@ -3,7 +3,7 @@ import { Fault } from "../domain/fault.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type ActionCache, type ActionKey, resultBytesMax } from "../snapshots/actions/actions.ts";
-import { blobMissing, type Blobs, chunksOf, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { blobMissing, type Blobs, chunksOf, passOver, writeBlob } from "../snapshots/blobs/blobs.ts";
 import { fromUnknownWorker, resultUnknown } from "./action_cache.ts";
 import { checkInstance, type Instances } from "./calls.ts";
 import { keptResult } from "./tree_result.ts";
@@ -64,7 +64,9 @@ export function httpCache(options: HttpCacheOptions): (request: CacheRequest) =>
   async function writeCas(hash: string, request: CacheRequest): Promise<CacheAnswer> {
     const lengthBytes = lengthOf(request);
     needSpace("a blob");
-    await blobs.put(digestOfHash(hash, lengthBytes), request.body());
+    const body = request.body();
+    await blobs.put(digestOfHash(hash, lengthBytes), body);
+    await passOver(body);
     return { status: 204, lengthBytes: 0 };
   }
 

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, credentials } from "@grpc/grpc-js";
@@ -52,6 +53,7 @@ async function startPort(options: Partial<GatewayRoleOptions> = {}) {
   const { port } = listener.address() as AddressInfo;
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
   return {
+    port,
     blobs,
     actions,
     ask: (method: string, path: string, body?: Uint8Array | string, headers: Record<string, string> = bearer) =>
@@ -220,4 +222,24 @@ test("D-7: with a list of instances, others are refused over HTTP too", async ()
   }
   const known: Digest | undefined = port.blobs.find(hash);
   expect(known).toBe(`${hash}/5`);
+});
+
+test("X-M6: what is there already is taken whole all the same, and the connection goes on", async () => {
+  port = await startPort();
+  const bytes = Buffer.alloc(8_000_000, "x");
+  const hash = createHash("sha256").update(bytes).digest("hex");
+  expect(await statusOf(port.ask("PUT", `/cas/${hash}`, bytes))).toBe(204);
+  const socket = connect(port.port, "127.0.0.1");
+  let heard = "";
+  socket.on("data", (part: Buffer) => heard += part.toString("latin1"));
+  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  const head = (method: string, more: string): string =>
+    `${method} /cas/${hash} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${token}\r\n${more}\r\n`;
+  for (let times = 0; times < 3; times++) {
+    socket.write(head("PUT", `Content-Length: ${bytes.length}\r\n`));
+    socket.write(bytes);
+  }
+  socket.write(head("HEAD", "Connection: close\r\n"));
+  await closed;
+  expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual([204, 204, 204, 200].map((status) => `HTTP/1.1 ${status}`));
 });

@@ -173,3 +173,11 @@ export async function gather(
   if (found !== digest) throw blobCorrupt(digest, found);
   return whole;
 }
+
+/**
+ * Reads what `put` has left unread, as it does of a blob that is there: whoever sends over a connection hears the answer
+ * only when all that was sent has been taken. Nothing is left of what was read to its end.
+ */
+export async function passOver(bytes: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const _ of bytes);
+}
