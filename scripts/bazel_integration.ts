@@ -85,7 +85,9 @@ const asCache = async (
   for (const ran of [first, again]) expectThat(ran.code === 0, "it must succeed", ran);
   const kinds = processesOf(first.output);
   const ran = kinds.get("linux-sandbox") ?? kinds.get("processwrapper-sandbox") ?? 0;
-  return `${ran} actions run, then ${hitsOf(again, ran)} hits`;
+  // What could not be kept is told by the build that made it.
+  const warned = first.output.split("\n").filter((line) => line.startsWith("WARNING:"));
+  return `${ran} actions run, then ${hitsOf({ ...again, output: [...warned, again.output].join("\n") }, ran)} hits`;
 };
 
 /** All of them, and nothing else. */

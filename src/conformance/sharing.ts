@@ -19,7 +19,9 @@ import type { Capabilities, Check } from "./run.ts";
 
 /** Says something else each time it runs. */
 const once = "cat /proc/sys/kernel/random/uuid; date +%s%N";
-const blockerSeconds = 8;
+const blockerSeconds = 12;
+/** An action that has not begun by then waits for a slot. */
+const beginsWithinMs = 4_000;
 const blockersMax = 32;
 
 /** Starts as many actions as run at a time, so that the next ones queue. @returns how many, and their ends. */
@@ -38,7 +40,7 @@ async function fill(client: ProbeClient): Promise<{ readonly slots: number; read
       }
       return false;
     };
-    const ran = await Promise.race([isRunning().catch(() => false), sleep(2_000).then(() => false)]);
+    const ran = await Promise.race([isRunning().catch(() => false), sleep(beginsWithinMs).then(() => false)]);
     if (!ran) {
       blocker.answers.cancel();
       await statusOf(client.unary(methods.cancelOperation, { name: blocker.name }));
@@ -80,12 +82,16 @@ async function overtaken(
   const others = await Promise.all(Array.from({ length: count }, () => prepare(client, asked)));
   const mine = await last(client);
   const { slots, ended } = await fill(client);
+  let isOver = false;
+  void ended.then(() => isOver = true);
   const begun: Begun[] = [];
   for (const action of others) begun.push(await begin(client, action, before));
   const own: Begun[] = [];
   for (const { action, options } of mine) own.push(await begin(client, action, options));
+  const isLate = isOver;
   await ended;
   const starts = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
+  if (isLate) throw new NotOffered("a slot was free again before all were queued: nothing can be told");
   const ownStart = Math.min(...(await Promise.all(own.map((each) => each.end()))).map(startOf));
   return { earlier: starts.filter((start) => start < ownStart).length, slots, of: count };
 }
