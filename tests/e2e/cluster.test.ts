@@ -217,7 +217,11 @@ describe("kill -9 while jobs run", () => {
     const again = await clusterOfTest([], cluster.dir);
     const { job, tasks } = await ended(clientOf(again), jobId);
     expect(job.state).toBe("succeeded");
-    expect(tasks[0]?.attempts).toHaveLength(2);
+    // It may have been placed once more before the scheduler, too, heard that the door is gone.
+    const [first, ...others] = tasks[0]?.attempts.map(({ reason }) => reason) ?? [];
+    expect(first).toBe("first");
+    expect(others.length).toBeGreaterThan(0);
+    expect(others.filter((reason) => reason !== "drained" && reason !== "workerLost")).toEqual([]);
     expect(await again.stop()).toBe(0);
   });
 });
