@@ -24,11 +24,14 @@ const blockerSeconds = 12;
 const beginsWithinMs = 4_000;
 const blockersMax = 32;
 
-/** Starts as many actions as run at a time, so that the next ones queue. @returns how many, and their ends. */
-async function fill(client: ProbeClient): Promise<{ readonly slots: number; readonly ended: Promise<unknown> }> {
+/** Starts as many actions as run at a time, so that the next ones queue. @returns how many, until when, and their ends. */
+async function fill(
+  client: ProbeClient,
+): Promise<{ readonly slots: number; readonly untilMs: number; readonly ended: Promise<unknown> }> {
   const blockers = await Promise.all(
     Array.from({ length: blockersMax }, () => prepare(client, { script: `sleep ${blockerSeconds}` })),
   );
+  const untilMs = performance.now() + blockerSeconds * 1_000;
   const ends: Promise<unknown>[] = [];
   for (const [slots, action] of blockers.entries()) {
     const blocker = await begin(client, action);
@@ -45,7 +48,7 @@ async function fill(client: ProbeClient): Promise<{ readonly slots: number; read
       blocker.answers.cancel();
       await statusOf(client.unary(methods.cancelOperation, { name: blocker.name }));
       if (slots === 0) throw new NotOffered("its workers are busy");
-      return { slots, ended: Promise.allSettled(ends) };
+      return { slots, untilMs, ended: Promise.allSettled(ends) };
     }
     const { answers } = blocker;
     ends.push((async () => {
@@ -81,14 +84,12 @@ async function overtaken(
   const asked = { script: "sleep 0.3" };
   const others = await Promise.all(Array.from({ length: count }, () => prepare(client, asked)));
   const mine = await last(client);
-  const { slots, ended } = await fill(client);
-  let isOver = false;
-  void ended.then(() => isOver = true);
+  const { slots, untilMs, ended } = await fill(client);
   const begun: Begun[] = [];
   for (const action of others) begun.push(await begin(client, action, before));
   const own: Begun[] = [];
   for (const { action, options } of mine) own.push(await begin(client, action, options));
-  const isLate = isOver;
+  const isLate = performance.now() >= untilMs;
   await ended;
   const starts = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
   if (isLate) throw new NotOffered("a slot was free again before all were queued: nothing can be told");
