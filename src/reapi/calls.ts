@@ -123,37 +123,42 @@ const sender =
       });
     });
 
+/** Says what is to be said over a call, encoded, and ends it: well, or with the fault that came up. */
+function sayAll(
+  { admit, log }: Served,
+  path: string,
+  call: ServerWritableStream<Buffer, Uint8Array> | ServerDuplexStream<Buffer, Uint8Array>,
+  say: (send: (bytes: Uint8Array) => Promise<void>, signal: AbortSignal) => Promise<void>,
+): void {
+  const client = watchClient(call);
+  void (async () => {
+    try {
+      admit(call.metadata);
+      await say(sender(call, client.signal), client.signal);
+      client.end();
+      call.end();
+    } catch (thrown) {
+      client.end();
+      if (!client.signal.aborted) call.emit("error", errorOf(thrown, path, client.signal, log));
+    }
+  })();
+}
+
 /** Answers are sent one by one, as fast as the client takes them. */
 export function serveStream<Request, Response>(
-  { server, admit, log }: Served,
+  served: Served,
   method: Method<Request, Response>,
   answers: (request: Request, call: Call) => AsyncIterable<Partial<Response>>,
 ): void {
-  server.register<Buffer, Uint8Array>(
+  served.server.register<Buffer, Uint8Array>(
     method.path,
-    (call: ServerWritableStream<Buffer, Uint8Array>) => {
-      const client = watchClient(call);
-      const send = sender(call, client.signal);
-      void (async () => {
-        try {
-          admit(call.metadata);
-          for await (
-            const answer of answers(method.request.decode(call.request), {
-              metadata: call.metadata,
-              signal: client.signal,
-            })
-          ) {
-            client.signal.throwIfAborted();
-            await send(method.response.encode(answer));
-          }
-          client.end();
-          call.end();
-        } catch (thrown) {
-          client.end();
-          if (!client.signal.aborted) call.emit("error", errorOf(thrown, method.path, client.signal, log));
+    (call: ServerWritableStream<Buffer, Uint8Array>) =>
+      sayAll(served, method.path, call, async (send, signal) => {
+        for await (const answer of answers(method.request.decode(call.request), { metadata: call.metadata, signal })) {
+          signal.throwIfAborted();
+          await send(method.response.encode(answer));
         }
-      })();
-    },
+      }),
     buffer,
     asItIs,
     "serverStream",
@@ -193,30 +198,19 @@ export function serveUpload<Request, Response>(
 
 /** A client's stream of requests, each answered as it comes; the next is read when the answer has left. */
 export function serveDialogue<Request, Response>(
-  { server, admit, log }: Served,
+  served: Served,
   method: Method<Request, Response>,
   answer: (request: Uint8Array) => Partial<Response>,
 ): void {
-  server.register<Buffer, Uint8Array>(
+  served.server.register<Buffer, Uint8Array>(
     method.path,
-    (call: ServerDuplexStream<Buffer, Uint8Array>) => {
-      const client = watchClient(call);
-      const send = sender(call, client.signal);
-      void (async () => {
-        try {
-          admit(call.metadata);
-          // A duplex that is destroyed at the end of what it reads could send no status.
-          for await (const request of call.iterator({ destroyOnReturn: false })) {
-            await send(method.response.encode(answer(request as Buffer)));
-          }
-          client.end();
-          call.end();
-        } catch (thrown) {
-          client.end();
-          if (!client.signal.aborted) call.emit("error", errorOf(thrown, method.path, client.signal, log));
+    (call: ServerDuplexStream<Buffer, Uint8Array>) =>
+      sayAll(served, method.path, call, async (send) => {
+        // A duplex that is destroyed at the end of what it reads could send no status.
+        for await (const request of call.iterator({ destroyOnReturn: false })) {
+          await send(method.response.encode(answer(request as Buffer)));
         }
-      })();
-    },
+      }),
     buffer,
     asItIs,
     "bidi",
