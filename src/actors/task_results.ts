@@ -1,4 +1,10 @@
-import { type ActionResultData, type ExecutionMetadata, type Timestamp, timestampOf } from "../domain/action_result.ts";
+import {
+  type ActionResultData,
+  type ExecutionMetadata,
+  noOutputs,
+  type Timestamp,
+  timestampOf,
+} from "../domain/action_result.ts";
 import type { Digest } from "../domain/digest.ts";
 import { asFault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
@@ -133,13 +139,6 @@ const timesOf = (execution: ExecutionMetadata | undefined): { startedAtMs?: numb
   ...(execution?.executionCompletedAt === undefined ? {} : { endedAtMs: msOf(execution.executionCompletedAt) }),
 });
 
-const noOutputs: ActionOutputs = {
-  outputFiles: [],
-  outputDirectories: [],
-  outputSymlinks: [],
-  outputFileSymlinks: [],
-  outputDirectorySymlinks: [],
-};
 const commandBytesMax = 64 * 1024 * 1024;
 
 /**

@@ -1,4 +1,4 @@
-import type { ActionResultData } from "../domain/action_result.ts";
+import { type ActionResultData, noOutputs } from "../domain/action_result.ts";
 import { digestOfHash } from "../domain/digest.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
 import { encodeDirectory, encodeTree } from "../protocol/reapi/canonical.ts";
@@ -28,11 +28,7 @@ const digestOf = ({ hash, sizeBytes }: WireDigest) => digestOfHash(hash, sizeByt
 
 const resultWith = (some: Partial<ActionResultData>): Uint8Array =>
   encodeActionResult({
-    outputFiles: [],
-    outputDirectories: [],
-    outputSymlinks: [],
-    outputFileSymlinks: [],
-    outputDirectorySymlinks: [],
+    ...noOutputs,
     exitCode: 0,
     execution: { worker: "conformance", auxiliary: [] },
     ...some,

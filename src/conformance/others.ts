@@ -1,3 +1,4 @@
+import { noOutputs } from "../domain/action_result.ts";
 import { Buffer } from "node:buffer";
 import { request } from "node:http";
 import { encodeActionResult } from "../protocol/reapi/action_result.ts";
@@ -153,11 +154,7 @@ export const checks: readonly Check[] = [
       const actionDigest = digestOfBytes(newBytes());
       const path = `/ac/${actionDigest.hash}`;
       const result = encodeActionResult({
-        outputFiles: [],
-        outputDirectories: [],
-        outputSymlinks: [],
-        outputFileSymlinks: [],
-        outputDirectorySymlinks: [],
+        ...noOutputs,
         exitCode: 0,
         execution: { worker: "conformance", auxiliary: [] },
       });

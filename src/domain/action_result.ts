@@ -76,3 +76,15 @@ export interface ActionResultData {
   readonly stderr?: Digest;
   readonly execution?: ExecutionMetadata;
 }
+
+/** The lists of outputs of an action that made none. */
+export const noOutputs: Pick<
+  ActionResultData,
+  "outputFiles" | "outputDirectories" | "outputSymlinks" | "outputFileSymlinks" | "outputDirectorySymlinks"
+> = {
+  outputFiles: [],
+  outputDirectories: [],
+  outputSymlinks: [],
+  outputFileSymlinks: [],
+  outputDirectorySymlinks: [],
+};

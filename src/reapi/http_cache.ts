@@ -1,3 +1,4 @@
+import { noOutputs } from "../domain/action_result.ts";
 import { type Digest, digestOfHash, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
@@ -113,7 +114,7 @@ export function httpCache(options: HttpCacheOptions): (request: CacheRequest) =>
       await actions.put(key, whole, made, { replace: true, checked: true });
     } catch (thrown) {
       if (!takesAnyResult || !(thrown instanceof Fault) || thrown.meaning.retry === "later") throw thrown;
-      const wrapped = encodeActionResult({ ...emptyResult, stdout: await writeBlob(blobs, whole) });
+      const wrapped = encodeActionResult({ ...noOutputs, exitCode: 0, stdout: await writeBlob(blobs, whole) });
       await actions.put(foreignKey(instance, hash), wrapped, made, { replace: true, checked: true });
       await actions.remove(key); // what was there before is no longer what was put last
     }
@@ -137,15 +138,6 @@ export function httpCache(options: HttpCacheOptions): (request: CacheRequest) =>
     return method === "PUT" ? await writeAc(instance, hash, request) : await readAc(instance, hash, method === "HEAD");
   };
 }
-
-const emptyResult = {
-  outputFiles: [],
-  outputDirectories: [],
-  outputSymlinks: [],
-  outputFileSymlinks: [],
-  outputDirectorySymlinks: [],
-  exitCode: 0,
-};
 
 /** Bytes that are no ActionResult lie as the stdout of one, in an instance whose name nobody can use. */
 const foreignKey = (instance: string, hash: string): ActionKey => ({
