@@ -3,6 +3,7 @@ import { closeSync, lstatSync, openSync, readSync, type Stats } from "node:fs";
 import { relative } from "node:path";
 import type { Digest } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
+import { isBeside } from "./beside.ts";
 import type { GitEnvironment } from "./git_config.ts";
 import { byteText, type IgnoreRules, ruleOn } from "./git_ignore.ts";
 import { findRepository, type GitRepository, readFolderRules, repositoryAt, rulesAbove } from "./git_repository.ts";
@@ -49,7 +50,7 @@ const keyStartBytes = 4096;
 /**
  * Captures a folder as a snapshot: its files, symlinks as they are, empty folders.
  *
- * Never captured: `.git`; names that start with `.env` and private keys (`id_rsa`, `.ssh`, `*.pem` with a key in it, …),
+ * Never captured: `.git`; what bringing back left when it was cut off; names that start with `.env` and private keys (`id_rsa`, `.ssh`, `*.pem` with a key in it, …),
  * unless `include` names them; and sockets, pipes and devices. A repository inside of another is captured by its own rules if it is a submodule and left out if it is not tracked, as
  * git has it. A folder in which everything is left out is left out. The folder itself always counts, even if a
  * repository around it ignores it.
@@ -356,7 +357,7 @@ class Run {
     name: string,
     isFolder: boolean,
   ): Rule | undefined {
-    if (name === ".git") return undefined;
+    if (name === ".git" || isBeside(name)) return undefined;
     const isNamedAtAll = this.#named.paths.size > 0;
     const path = isNamedAtAll ? folder.name + name : "";
     if (isNamedAtAll && this.#named.paths.has(path)) return "whole";

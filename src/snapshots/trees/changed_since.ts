@@ -1,4 +1,5 @@
 import { lstatSync, readlinkSync, type Stats } from "node:fs";
+import { dirname } from "node:path";
 import { type Digest, emptyDigest } from "../../domain/digest.ts";
 import { Fault, isFault } from "../../domain/fault.ts";
 import type { Blobs } from "../blobs/blobs.ts";
@@ -28,7 +29,8 @@ export interface Unchanged {
 /**
  * Makes sure that all of a snapshot can be brought into a folder, and would replace nothing there that somebody has
  * changed since a moment: a file counts as unchanged if it is what it was then, or what the snapshot has, or was last
- * changed before.
+ * changed before, and so was where it is. A repository of the user's is never replaced: what is captured of a folder has
+ * no `.git`, so the one that a task made is another.
  *
  * @param dir absolute, without symlinks.
  * @param since without, every file may be replaced that stays as it is from now on.
@@ -43,17 +45,31 @@ export async function unchangedSince(
 ): Promise<Unchanged> {
   const seen = new Map<string, Stats | undefined>();
   const files = new Set<Digest>();
-  const look = async (path: string, nodes: readonly Node[], then: Digest | undefined, depth: number): Promise<void> => {
+  const sinceMs = since === undefined ? 0 : since.atMs - stampLagMs;
+  /** @param links those that led to the folder. */
+  const look = async (
+    path: string,
+    nodes: readonly Node[],
+    then: Digest | undefined,
+    links: readonly string[],
+    depth: number,
+  ): Promise<void> => {
     refuseDepth(depth, path);
+    const isUsers = depth === 0 || then !== undefined;
+    let isNew: boolean | undefined;
+    const isPlaceNew = (): boolean => isNew ??= [path, ...links].some((place) => cameSince(place, dir, sinceMs));
     const before = new Map((await nodesThen(blobs, then)).map((node) => [node.name, node]));
     for (const node of nodes) {
       const at = `${path}/${node.name}`;
       const was = before.get(node.name);
+      if (isUsers && node.name.toLowerCase() === ".git") refuseRepository(at);
       if (node.kind === "directory") {
+        const real = folderAt(at, dir) ?? at;
         await look(
-          folderAt(at, dir) ?? at,
+          real,
           await readDirectory(blobs, node.digest),
           was?.kind === "directory" ? was.digest : undefined,
+          real === at ? links : [...links, at],
           depth + 1,
         );
         continue;
@@ -65,12 +81,12 @@ export async function unchangedSince(
       if (stat === undefined || since === undefined) continue; // nothing to lose
       if (await isThat(at, stat, node)) continue;
       const isAsThen = was === undefined || was.kind === "directory"
-        ? stat.ctimeMs < since.atMs - stampLagMs
+        ? Math.max(stat.ctimeMs, stat.mtimeMs) < sinceMs && !isPlaceNew()
         : await isThat(at, stat, was);
       if (!isAsThen) throw changed(at);
     }
   };
-  await look(dir, await readRoot(blobs, snapshot), since?.inputs, 0);
+  await look(dir, await readRoot(blobs, snapshot), since?.inputs, [], 0);
   const [missing] = await blobs.missing(files);
   if (missing !== undefined) {
     throw new Fault(
@@ -86,6 +102,29 @@ export async function unchangedSince(
       if (seen.has(path) && !isSame) throw changed(path);
     },
   };
+}
+
+/**
+ * Whether a folder or a symlink, or a folder that it is in, may have come to its place at that time or later. That stamps
+ * it, not what is in it, and changes where it comes to: one of them alone has another reason.
+ */
+function cameSince(path: string, top: string, atMs: number): boolean {
+  let isStamped = false; // what the turn before looked at
+  for (let at = path;; at = dirname(at)) {
+    const stat = lstatSync(at, { throwIfNoEntry: false });
+    if (stat === undefined || (isStamped && stat.mtimeMs >= atMs)) return true;
+    if (at === top) return false;
+    // Deno tells whole seconds.
+    isStamped = (stat.ctimeMs % 1000 === 0 ? stat.ctimeMs + 999 : stat.ctimeMs) >= atMs;
+  }
+}
+
+function refuseRepository(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
+  throw new Fault(
+    "OUTPUT_CHANGED",
+    `Cannot bring back ${path} as no repository must be there: there is one; name outputs without it, as "dist" or "[!.]*"`,
+  );
 }
 
 async function nodesThen(blobs: Blobs, digest: Digest | undefined): Promise<readonly Node[]> {

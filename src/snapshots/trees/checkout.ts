@@ -1,4 +1,3 @@
-import { hash } from "node:crypto";
 import {
   closeSync,
   futimesSync,
@@ -10,9 +9,9 @@ import {
   symlinkSync,
   utimesSync,
 } from "node:fs";
-import { basename, dirname } from "node:path";
 import type { Digest } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
+import { beside, removeLeftBeside } from "./beside.ts";
 import { type Since, unchangedSince } from "./changed_since.ts";
 import { folderAt, refuseFolder } from "./places.ts";
 import { failed, makeFolder, Modes, openFile, TreeWriter, type WriteOptions } from "./tree_writer.ts";
@@ -82,18 +81,15 @@ export async function checkout(options: CheckoutOptions): Promise<CheckoutReport
 /**
  * Brings a snapshot back into a folder where people work: each file and symlink replaces what has its name in one step,
  * folders are joined, everything else stays. A symlink to a folder is followed only if it leads to one inside. What was
- * cut off half-way is made whole by doing it again.
+ * cut off half-way is made whole by doing it again, which takes away what that left.
  *
  * @throws {Fault} as {@link checkout} does; `PATH_INVALID` for a symlink that leads outside; `CHECKOUT_FAILED` where a
- * folder and a file have one name; `OUTPUT_CHANGED` for a file that was changed meanwhile. What of that was so when it
+ * folder and a file have one name; `OUTPUT_CHANGED` for a file that was changed meanwhile, and a repository. What of that was so when it
  * began is told before anything is written, and so is what the store lacks.
  */
 export async function bringBack(options: BringBackOptions): Promise<CheckoutReport> {
   mkdirSync(options.dir, { recursive: true });
   const top = realpathSync(options.dir);
-  // Of one length, whatever the name's.
-  const beside = (path: string): string =>
-    `${dirname(path)}/.${hash("sha256", basename(path), "hex").slice(0, 16)}.${process.pid}.tmp`;
   const replace = (path: string): void => {
     try {
       unchanged.refuseChanged(path);
@@ -106,6 +102,7 @@ export async function bringBack(options: BringBackOptions): Promise<CheckoutRepo
   const { snapshot, blobs, since } = options;
   const unchanged = await unchangedSince(blobs, snapshot, top, since);
   const writer = new TreeWriter({ ...options, since: [] }, {
+    enter: removeLeftBeside,
     folder: (path) => folderAt(path, top) ?? makeFolder(path),
     file(path, node) {
       refuseFolder(path);

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   lstatSync,
@@ -5,6 +6,8 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -15,12 +18,13 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Digest, digestOfHash, emptyDigest } from "../../../src/domain/digest.ts";
 import { Fault } from "../../../src/domain/fault.ts";
 import { encodeDirectory } from "../../../src/protocol/reapi/canonical.ts";
-import { realClock } from "../../../src/runtime/clock.ts";
+import { realClock, sleep } from "../../../src/runtime/clock.ts";
 import { type Blobs, digestOf, writeBlob } from "../../../src/snapshots/blobs/blobs.ts";
 import { memoryBlobs } from "../../../src/snapshots/blobs/memory.ts";
+import { capture } from "../../../src/snapshots/trees/capture.ts";
 import { captureOutputs } from "../../../src/snapshots/trees/outputs.ts";
 import { bringBack, checkout, checkoutMtimeSeconds } from "../../../src/snapshots/trees/checkout.ts";
-import { depthMax, lookup, walk } from "../../../src/snapshots/trees/read_tree.ts";
+import { depthMax, lookup, readDirectory, walk } from "../../../src/snapshots/trees/read_tree.ts";
 import type { Node } from "../../../src/snapshots/trees/tree.ts";
 import { temporaryFolder, writeTree } from "./git_repositories.ts";
 
@@ -399,6 +403,13 @@ describe("lookup() and walk()", () => {
   });
 });
 
+/** Waits for a time later than all stamps so far, even where they are whole seconds and a little behind. */
+async function nextSecond(): Promise<number> {
+  const atMs = (Math.floor(realClock.now() / 1000) + 1) * 1000 + 50;
+  await sleep(realClock, atMs - realClock.now());
+  return atMs;
+}
+
 describe("bringBack() into a folder that is worked in", () => {
   let inputs: Digest;
   let atMs: number;
@@ -443,6 +454,75 @@ describe("bringBack() into a folder that is worked in", () => {
       await expect(bringBack({ snapshot, dir, blobs, since })).rejects.toMatchObject({ code: "OUTPUT_CHANGED" });
       expect(readFileSync(join(dir, path), "utf8")).toBe("made since");
     }
+  });
+
+  test.each(["dist", "dist/deep", "link"])(
+    "refuses an older file that came there since with its folder %s",
+    async (moved) => {
+      writeTree(dir, { "dist/deep/out": "old", "elsewhere/out": "another's", "elsewhere/deep/out": "another's" });
+      symlinkSync("dist/deep", join(dir, "link"));
+      const [outer, inner] = moved === "link" ? ["link"] : ["dist", "deep"];
+      const out = await file("out", "new");
+      const snapshot = await folder(
+        await within(outer!, ...(inner === undefined ? [out] : [await within(inner, out)])),
+      );
+      const since = { atMs: await nextSecond() };
+      if (moved === "link") {
+        rmSync(join(dir, "link"));
+        symlinkSync("elsewhere", join(dir, "link"));
+      } else {
+        renameSync(join(dir, moved), join(dir, "away"));
+        renameSync(join(dir, "elsewhere"), join(dir, moved));
+      }
+      await expect(bringBack({ snapshot, dir, blobs, since })).rejects.toMatchObject({ code: "OUTPUT_CHANGED" });
+    },
+  );
+
+  test("refuses a file that was edited in the very second in which the task was sent", async () => {
+    const since = { atMs: await nextSecond() };
+    await sleep(realClock, 40); // stamps are a little behind
+    writeTree(dir, { "dist/out": "edited" });
+    const snapshot = await folder(await within("dist", await file("out", "new")));
+    await expect(bringBack({ snapshot, dir, blobs, since })).rejects.toMatchObject({ code: "OUTPUT_CHANGED" });
+  });
+
+  test("replaces older files though others were put beside them since", async () => {
+    const since = { atMs: await nextSecond() };
+    writeTree(dir, { "dist/another": "1", "src/another": "1" });
+    await bringBack({ snapshot: await folder(await within("dist", await file("out", "new"))), dir, blobs, since });
+    expect(readFileSync(join(dir, "dist/out"), "utf8")).toBe("new");
+  });
+
+  test.each([".git", ".GIT", "src/.git"])("never replaces the repository %s, and then writes nothing", async (path) => {
+    writeTree(dir, { [`${path}/config`]: "the user's" });
+    const made = await within(path.slice(path.lastIndexOf("/") + 1), await file("config", "the task's"));
+    const snapshot = await folder(await file("a", "1"), path.startsWith("src") ? await within("src", made) : made);
+    await expect(bringBack({ snapshot, dir, blobs, since: { inputs, atMs } })).rejects.toMatchObject({
+      code: "OUTPUT_CHANGED",
+      message: expect.stringContaining(path),
+    });
+    expect(readFileSync(join(dir, path, "config"), "utf8")).toBe("the user's");
+    expect(readdirSync(dir)).not.toContain("a");
+  });
+
+  test("brings back a repository that a task made, more than once, where the user has none", async () => {
+    for (const config of ["1", "2"]) {
+      const snapshot = await folder(await within("dist", await within(".git", await file("config", config))));
+      await bringBack({ snapshot, dir, blobs, since: { inputs, atMs } });
+      expect(readFileSync(join(dir, "dist/.git/config"), "utf8")).toBe(config);
+    }
+  });
+
+  test("takes away what was left when it was killed half-way, and that is never captured", async () => {
+    const { pid } = spawnSync(process.execPath, ["--version"]);
+    const left = `.scoot-0123456789abcdef.${pid}.tmp`;
+    const others = [`.scoot-0123456789abcdef.${process.ppid}.tmp`, ".scoot-mine.tmp", `.scoot-0123456789abcdef.${pid}`];
+    for (const name of [left, ...others]) writeTree(dir, { [`dist/${name}`]: "half" });
+    const { snapshot: captured } = await capture({ dir: join(dir, "dist"), blobs, clock: realClock });
+    const names = (await readDirectory(blobs, captured)).map(({ name }) => name);
+    expect(names).toEqual([`.scoot-0123456789abcdef.${pid}`, ".scoot-mine.tmp", "out"]);
+    await bringBack({ snapshot: await folder(await within("dist", await file("out", "new"))), dir, blobs });
+    expect(readdirSync(join(dir, "dist")).sort()).toEqual([...others, "out"].sort());
   });
 
   test("notices a change that happens while it writes, and leaves nothing beside", async () => {
