@@ -19,7 +19,13 @@ import { type State } from "../machines/step.ts";
 import { type TaskContext, taskMachine, taskVersion } from "../machines/task.ts";
 import { type WorkerContext, workerMachine, workerVersion } from "../machines/worker.ts";
 import type { Log } from "../observability/log.ts";
-import { type Answer, parseFromGateway, type Push, type SchedulerRequest } from "../protocol/client_messages.ts";
+import {
+  type Answer,
+  parseFromGateway,
+  type Push,
+  requestIdOf,
+  type SchedulerRequest,
+} from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
@@ -386,9 +392,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const gateway = `gateway-${++gatewayCount}`;
       gateways.set(gateway, connection);
       connection.onMessage((input) => {
-        const { id, body } = parseFromGateway(input);
-        if (id === undefined) {
-          throw new Fault("REQUEST_INVALID", `Cannot take ${body.type} as a request must have an id`);
+        const id = requestIdOf(input);
+        if (id === undefined) throw new Fault("REQUEST_INVALID", "Cannot take a message as a request must have an id");
+        let body: SchedulerRequest;
+        try {
+          ({ body } = parseFromGateway(input));
+        } catch (thrown) {
+          // The others' connection lives on: on the next one the same would come again.
+          log.error("Cannot read a gateway's request", { gateway, error: asFault(thrown) });
+          return host.enqueue(() => refuse(gateway, id, thrown));
         }
         if (isDecidedInATurn(body)) {
           host.enqueue(() => decideRequest(gateway, id, body));

@@ -12,6 +12,7 @@ import {
   parseFromClient,
   parseToPassOn,
   type Push,
+  requestIdOf,
   type SchedulerRequest,
   type TaskSpec,
   type TaskView,
@@ -138,7 +139,7 @@ export function createGateway(options: GatewayOptions): Gateway {
     waitMs: options.waitMs ?? 45_000,
     requestsMax,
   });
-  const endTrees = makeTrees({ scheduler, blobs, trees, clock });
+  const endTrees = makeTrees({ scheduler, blobs, trees, clock, log });
   const outputs = createOutputs({ scheduler, blobs });
   const files = jobFiles({ sealed: options.sealed, blobs, ask: scheduler.ask });
   const clients = new Set<Connection>();
@@ -352,7 +353,7 @@ function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log
   };
 
   connection.onMessage((input) => {
-    const id = requestId(input);
+    const id = requestIdOf(input);
     // Without an id nobody could be answered: then the connection ends with the fault.
     if (id === undefined) {
       parseFromClient(input);
@@ -374,11 +375,6 @@ function serveClient(gateway: Gateway, connection: Connection, clock: Clock, log
     return open < requestsPerClientMax ? undefined : new Promise<void>((resolve) => resume = resolve);
   });
 }
-
-const requestId = (input: unknown): number | undefined => {
-  const id = typeof input === "object" && input !== null ? (input as { readonly id?: unknown }).id : undefined;
-  return Number.isSafeInteger(id) && (id as number) > 0 ? id as number : undefined;
-};
 
 /** A fault's message as the protocol bounds it. */
 const bounded = (fault: Fault): FaultData => ({ ...faultData(fault), message: fault.message.slice(0, 10_000) });

@@ -1,4 +1,4 @@
-import { Fault } from "../domain/fault.ts";
+import { asFault, Fault } from "../domain/fault.ts";
 import type { Answer, Push } from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Connection } from "../transport/transport.ts";
@@ -9,7 +9,8 @@ import type { Connection } from "../transport/transport.ts";
  *
  * A request that has no answer when the connection ends is asked again on the next one: all requests can be asked twice.
  * A subscription is begun again from where it stands. Both wait without a connection for `waitMs`, then they fail with
- * `PEER_UNREACHABLE`.
+ * `PEER_UNREACHABLE`. What the peer says that cannot be read or heard fails what it is about, and the others go on: a
+ * new connection would only hear it again.
  */
 export interface Link<Request> {
   /** The newest connection is spoken on. Call in the turn in which it was handed over. */
@@ -126,8 +127,32 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
     if (drop(one)) one.subscription.failed(why);
   };
 
+  const sendOrGiveUp = (id: number, request: Request): void => {
+    try {
+      send(id, request);
+    } catch (thrown) {
+      giveUp(id, asFault(thrown)); // too long for a frame
+    }
+  };
+  /** @throws {unknown} the same, when nothing is known of what it is about. */
+  const failHeard = (input: unknown, thrown: unknown): void => {
+    const { re, body } = input as { readonly re?: unknown; readonly body?: Record<string, unknown> };
+    const one = typeof re === "number" ? beginning.get(re) : byId.get((body?.["watch"] ?? body?.["follow"]) as number);
+    const why = asFault(thrown, `Cannot read what ${peer} says`);
+    if (typeof re === "number" && pending.has(re)) return giveUp(re, why);
+    if (one === undefined) throw thrown;
+    if (typeof re === "number") beginning.delete(re);
+    stop(one);
+    failRunning(one, why);
+  };
   const hear = (input: unknown): void => {
-    const { re, body } = options.parse(input);
+    try {
+      hearParsed(options.parse(input));
+    } catch (thrown) {
+      failHeard(input, thrown);
+    }
+  };
+  const hearParsed = ({ re, body }: ReturnType<LinkOptions["parse"]>): void => {
     if (isPush(body)) {
       const one = byId.get("watch" in body ? body.watch : body.follow);
       if (one === undefined) return;
@@ -183,7 +208,7 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
       });
       for (const [id, waiting] of pending) {
         waiting.cancelTimer();
-        send(id, waiting.request);
+        sendOrGiveUp(id, waiting.request);
       }
       for (const one of running) begin(one);
     },
@@ -205,11 +230,7 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
           reject,
           cancelTimer: connection === undefined ? wait((why) => giveUp(id, why)) : () => {},
         });
-        try {
-          send(id, request);
-        } catch (thrown) {
-          giveUp(id, thrown as Fault); // too long for a frame
-        }
+        sendOrGiveUp(id, request);
       });
     },
     subscribe(subscription) {

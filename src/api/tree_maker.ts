@@ -1,5 +1,6 @@
 import type { Digest } from "../domain/digest.ts";
 import { asFault, Fault, faultData } from "../domain/fault.ts";
+import type { Log } from "../observability/log.ts";
 import type { Push, SchedulerRequest } from "../protocol/client_messages.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
@@ -8,7 +9,10 @@ import { mountTrees, overlay } from "../snapshots/trees/compose.ts";
 import type { Link } from "./link.ts";
 import { needTree } from "./trees.ts";
 
-type Wanted = Extract<Push, { type: "tree.wanted" }>;
+type Wanted = Extract<Push, { type: "tree.wanted" }> & {
+  /** How often the scheduler did not take what was said of it. */
+  readonly refusals?: number;
+};
 
 /** Trees made at once: each waits for the store now and then. */
 const atOnceMax = 4;
@@ -20,13 +24,15 @@ export interface TreeMakerOptions {
   /** Of the same store. */
   readonly trees: TreeKeeper;
   readonly clock: Clock;
+  readonly log: Log;
 }
 
 /**
  * Makes the trees that the scheduler's tasks want, of trees that are in the store. Where the store has no room, or cannot
- * be reached, it tries again until it can: the task waits, and is not failed for it. @returns what ends it.
+ * be reached, it tries again until it can: the task waits, and is not failed for it. What the scheduler does not take, said
+ * twice, is not said a third time. @returns what ends it.
  */
-export function makeTrees({ scheduler, blobs, trees, clock }: TreeMakerOptions): () => void {
+export function makeTrees({ scheduler, blobs, trees, clock, log }: TreeMakerOptions): () => void {
   /** Wanted and not answered, by task and what of it. */
   const known = new Set<string>();
   const waiting: Wanted[] = [];
@@ -56,6 +62,23 @@ export function makeTrees({ scheduler, blobs, trees, clock }: TreeMakerOptions):
       waiting.push(wanted);
       next();
     });
+  /** It does not ask again of its own unless it was away, and its task waits for this. */
+  const sayAgain = async (wanted: Wanted, why: Fault): Promise<void> => {
+    if (why.meaning.retry === "later") return later(wanted);
+    if (wanted.refusals === undefined) return later({ ...wanted, refusals: 1 });
+    const { taskId, tree: { of } } = wanted;
+    log.error("The scheduler does not take what was made for a task", { taskId, of, error: why });
+    try {
+      await scheduler.ask({ type: "tree.failed", taskId, of, fault: faultData(why) });
+    } catch (error) {
+      log.error("Nor that it failed: the task waits until another gateway comes", {
+        taskId,
+        of,
+        error: asFault(error),
+      });
+    }
+    known.delete(keyOf(wanted));
+  };
   const next = (): void => {
     while (making < atOnceMax && waiting.length > 0) {
       const wanted = waiting.shift()!;
@@ -68,9 +91,8 @@ export function makeTrees({ scheduler, blobs, trees, clock }: TreeMakerOptions):
         try {
           await scheduler.ask(said);
           known.delete(keyOf(wanted));
-        } catch {
-          // It does not ask again of its own unless it was away, and its task waits for this.
-          if (!stopping.signal.aborted) later(wanted);
+        } catch (thrown) {
+          if (!stopping.signal.aborted) await sayAgain(wanted, asFault(thrown));
         }
       });
     }

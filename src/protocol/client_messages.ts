@@ -480,6 +480,11 @@ export const parseJobSpec = (input: unknown): JobSpec => parse(jobSpec, "a job",
 export const parsePastEntry = (input: unknown): PastEntry => parse(pastEntry, "a step of a job", input);
 export const parseFromClient = (input: unknown) => parse(fromClientEnvelope, "a client's message", input);
 export const parseFromGateway = (input: unknown) => parse(fromGatewayEnvelope, "a gateway's message", input);
+/** The number of a request that may be no request; undefined when it has none. */
+export const requestIdOf = (input: unknown): number | undefined => {
+  const id = typeof input === "object" && input !== null ? (input as { readonly id?: unknown }).id : undefined;
+  return Number.isSafeInteger(id) && (id as number) > 0 ? id as number : undefined;
+};
 /** Requests carry `id`; answers carry it as `re`; pushes carry neither. */
 export const parseAnswer = (input: unknown) => parse(answerEnvelope, "an answer", input);
 /**

@@ -2,8 +2,9 @@ import { expect, test } from "vitest";
 import type { Link, Subscription } from "../../src/api/link.ts";
 import { makeTrees } from "../../src/api/tree_maker.ts";
 import { type Digest, digestOfHash } from "../../src/domain/digest.ts";
-import { Fault } from "../../src/domain/fault.ts";
+import { Fault, type FaultCode } from "../../src/domain/fault.ts";
 import { jobId, taskId } from "../../src/domain/ids.ts";
+import { silentLog } from "../../src/observability/log.ts";
 import type { Push, SchedulerRequest } from "../../src/protocol/client_messages.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { type Blobs, writeBlob } from "../../src/snapshots/blobs/blobs.ts";
@@ -18,14 +19,14 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
   const blobs = memoryBlobs();
   const clock = manualClock();
   const asked: SchedulerRequest[] = [];
-  const refusing = { isOn: false };
+  const refusing: { isOn: boolean; code: FaultCode } = { isOn: false, code: "PEER_UNREACHABLE" };
   const subscriptions: Subscription<SchedulerRequest>[] = [];
   const scheduler: Link<SchedulerRequest> = {
     attach() {},
     ask(request) {
       asked.push(request);
       return refusing.isOn
-        ? Promise.reject(new Fault("PEER_UNREACHABLE", "Cannot ask: so many requests wait"))
+        ? Promise.reject(new Fault(refusing.code, "Cannot ask: so many requests wait"))
         : Promise.resolve({ type: "done" });
     },
     subscribe(subscription) {
@@ -36,7 +37,13 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
     fail() {},
     close() {},
   };
-  const end = makeTrees({ scheduler, blobs: around(blobs), trees: treeKeeper({ blobs, clock, rememberMs: 0 }), clock });
+  const end = makeTrees({
+    scheduler,
+    blobs: around(blobs),
+    trees: treeKeeper({ blobs, clock, rememberMs: 0 }),
+    clock,
+    log: silentLog,
+  });
   const folder = (name: string): Promise<Digest> =>
     writeBlob(blobs, encodeDirectory([{ kind: "symlink", name, target: "x" }]));
   const [a, b] = [await folder("a"), await folder("b")];
@@ -120,6 +127,25 @@ test("what the scheduler could not be told is said again until it was, and then 
   expect(await settle()).toEqual([]);
   want(1, both);
   expect(await settle()).toEqual(made);
+});
+
+test("what the scheduler refuses twice is told as failed, and then no more", async () => {
+  const { clock, refusing, both, settle, want } = await rig();
+  Object.assign(refusing, { isOn: true, code: "REQUEST_INVALID" });
+  want(1, both);
+  await settle();
+  await clock.advance(1_000);
+  expect(await settle()).toEqual([
+    expect.objectContaining({ type: "tree.made" }),
+    {
+      type: "tree.failed",
+      taskId: taskId(job, 1),
+      of: "inputs",
+      fault: expect.objectContaining({ code: "REQUEST_INVALID" }),
+    },
+  ]);
+  await clock.advance(10_000);
+  expect(await settle()).toEqual([]);
 });
 
 test("while the store has no room it tries again until it has: nothing fails for it", async () => {
