@@ -3,8 +3,8 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { digestOfHash } from "../domain/digest.ts";
 import type { Node } from "../domain/node.ts";
 import { encodeDirectory } from "../protocol/reapi/canonical.ts";
-import { bool, digest, digests, int, message, one, text, type WireDigest } from "../protocol/reapi/codec.ts";
-import { methods, opaque } from "../protocol/reapi/services.ts";
+import type { WireDigest } from "../protocol/reapi/codec.ts";
+import { methods } from "../protocol/reapi/services.ts";
 import {
   digestOfBytes,
   expectCode,
@@ -40,39 +40,12 @@ async function storeTree(client: ProbeClient, count: number, left: number = coun
 const hashesOf = (directories: readonly Uint8Array[]): ReadonlySet<string> =>
   new Set(directories.map((bytes) => digestOfBytes(bytes).hash));
 
-// What few servers have, and no other part of this program speaks.
-
-const cas = "/build.bazel.remote.execution.v2.ContentAddressableStorage/";
-const splitResponse = message("a SplitBlobResponse", { chunkDigests: digests(1), chunkingFunction: int(2) });
-const splitRequest = message("a SplitBlobRequest", {
-  instanceName: text(1),
-  blobDigest: digest(2),
-  digestFunction: int(3),
-  chunkingFunction: int(4),
-});
-const splitBlob = { path: `${cas}SplitBlob`, kind: "unary", request: splitRequest, response: splitResponse } as const;
-const spliceRequest = message("a SpliceBlobRequest", {
-  instanceName: text(1),
-  blobDigest: digest(2),
-  chunkDigests: digests(3),
-  digestFunction: int(4),
-  chunkingFunction: int(5),
-});
-const spliceBlob = { path: `${cas}SpliceBlob`, kind: "unary", request: spliceRequest, response: opaque } as const;
-
-const fastCdc = message("FastCdc2020Params", { averageBytes: int(1), seed: int(2) });
-const chunkCapabilities = message("ServerCapabilities", {
-  cacheCapabilities: one(
-    1,
-    message("CacheCapabilities", { splits: bool(9), splices: bool(10), fastCdc: one(11, fastCdc) }),
-  ),
-});
 async function chunking(client: ProbeClient) {
-  const { cacheCapabilities } = await client.unary({ ...methods.getCapabilities, response: chunkCapabilities }, {});
+  const { cacheCapabilities } = await client.unary(methods.getCapabilities, {});
   return {
-    splits: cacheCapabilities?.splits === true,
-    splices: cacheCapabilities?.splices === true,
-    fastCdc: cacheCapabilities?.fastCdc,
+    splits: cacheCapabilities?.splitBlobSupport === true,
+    splices: cacheCapabilities?.spliceBlobSupport === true,
+    fastCdc: cacheCapabilities?.fastCdc2020Params,
   };
 }
 
@@ -130,9 +103,9 @@ export const checks: readonly Check[] = [
     async holds(client) {
       const { splits, splices } = await chunking(client);
       const blobDigest = digestOfBytes(newBytes());
-      if (splits) await expectCode(client.unary(splitBlob, { blobDigest }), "NOT_FOUND");
+      if (splits) await expectCode(client.unary(methods.splitBlob, { blobDigest }), "NOT_FOUND");
       const request = { blobDigest, chunkDigests: [digestOfBytes(newBytes())] };
-      if (splices) await expectCode(client.unary(spliceBlob, request), "NOT_FOUND");
+      if (splices) await expectCode(client.unary(methods.spliceBlob, request), "NOT_FOUND");
     },
   },
   {
@@ -141,12 +114,12 @@ export const checks: readonly Check[] = [
     async holds(client) {
       if (!(await chunking(client)).splits) throw new NotOffered("it does not say that it splits");
       const bytes = noise(5_000_000);
-      const { chunkDigests } = await client.unary(splitBlob, { blobDigest: await store(client, bytes) });
+      const { chunkDigests } = await client.unary(methods.splitBlob, { blobDigest: await store(client, bytes) });
       expectThat(await missingOf(client, chunkDigests) === 0, "a chunk is missing");
       const parts = [];
       for (const each of chunkDigests) parts.push(await load(client, each));
       expectThat(Buffer.concat(parts).equals(bytes), "the chunks are not the blob");
-      await expectCode(client.unary(splitBlob, { blobDigest: digestOfBytes(newBytes()) }), "NOT_FOUND");
+      await expectCode(client.unary(methods.splitBlob, { blobDigest: digestOfBytes(newBytes()) }), "NOT_FOUND");
     },
   },
   {
@@ -158,15 +131,15 @@ export const checks: readonly Check[] = [
       const chunkDigests = await Promise.all(parts.map((bytes) => store(client, bytes)));
       const whole = Buffer.concat(parts);
       const blobDigest = digestOfBytes(whole);
-      await client.unary(spliceBlob, { blobDigest, chunkDigests });
+      await client.unary(methods.spliceBlob, { blobDigest, chunkDigests });
       expectThat((await load(client, blobDigest)).equals(whole), "it reads as something else");
-      const again = await statusOf(client.unary(spliceBlob, { blobDigest, chunkDigests }));
+      const again = await statusOf(client.unary(methods.spliceBlob, { blobDigest, chunkDigests }));
       expectIsOneOf(again.code, ["OK", "ALREADY_EXISTS"], "the second time it answers");
       const other = digestOfBytes(newBytes(3_000));
-      await expectCode(client.unary(spliceBlob, { blobDigest: other, chunkDigests }), "INVALID_ARGUMENT");
-      await expectCode(client.unary(spliceBlob, { blobDigest: other, chunkDigests: [] }), "INVALID_ARGUMENT");
+      await expectCode(client.unary(methods.spliceBlob, { blobDigest: other, chunkDigests }), "INVALID_ARGUMENT");
+      await expectCode(client.unary(methods.spliceBlob, { blobDigest: other, chunkDigests: [] }), "INVALID_ARGUMENT");
       await expectCode(
-        client.unary(spliceBlob, { blobDigest: other, chunkDigests: [digestOfBytes(newBytes(3_000))] }),
+        client.unary(methods.spliceBlob, { blobDigest: other, chunkDigests: [digestOfBytes(newBytes(3_000))] }),
         "NOT_FOUND",
       );
     },
@@ -177,12 +150,13 @@ export const checks: readonly Check[] = [
     async holds(client) {
       const { splits, fastCdc: it } = await chunking(client);
       if (!splits || it === undefined) throw new NotOffered("it does not say that it cuts by FastCDC 2020");
-      const bytes = noise(Math.min(64 * it.averageBytes, 32 * 1024 * 1024));
+      const bytes = noise(Math.min(64 * it.avgChunkSizeBytes, 32 * 1024 * 1024));
       const cut = async (of: Uint8Array): Promise<readonly WireDigest[]> =>
-        (await client.unary(splitBlob, { blobDigest: await store(client, of), chunkingFunction: 1 })).chunkDigests;
+        (await client.unary(methods.splitBlob, { blobDigest: await store(client, of), chunkingFunction: 1 }))
+          .chunkDigests;
       const [chunks, moved] = [await cut(bytes), await cut(Buffer.concat([Uint8Array.of(1), bytes]))];
       const sizes = chunks.slice(0, -1).map(({ sizeBytes }) => sizeBytes);
-      const isWithin = sizes.every((size) => size >= it.averageBytes / 4 && size <= it.averageBytes * 4);
+      const isWithin = sizes.every((size) => size >= it.avgChunkSizeBytes / 4 && size <= it.avgChunkSizeBytes * 4);
       expectThat(isWithin, `chunks have from ${Math.min(...sizes)} to ${Math.max(...sizes)} bytes`);
       const same = new Set(chunks.map(({ hash }) => hash));
       const kept = moved.filter(({ hash }) => same.has(hash)).length;

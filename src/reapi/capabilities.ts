@@ -1,4 +1,5 @@
 import { Fault } from "../domain/fault.ts";
+import { fastCdc2020 } from "../protocol/reapi/fast_cdc.ts";
 import { compressors, sha256Function } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { checkInstance, type Instances, type Served, serveUnary } from "./calls.ts";
@@ -36,6 +37,9 @@ export function serveCapabilities(served: Served, instances: Instances, executes
         symlinkAbsolutePathStrategy: absoluteSymlinksAllowed,
         supportedCompressors: numbers,
         supportedBatchUpdateCompressors: numbers,
+        splitBlobSupport: true,
+        spliceBlobSupport: true,
+        fastCdc2020Params: { avgChunkSizeBytes: fastCdc2020.averageBytes, seed: 0 },
       },
       executionCapabilities: executes
         ? {

@@ -13,6 +13,7 @@ import { Fault } from "../domain/fault.ts";
 import { serveActionCache } from "./action_cache.ts";
 import { serveByteStream } from "./byte_stream.ts";
 import { type Instances, type Served, serveUnary } from "./calls.ts";
+import { serveChunks } from "./chunks.ts";
 import { serveCapabilities } from "./capabilities.ts";
 import { serveContentAddressableStorage } from "./content_addressable_storage.ts";
 import { serveExecution } from "./execution.ts";
@@ -81,6 +82,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     const served: Served = { server, admit, log };
     serveCapabilities(served, instances, tasks !== undefined);
     serveContentAddressableStorage(served, blobs, instances, options.needSpace, options);
+    serveChunks(served, blobs, instances, options.needSpace);
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
     serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {

@@ -132,22 +132,19 @@ describe("transport", () => {
 });
 
 describe("what is not offered", () => {
-  test("C-3 C-12 C-13 C-14 C-15: is not told of: no version is deprecated, no node properties, no splitting", async () => {
+  test("C-3 C-12 C-13 C-15: is not told of: no version is deprecated, no node properties, no greatest blob", async () => {
     rig = await startRig();
     const answer = await rig.unary(methods.getCapabilities, {});
     expect(answer.deprecatedApiVersion).toBeUndefined();
     expect(answer.cacheCapabilities!.symlinkAbsolutePathStrategy).toBe(2);
     const more = message("ServerCapabilities", {
-      cache: one(1, message("CacheCapabilities", { maxBlobBytes: int(8), split: int(9), splice: int(10) })),
+      cache: one(1, message("CacheCapabilities", { maxBlobBytes: int(8) })),
     });
-    const raw = { ...methods.getCapabilities, response: more };
-    expect((await rig.unary(raw, {})).cache).toEqual({ maxBlobBytes: 0, split: 0, splice: 0 });
+    expect((await rig.unary({ ...methods.getCapabilities, response: more }, {})).cache).toEqual({ maxBlobBytes: 0 });
   });
-  test("G-4 G-5 G-6 X-M3 X-M4 X-M5 X-M8: is UNIMPLEMENTED, which clients take for no", async () => {
+  test("X-M3 X-M4 X-M5 X-M8: is UNIMPLEMENTED, which clients take for no", async () => {
     rig = await startRig();
     const services = [
-      "build.bazel.remote.execution.v2.ContentAddressableStorage/SplitBlob",
-      "build.bazel.remote.execution.v2.ContentAddressableStorage/SpliceBlob",
       "build.bazel.remote.asset.v1.Fetch/FetchBlob",
       "build.bazel.remote.asset.v1.Fetch/FetchDirectory",
       "build.bazel.remote.asset.v1.Push/PushDirectory",

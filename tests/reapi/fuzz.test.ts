@@ -44,6 +44,8 @@ const samples: Readonly<Record<keyof typeof methods, Uint8Array | undefined>> = 
     batchUpdateBlobs: { ...said, requests: [{ digest, data: Buffer.from("x"), compressor: 1 }] },
     batchReadBlobs: { ...said, digests: [digest], acceptableCompressors: [0, 1] },
     getTree: { ...said, rootDigest: digest, pageSize: 5, pageToken: "7" },
+    splitBlob: { ...said, blobDigest: digest, chunkingFunction: 1 },
+    spliceBlob: { ...said, blobDigest: digest, chunkDigests: [digest, digest], chunkingFunction: 2 },
     read: { resourceName: blobName, readOffset: 1, readLimit: -1 },
     write: { resourceName: uploadName, writeOffset: 5, finishWrite: true, data: Buffer.from("x") },
     queryWriteStatus: { resourceName: uploadName },

@@ -23,6 +23,7 @@ const semVer = message("a SemVer", { major: int(1), minor: int(2), patch: int(3)
 const priorityRange = message("a PriorityRange", { minPriority: int(1), maxPriority: int(2) });
 const priorities = message("PriorityCapabilities", { priorities: many(1, priorityRange) });
 const updateCapabilities = message("ActionCacheUpdateCapabilities", { updateEnabled: bool(1) });
+const fastCdcParams = message("FastCdc2020Params", { avgChunkSizeBytes: int(1), seed: int(2) });
 const cacheCapabilities = message("CacheCapabilities", {
   digestFunctions: ints(1),
   actionCacheUpdateCapabilities: one(2, updateCapabilities),
@@ -31,6 +32,9 @@ const cacheCapabilities = message("CacheCapabilities", {
   symlinkAbsolutePathStrategy: int(5),
   supportedCompressors: ints(6),
   supportedBatchUpdateCompressors: ints(7),
+  splitBlobSupport: bool(9),
+  spliceBlobSupport: bool(10),
+  fastCdc2020Params: one(11, fastCdcParams),
 });
 const executionCapabilities = message("ExecutionCapabilities", {
   digestFunction: int(1),
@@ -95,6 +99,24 @@ export const getTreeRequest = message("a GetTreeRequest", {
   digestFunction: int(5),
 });
 export const getTreeResponse = message("a GetTreeResponse", { directories: encoded(1), nextPageToken: text(2) });
+
+/** `ChunkingFunction.Value`: 0 is that of clients that leave it to the server. */
+export const fastCdc2020Function = 1;
+export const splitBlobRequest = message("a SplitBlobRequest", {
+  instanceName: text(1),
+  blobDigest: digest(2),
+  digestFunction: int(3),
+  chunkingFunction: int(4),
+});
+export const splitBlobResponse = message("a SplitBlobResponse", { chunkDigests: digests(1), chunkingFunction: int(2) });
+export const spliceBlobRequest = message("a SpliceBlobRequest", {
+  instanceName: text(1),
+  blobDigest: digest(2),
+  chunkDigests: digests(3),
+  digestFunction: int(4),
+  chunkingFunction: int(5),
+});
+export const spliceBlobResponse = message("a SpliceBlobResponse", { blobDigest: digest(1) });
 
 // google.bytestream
 

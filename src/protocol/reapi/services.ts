@@ -35,6 +35,8 @@ export const methods = {
   batchUpdateBlobs: method(`${cas}BatchUpdateBlobs`, m.batchUpdateBlobsRequest, m.batchUpdateBlobsResponse),
   batchReadBlobs: method(`${cas}BatchReadBlobs`, m.batchReadBlobsRequest, m.batchReadBlobsResponse),
   getTree: method(`${cas}GetTree`, m.getTreeRequest, m.getTreeResponse, "serverStream"),
+  splitBlob: method(`${cas}SplitBlob`, m.splitBlobRequest, m.splitBlobResponse),
+  spliceBlob: method(`${cas}SpliceBlob`, m.spliceBlobRequest, m.spliceBlobResponse),
   read: method(`${byteStream}Read`, m.readRequest, m.readResponse, "serverStream"),
   write: method(`${byteStream}Write`, m.writeRequest, m.writeResponse, "clientStream"),
   queryWriteStatus: method(`${byteStream}QueryWriteStatus`, m.queryWriteStatusRequest, m.queryWriteStatusResponse),
