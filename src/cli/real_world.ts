@@ -2,10 +2,9 @@ import { mkdtempSync, readFileSync, watch } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { isAlive, isLoopback, runtimeFolder } from "../roles/ready_file.ts";
+import { isAlive, isLoopback, runtimeFolder } from "../roles/this_user.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
-import { reach } from "./reach.ts";
 import { OutputClosed, type Sink, type World } from "./world.ts";
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -73,7 +72,7 @@ export function realWorld(): World {
       return await machineFacts(world, named);
     },
     async connect(target) {
-      const reached = reach(target.url, realClock); // while the client is loaded
+      const reached = import("./reach.ts").then(({ reach }) => reach(target.url, realClock)); // while the client is loaded
       const [{ connectClient }] = await Promise.all([import("../api/client.ts"), reached]);
       return connectClient({ ...target, isDirect: isLoopback(new URL(target.url).hostname) });
     },

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
 import { checkInstanceName } from "../protocol/reapi/resource_name.ts";
-import { isLoopback } from "./ready_file.ts";
+import { isLoopback } from "./this_user.ts";
 
 /**
  * What each role is told at its start. A setting comes from its flag, else from its environment variable, else from the

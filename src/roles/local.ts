@@ -17,7 +17,8 @@ import { originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { ownCommand } from "./own_command.ts";
-import { publishReady, type Ready, type ReadyPlaces, runtimeFolder, withdrawReady } from "./ready_file.ts";
+import { publishReady, type Ready, type ReadyPlaces, withdrawReady } from "./ready_file.ts";
+import { runtimeFolder } from "./this_user.ts";
 
 /** For running tasks to end, when the cluster is asked to stop. */
 const drainMs = 10_000;

@@ -10,10 +10,10 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { userInfo } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
+import { isAlive, isFolder, isLoopback } from "./this_user.ts";
 
 /**
  * How a cluster of this machine is found by its user. A running cluster leaves in a folder that only the user may enter
@@ -43,23 +43,8 @@ export type Ready = v.InferOutput<typeof readySchema>;
 
 const fileBytesMax = 4096;
 
-/**
- * The folder of this user, by convention of the system: `$XDG_RUNTIME_DIR/scoot-actors`, else one under `temporaryDir`
- * that carries the user's id. Says only where; see {@link publishReady}.
- */
-export function runtimeFolder(options: {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly temporaryDir: string;
-  readonly uid?: number;
-}): string {
-  const given = options.env["XDG_RUNTIME_DIR"];
-  // The variable outlives its folder in some sessions (su, containers): a cluster must start there too.
-  if (given !== undefined && given.startsWith("/") && isFolder(given)) return join(given, "scoot-actors");
-  return join(options.temporaryDir, `scoot-actors-${options.uid ?? userInfo().uid}`);
-}
-
 export interface ReadyPlaces {
-  /** As {@link runtimeFolder} says; made if need be. */
+  /** As `runtimeFolder` says; made if need be. */
   readonly folder: string;
   /** A file that the user asked for. It appears last, and whole. */
   readonly readyFile?: string;
@@ -140,23 +125,7 @@ export function readToken(folder: string, http: string): string | undefined {
   return readOwn(`${entry}.token`)?.trim();
 }
 
-/** Whether a process has this id now. It may be another one than had it once. */
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: unknown }).code === "EPERM";
-  }
-}
-
-/** Whether only this machine reaches the host: "localhost", 127.0.0.0/8, "::1". */
-export const isLoopback = (host: string): boolean =>
-  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
-
 const portOf = (ready: Ready): number => Number(new URL(ready.http).port || 80);
-
-const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
 function isOurs(path: string, ready: Ready): boolean {
   try {

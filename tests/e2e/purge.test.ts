@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { program } from "../../src/cli/program.ts";
-import { isAlive } from "../../src/roles/ready_file.ts";
+import { isAlive } from "../../src/roles/this_user.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { fakeWorld } from "../cli/fakes.ts";
 import { typeTo } from "./command_line.ts";

@@ -13,16 +13,14 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
-  isAlive,
-  isLoopback,
   publishReady,
   readNewest,
   readReady,
   readToken,
   type Ready,
-  runtimeFolder,
   withdrawReady,
 } from "../../src/roles/ready_file.ts";
+import { isAlive, isLoopback, runtimeFolder } from "../../src/roles/this_user.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
 
 const readyAt = (port: number, pid = process.pid): Ready => ({
