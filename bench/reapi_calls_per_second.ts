@@ -47,6 +47,7 @@ const ours = reapiServer({
   needSpace() {},
   pageOf: (jobId) => `http://here/#/job/${jobId}`,
   guaranteedAgeMs: 3_600_000,
+  fetch,
   clock: realClock,
   log: silentLog,
 });

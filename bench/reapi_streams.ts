@@ -66,6 +66,7 @@ async function serve(dir: string): Promise<void> {
     needSpace() {},
     pageOf: (jobId) => jobId,
     guaranteedAgeMs: 3_600_000,
+    fetch,
     clock: realClock,
     log: silentLog,
   });

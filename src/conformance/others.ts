@@ -1,8 +1,10 @@
 import { noOutputs } from "../domain/action_result.ts";
 import { Buffer } from "node:buffer";
+import { randomUUID } from "node:crypto";
 import { request } from "node:http";
 import { encodeActionResult } from "../protocol/reapi/action_result.ts";
 import { message, text } from "../protocol/reapi/codec.ts";
+import { badRequest } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { begin, metadataHeader, metadataOf, prepare } from "./asked.ts";
 import {
@@ -13,13 +15,12 @@ import {
   NotOffered,
   type ProbeClient,
   statusOf,
+  store,
 } from "./client.ts";
 import type { Check } from "./run.ts";
 
 /** What is asked with nothing in it, and answered by nothing that is read. */
 const nothing = message("an Empty", { name: text(1) });
-const assetMethod = (name: string) =>
-  ({ path: `/build.bazel.remote.asset.v1.${name}`, kind: "unary", request: nothing, response: nothing }) as const;
 const createLogStream = {
   path: "/build.bazel.remote.logstream.v1.LogStreamService/CreateLogStream",
   kind: "unary",
@@ -82,9 +83,39 @@ export const checks: readonly Check[] = [
     id: "X-M3",
     says: "what cannot be fetched is an error of the call",
     async holds(client) {
-      const { code } = await statusOf(client.unary(assetMethod("Fetch/FetchBlob"), {}));
+      const uris = [`urn:uuid:${randomUUID()}`];
+      const { code } = await statusOf(client.unary(methods.fetchBlob, { uris }));
+      if (code === 12) throw new NotOffered("it fetches no assets");
+      expectIsOneOf(code, ["NOT_FOUND", "INVALID_ARGUMENT"]);
+    },
+  },
+  {
+    id: "X-M3",
+    says: "a qualifier that it cannot keep to is INVALID_ARGUMENT, and which it is is told",
+    async holds(client) {
+      const qualifiers = [{ name: `conformance.${randomUUID()}`, value: "x" }];
+      const uris = ["https://conformance.invalid/"];
+      const { code, details } = await statusOf(client.unary(methods.fetchBlob, { uris, qualifiers }));
       if (code === 12) throw new NotOffered("it fetches no assets");
       expectIsOneOf(code, ["INVALID_ARGUMENT"]);
+      const violations = details.filter(({ typeUrl }) => typeUrl.endsWith("/google.rpc.BadRequest"))
+        .flatMap(({ value }) => badRequest.decode(value).fieldViolations);
+      const isTold = violations.some((it) => it.field === "qualifiers.name" && it.description.includes("conformance."));
+      expectThat(isTold, `its details name ${violations.map(({ field }) => field).join(", ") || "nothing"}`);
+    },
+  },
+  {
+    id: "X-M3",
+    says: "what was pushed is found by its address",
+    async holds(client) {
+      const uris = [`urn:uuid:${randomUUID()}`];
+      const blobDigest = await store(client, newBytes());
+      const { code } = await statusOf(client.unary(methods.pushBlob, { uris, blobDigest }));
+      if (code === 12) throw new NotOffered("nothing can be pushed");
+      expectIsOneOf(code, ["OK"], "the push is answered");
+      const found = await client.unary(methods.fetchBlob, { uris });
+      expectThat((found.status?.code ?? 0) === 0, `its status is ${found.status?.code}`);
+      expectThat(found.blobDigest?.hash === blobDigest.hash, "it is another blob");
     },
   },
   {
@@ -92,8 +123,8 @@ export const checks: readonly Check[] = [
     says: "an empty request to an asset method that is there is INVALID_ARGUMENT",
     async holds(client) {
       let offered = 0;
-      for (const name of ["Fetch/FetchBlob", "Fetch/FetchDirectory", "Push/PushBlob", "Push/PushDirectory"]) {
-        const { code } = await statusOf(client.unary(assetMethod(name), {}));
+      for (const name of ["fetchBlob", "fetchDirectory", "pushBlob", "pushDirectory"] as const) {
+        const { code } = await statusOf(client.unary(methods[name] as typeof methods.fetchBlob, {}));
         if (code === 12) continue;
         offered++;
         expectIsOneOf(code, ["INVALID_ARGUMENT"], `${name} answers`);

@@ -33,11 +33,13 @@ export const faults = {
   ROUTE_UNKNOWN: { retry: "never", grpc: "UNIMPLEMENTED", http: 404 },
   REF_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   BLOB_MISSING: { retry: "never", grpc: "NOT_FOUND", http: 404 },
+  ASSET_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   SNAPSHOT_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   PATH_UNKNOWN: { retry: "never", grpc: "NOT_FOUND", http: 404 },
   OUTPUT_MISSING: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   // What was asked contradicts what is.
   REF_CONFLICT: { retry: "later", grpc: "ABORTED", http: 409 },
+  ASSET_CHANGED: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   OUTPUT_INVALID: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   OUTPUT_CHANGED: { retry: "never", grpc: "FAILED_PRECONDITION", http: 409 },
   STORE_LOCKED: { retry: "later", grpc: "UNAVAILABLE", http: 503 },
@@ -47,6 +49,7 @@ export const faults = {
   // Who asked may not, or speaks wrongly.
   TOKEN_INVALID: { retry: "never", grpc: "UNAUTHENTICATED", http: 401 },
   READ_ONLY: { retry: "never", grpc: "PERMISSION_DENIED", http: 403 },
+  ASSET_REFUSED: { retry: "never", grpc: "PERMISSION_DENIED", http: 403 },
   ORIGIN_REFUSED: { retry: "never", grpc: "PERMISSION_DENIED", http: 403 },
   MEDIA_TYPE_REFUSED: { retry: "never", grpc: "INVALID_ARGUMENT", http: 415 },
   VERSION_MISMATCH: { retry: "never", grpc: "FAILED_PRECONDITION", http: 426 },

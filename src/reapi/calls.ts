@@ -9,7 +9,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import { type Digest, digestOfHash, isDigest } from "../domain/digest.ts";
-import { asFault, Fault } from "../domain/fault.ts";
+import { asFault, Fault, type FaultCode } from "../domain/fault.ts";
 import type { Log } from "../observability/log.ts";
 import type { MessageOf, WireDigest } from "../protocol/reapi/codec.ts";
 import { requestMetadata, retryInfo, rpcStatus, sha256Function } from "../protocol/reapi/messages.ts";
@@ -45,6 +45,15 @@ export function statusOf(fault: Fault): { readonly code: number; readonly messag
   };
 }
 
+/** A fault with more for its client to read, each a message by its full name. */
+export class DetailedFault extends Fault {
+  readonly details: readonly { readonly type: string; readonly value: Uint8Array }[];
+  constructor(code: FaultCode, message: string, details: DetailedFault["details"]) {
+    super(code, message);
+    this.details = details;
+  }
+}
+
 /** How calls are answered that fail. */
 export interface Served {
   readonly server: Server;
@@ -62,12 +71,11 @@ function errorOf(thrown: unknown, path: string, signal: AbortSignal, log: Log) {
   }
   const { code, message } = statusOf(fault);
   const metadata = new Metadata();
-  const details = comesAgain.has(code)
-    ? [{
-      typeUrl: "type.googleapis.com/google.rpc.RetryInfo",
-      value: retryInfo.encode({ retryDelay: { seconds: 1, nanos: 0 } }),
-    }]
-    : [];
+  const comes = { type: "google.rpc.RetryInfo", value: retryInfo.encode({ retryDelay: { seconds: 1, nanos: 0 } }) };
+  const details = [
+    ...fault instanceof DetailedFault ? fault.details : [],
+    ...comesAgain.has(code) ? [comes] : [],
+  ].map(({ type, value }) => ({ typeUrl: `type.googleapis.com/${type}`, value }));
   metadata.set(detailsKey, buffer(rpcStatus.encode({ code, message, details })));
   return Object.assign(new Error(message), { code, details: message, metadata });
 }

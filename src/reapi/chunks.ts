@@ -6,6 +6,7 @@ import { methods } from "../protocol/reapi/services.ts";
 import { blobCorrupt, blobMissing, type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
 import { checkDigest, checkScope, type Instances, type Served, serveUnary } from "./calls.ts";
 import { toWire } from "./content_addressable_storage.ts";
+import { turns } from "./turns.ts";
 
 /** Of blobs that were split or spliced: so many chunks are remembered, of those the newest. 150 bytes each. */
 const rememberedMax = 100_000;
@@ -88,21 +89,4 @@ export function serveChunks(
 
 async function* joined(blobs: Blobs, chunks: readonly Digest[], signal: AbortSignal): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) yield* blobs.get(chunk, { signal });
-}
-
-/** Runs so many at once; the others wait for their turn, in order. */
-function turns(max: number): <Answer>(act: () => Promise<Answer>) => Promise<Answer> {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async (act) => {
-    if (running === max) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running++;
-    try {
-      return await act();
-    } finally {
-      const next = waiting.shift();
-      if (next === undefined) running--;
-      else next();
-    }
-  };
 }

@@ -11,6 +11,7 @@ import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
 import { Fault } from "../domain/fault.ts";
 import { serveActionCache } from "./action_cache.ts";
+import { serveAssets } from "./assets.ts";
 import { serveByteStream } from "./byte_stream.ts";
 import { type Instances, type Served, serveUnary } from "./calls.ts";
 import { serveChunks } from "./chunks.ts";
@@ -41,6 +42,8 @@ export interface ReapiOptions {
   readonly pageOf: (jobId: JobId) => string;
   /** What was said to be present stays at least so long; Infinity where nothing is ever taken away. */
   readonly guaranteedAgeMs: number;
+  /** How assets are had from where they lie. */
+  readonly fetch: typeof fetch;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -68,6 +71,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     ? undefined
     : createOperations({ tasks, blobs, actions, clock, log, pageOf: options.pageOf });
   const uploads = fileUploads(options.uploadsDir, clock);
+  const stopping = new AbortController();
 
   const all = [...Object.values(methods), ...Object.values(reflection)].map(serviceOf);
   const services = new Set(tasks === undefined ? all.filter((name) => !ofExecution.has(name)) : all);
@@ -84,6 +88,16 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     serveContentAddressableStorage(served, blobs, instances, options.needSpace, options);
     serveChunks(served, blobs, instances, options.needSpace);
     serveByteStream(served, blobs, uploads, instances, options.needSpace);
+    serveAssets(served, {
+      blobs,
+      actions,
+      uploads,
+      instances,
+      needSpace: options.needSpace,
+      fetch: options.fetch,
+      stopping: stopping.signal,
+      clock,
+    });
     serveActionCache(served, { actions, blobs }, instances, clock);
     if (tasks !== undefined && operations !== undefined) {
       serveExecution(served, { operations, tasks, blobs, trees, actions, instances, clock });
@@ -113,6 +127,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
   let whenAllGone = (): void => {};
   async function close(graceMs: number): Promise<void> {
     operations?.close();
+    stopping.abort(new Fault("DRAINING", "Cannot go on with this as the gateway is stopping: ask again"));
     for (const { injector } of [trusted, untrusted]) injector.drain(graceMs);
     if (sockets.size > 0) {
       await new Promise<void>((resolve) => {

@@ -133,6 +133,7 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     uploadsDir: join(options.dataDir, "uploads"),
     token,
     guaranteedAgeMs: options.budget?.blobs.held.guaranteedAgeMs ?? Infinity,
+    fetch,
     log,
   });
   const stopping = new AbortController();

@@ -6,7 +6,7 @@ import { startCluster } from "../../scripts/support/cluster.ts";
 import { startRig } from "../reapi/rig.ts";
 
 /** What is not offered here, and why is told in docs/reapi.md. */
-const notOffered = ["X-M3", "X-M4", "X-M5"];
+const notOffered = ["X-M5"];
 /** Deno says this to the commands of a process with an IPC channel, as the tests' runner has one. */
 const ofDenoAlone = "it has DENO_EXTRA_STDIO_FDS";
 

@@ -54,6 +54,10 @@ const samples: Readonly<Record<keyof typeof methods, Uint8Array | undefined>> = 
     execute: { ...said, skipCacheLookup: true, executionPolicy: { priority: -1 } },
     waitOperation: { name: "operations/x", timeout: { seconds: 0, nanos: 1 } },
     listOperations: { pageSize: 3, pageToken: "x", filter: "y", name: "z" },
+    fetchBlob: { ...said, uris: ["urn:a"], qualifiers: [{ name: "checksum.sri", value: "sha256-AA==" }] },
+    fetchDirectory: { ...said, uris: ["urn:a"], oldestContentAccepted: { seconds: 1, nanos: 1 } },
+    pushBlob: { ...said, uris: ["urn:a"], blobDigest: digest, referencesBlobs: [digest] },
+    pushDirectory: { ...said, uris: ["urn:a"], rootDirectoryDigest: digest, expireAt: { seconds: 1, nanos: 1 } },
     checkHealth: { service: "x" },
   };
   const encoded = Object.entries(methods).map(([name, { request }]) => [

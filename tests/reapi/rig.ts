@@ -56,6 +56,7 @@ export async function startRig(options: {
   needSpace?: (what: string) => void;
   tasks?: (blobs: Blobs, actions: ActionCache) => Tasks;
   isTrusted?: boolean;
+  fetch?: typeof fetch;
   clock?: Clock;
 } = {}): Promise<Rig> {
   outliveHttp2Farewells();
@@ -74,6 +75,7 @@ export async function startRig(options: {
       ...(options.tasks === undefined ? {} : { tasks: options.tasks(blobs, actions) }),
       pageOf: (jobId) => `http://here/#/job/${jobId}`,
       guaranteedAgeMs: Infinity,
+      fetch: options.fetch ?? (() => Promise.reject(new TypeError("nobody is there"))),
       clock: options.clock ?? realClock,
       log: silentLog,
     });

@@ -200,6 +200,8 @@ export const executeResponse = message("an ExecuteResponse", {
 });
 const violation = message("a violation of a PreconditionFailure", { type: text(1), subject: text(2) });
 export const preconditionFailure = message("a PreconditionFailure", { violations: many(1, violation) });
+const fieldViolation = message("a violation of a BadRequest", { field: text(1), description: text(2) });
+export const badRequest = message("a BadRequest", { fieldViolations: many(1, fieldViolation) });
 export const retryInfo = message("a RetryInfo", { retryDelay: one(1, duration) });
 
 // google.longrunning
@@ -225,6 +227,52 @@ export const listOperationsResponse = message("a ListOperationsResponse", {
 export const cancelOperationRequest = message("a CancelOperationRequest", { name: text(1) });
 export const waitOperationRequest = message("a WaitOperationRequest", { name: text(1), timeout: one(2, duration) });
 export const empty = message("an Empty", {});
+
+// build.bazel.remote.asset
+
+const qualifier = message("a Qualifier", { name: text(1), value: text(2) });
+const fetchRequest = {
+  instanceName: text(1),
+  timeout: one(2, duration),
+  oldestContentAccepted: one(3, timestamp),
+  uris: texts(4),
+  qualifiers: many(5, qualifier),
+  digestFunction: int(6),
+} as const;
+const fetchResponse = { status: one(1, rpcStatus), uri: text(2), qualifiers: many(3, qualifier) } as const;
+const pushRequest = {
+  instanceName: text(1),
+  uris: texts(2),
+  qualifiers: many(3, qualifier),
+  expireAt: one(4, timestamp),
+} as const;
+const pushReferences = {
+  referencesBlobs: digests(6),
+  referencesDirectories: digests(7),
+  digestFunction: int(8),
+} as const;
+export const fetchBlobRequest = message("a FetchBlobRequest", fetchRequest);
+export const fetchBlobResponse = message("a FetchBlobResponse", {
+  ...fetchResponse,
+  blobDigest: digest(5),
+  digestFunction: int(6),
+});
+export const fetchDirectoryRequest = message("a FetchDirectoryRequest", fetchRequest);
+export const fetchDirectoryResponse = message("a FetchDirectoryResponse", {
+  ...fetchResponse,
+  rootDirectoryDigest: digest(5),
+  digestFunction: int(6),
+});
+export const pushBlobRequest = message("a PushBlobRequest", {
+  ...pushRequest,
+  blobDigest: digest(5),
+  ...pushReferences,
+});
+export const pushDirectoryRequest = message("a PushDirectoryRequest", {
+  ...pushRequest,
+  rootDirectoryDigest: digest(5),
+  ...pushReferences,
+});
 
 // What a client says of itself, in a header.
 

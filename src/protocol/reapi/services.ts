@@ -20,6 +20,7 @@ const method = <Request, Response>(
 const reapi = "/build.bazel.remote.execution.v2.";
 const cas = `${reapi}ContentAddressableStorage/`;
 const operations = "/google.longrunning.Operations/";
+const asset = "/build.bazel.remote.asset.v1.";
 const byteStream = "/google.bytestream.ByteStream/";
 
 /** A message that stays encoded. */
@@ -48,6 +49,10 @@ export const methods = {
   listOperations: method(`${operations}ListOperations`, m.listOperationsRequest, m.listOperationsResponse),
   cancelOperation: method(`${operations}CancelOperation`, m.cancelOperationRequest, m.empty),
   waitOperation: method(`${operations}WaitOperation`, m.waitOperationRequest, m.operation),
+  fetchBlob: method(`${asset}Fetch/FetchBlob`, m.fetchBlobRequest, m.fetchBlobResponse),
+  fetchDirectory: method(`${asset}Fetch/FetchDirectory`, m.fetchDirectoryRequest, m.fetchDirectoryResponse),
+  pushBlob: method(`${asset}Push/PushBlob`, m.pushBlobRequest, m.empty),
+  pushDirectory: method(`${asset}Push/PushDirectory`, m.pushDirectoryRequest, m.empty),
   checkHealth: method("/grpc.health.v1.Health/Check", m.healthCheckRequest, m.healthCheckResponse),
 } as const;
 
