@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 // Starts scoot-actors with what this machine has: the compiled program where there is one, else the source on a runtime
 // that reads TypeScript. Plain JavaScript, since it must run on what it finds.
-import { execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import nodeModule from "node:module";
 import { constants, homedir } from "node:os";
@@ -17,7 +16,7 @@ if (existsSync(compiled)) await runHere(compiled);
 else if (
   process.versions.deno !== undefined || (nodeMajor() >= 24 && existsSync(join(root, "node_modules", "valibot")))
 ) await runHere(source);
-else runOnDeno();
+else await runOnDeno();
 
 /** In this process: nothing starts faster. */
 async function runHere(script) {
@@ -28,8 +27,9 @@ async function runHere(script) {
 }
 
 /** Deno reads the source as it is, and installs the packages when they are not there yet. */
-function runOnDeno() {
-  const deno = denoOnPath() ?? denoOfProject() ?? denoOfNpx();
+async function runOnDeno() {
+  const { execFileSync, spawn } = await import("node:child_process"); // nobody else pays for it
+  const deno = denoOnPath() ?? denoOfProject() ?? denoOfNpx(execFileSync);
   if (deno === undefined) {
     const lack =
       `Cannot run from source as that takes Deno 2, or Node 24 after "npm ci": this is Node ${process.versions.node}`;
@@ -75,7 +75,7 @@ function denoOfProject() {
  * The program itself behind npm's wrapper: a signal sent to npx, or to the wrapper, would not reach it.
  * npx fetches it once and finds it again.
  */
-function denoOfNpx() {
+function denoOfNpx(execFileSync) {
   try {
     const script = "console.log(Deno.execPath())";
     const npx = isWindows ? "npx.cmd" : "npx";
