@@ -9,7 +9,7 @@
  * index/                LMDB; where the newest entry of each actor lies in the log, and where all of them do
  * ```
  *
- * - A commit is one batch in the log. Commits that overlap share one write and one fdatasync; nothing else is on their
+ * - A commit is one batch in the log. Commits that overlap share one write that is synced; nothing else is on their
  *   way. The index follows in bulk, within a second, and may be deleted while no process has the store open: it is
  *   made again from the log.
  * - A log that ends in a torn batch is cut there when it is opened. Damage to what is known to have been durable is

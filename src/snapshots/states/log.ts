@@ -1,7 +1,8 @@
 import { Buffer } from "node:buffer";
-import { readdirSync, statSync } from "node:fs";
+import { constants, readdirSync, statSync } from "node:fs";
 import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { asFault, Fault, isFault } from "../../domain/fault.ts";
 import { invariant } from "../../domain/invariant.ts";
 import { checkEntries, encodeEntry } from "./entry_codec.ts";
@@ -408,7 +409,7 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
       let file: FileHandle | undefined;
       const active = segments.at(-1);
       if (active !== undefined) {
-        file = await open(pathOf(active.ordinal), "r+");
+        file = await open(pathOf(active.ordinal), constants.O_RDWR | writeThrough);
         if (end!.offset < active.bytes) await file.truncate(end!.offset);
         // What a killed process wrote may still be in memory only.
         await file.sync();
@@ -439,6 +440,13 @@ function newGroup(buffer: Buffer): Group {
   });
   return { writer: batchWriter(buffer), entries: [], records: [], done, resolve, reject };
 }
+
+/**
+ * A write to the log is durable when it returns: one journey to a thread instead of two. Elsewhere the flag is missing or
+ * promises less than fdatasync.
+ */
+const isWrittenThrough = process.platform === "linux";
+const writeThrough = isWrittenThrough ? constants.O_DSYNC : 0;
 
 const firstBufferBytes = 64 * 1024;
 /** A longer buffer of a group is let go of when the group is written; others are used again, two of them at most. */
@@ -474,7 +482,7 @@ function writableLog(
   /** Begins a segment; its header becomes durable with its first batch. */
   const begin = async (firstSeq: number): Promise<{ segment: Segment; file: FileHandle }> => {
     const ordinal = (segments.at(-1)?.ordinal ?? 0) + 1;
-    const begun = await open(pathOf(ordinal), "w+");
+    const begun = await open(pathOf(ordinal), constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | writeThrough);
     try {
       await writeFully(begun, segmentHeader({ firstSeq, previousAtMs: lastAtMs }), 0);
     } catch (error) {
@@ -510,7 +518,7 @@ function writableLog(
     const bytes = group.writer.seal(active.bytes);
     try {
       await writeFully(file!, bytes, active.bytes);
-      await file!.datasync();
+      if (!isWrittenThrough) await file!.datasync();
     } catch (error) {
       await file!.truncate(active.bytes);
       await file!.sync();
