@@ -1,4 +1,20 @@
-import { randomBytes } from "node:crypto";
+import { Buffer } from "node:buffer";
+import { randomFillSync } from "node:crypto";
+
+/** The system is asked for so many bytes at once: a call costs some 10 µs, however few it asks for. */
+const pool = Buffer.allocUnsafeSlow(4_096);
+let used = pool.length;
+
+/** Bytes of the system's that nobody was given before. The view is good until the next call. */
+function fresh(bytes: number): Buffer {
+  if (bytes > pool.length) return randomFillSync(Buffer.allocUnsafeSlow(bytes));
+  if (used + bytes > pool.length) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  used += bytes;
+  return pool.subarray(used - bytes, used);
+}
 
 /** Chance, by name. */
 export interface Random {
@@ -7,7 +23,7 @@ export interface Random {
 }
 
 export const realRandom: Random = {
-  integer: (below) => Math.floor((randomBytes(4).readUInt32LE(0) / 2 ** 32) * below),
+  integer: (below) => Math.floor((fresh(4).readUInt32LE(0) / 2 ** 32) * below),
 };
 
 /**
@@ -28,4 +44,4 @@ export function seededRandom(seed: number): Random {
 }
 
 /** `bytes` random bytes as lower-case hex, for tokens and incarnations; always from the system. */
-export const randomHex = (bytes: number): string => randomBytes(bytes).toString("hex");
+export const randomHex = (bytes: number): string => fresh(bytes).toString("hex");
