@@ -105,7 +105,9 @@ const hardShare = 1.05;
 const reserveShare = 0.1;
 
 const lookEveryMs = 1000;
+/** Between two looks how much there is: what is put in the meantime is no more than there is room for. */
 const sizeEveryMs = 20;
+const bytesPerMsMax = 1024 * 1024;
 /** After a run that could not free enough, the next: soon enough to see that something became old enough. */
 const retryMsMax = 60_000;
 /** Orphans are rare and old, and looking for them reads all names. */
@@ -123,7 +125,7 @@ export function createCollector(options: CollectorOptions): Collector {
   const { held } = blobs;
   const retryMs = Math.max(lookEveryMs, Math.min(retryMsMax, held.guaranteedAgeMs / 4));
   let isFull = false;
-  let sizedAtMs = -Infinity;
+  let sizeAgainAtMs = -Infinity;
   let last: Promise<unknown> = Promise.resolve();
   let nextAtMs = 0;
   let orphansAtMs = 0;
@@ -317,10 +319,11 @@ export function createCollector(options: CollectorOptions): Collector {
     df: () => df(),
     get isFull() {
       // A second's uploads may be more than all that there is room for.
-      if (!isFull && stopping !== undefined && clock.now() >= sizedAtMs + sizeEveryMs) {
-        sizedAtMs = clock.now();
+      if (!isFull && stopping !== undefined && clock.now() >= sizeAgainAtMs) {
         const usage = df();
-        setFull(usage.bytes > usage.maxBytes * hardShare, usage);
+        const roomBytes = usage.maxBytes * hardShare - usage.bytes;
+        sizeAgainAtMs = clock.now() + Math.min(lookEveryMs, Math.max(sizeEveryMs, roomBytes / bytesPerMsMax));
+        setFull(roomBytes < 0, usage);
       }
       return isFull;
     },
