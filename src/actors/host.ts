@@ -53,6 +53,8 @@ export interface HostOptions {
   readonly decide?: () => void;
   /** How long a batch that says nothing to the outside may wait for more to be saved with it; 0 by default. */
   readonly saveQuietAfterMs?: number;
+  /** Whether nobody waits for an entry to be durable, so that a batch that says nothing may wait with it. All by default. */
+  readonly isQuiet?: (entry: Entry) => boolean;
   /** Of messages handled in one turn of the event loop; 500 by default. */
   readonly stepsPerTurn?: number;
 }
@@ -204,6 +206,12 @@ export function createHost(options: HostOptions): Host {
   let lastEpoch = 0;
   let outsideIds = 0;
   let open: { entries: Entry[]; said: { to: Address; body: unknown }[] } = { entries: [], said: [] };
+  /** Of the open batch: somebody waits for an entry of it, if not for what it says. */
+  let isAwaited = false;
+  const add = (entry: Entry): void => {
+    open.entries.push(entry);
+    isAwaited ||= options.isQuiet?.(entry) === false;
+  };
   /** Said to what is within. */
   let within: { to: Address; body: unknown }[] = [];
   let committing: Promise<void> | undefined;
@@ -253,7 +261,7 @@ export function createHost(options: HostOptions): Host {
       if (isInner(to)) inner.push({ to, from: address, id, event: body });
       else sayOutside(to, body);
     }
-    open.entries.push({
+    add({
       seq: entrySeq,
       atMs: clock.now(),
       epoch,
@@ -361,7 +369,7 @@ export function createHost(options: HostOptions): Host {
   const flush = (): void => {
     if (committing !== undefined || (open.entries.length === 0 && open.said.length === 0)) return;
     const waitMs = options.saveQuietAfterMs ?? 0;
-    if (open.said.length === 0 && waitMs > 0 && !isHurried && !stopped) {
+    if (open.said.length === 0 && !isAwaited && waitMs > 0 && !isHurried && !stopped) {
       cancelQuiet ??= clock.at(clock.now() + waitMs, hurry);
       return;
     }
@@ -370,6 +378,7 @@ export function createHost(options: HostOptions): Host {
     cancelQuiet = undefined;
     const batch = open;
     open = { entries: [], said: [] };
+    isAwaited = false;
     if (batch.entries.length === 0) return speak(batch);
     committing = commit(batch.entries).then((durable) => {
       committing = undefined;
@@ -473,7 +482,7 @@ export function createHost(options: HostOptions): Host {
       const before = host.state(address);
       const kindName = kindOf(address);
       host.release(address);
-      open.entries.push({
+      add({
         seq: ++seq,
         atMs: clock.now(),
         epoch,
@@ -490,7 +499,7 @@ export function createHost(options: HostOptions): Host {
     adopt({ address, atMs, machine, version, state, cause, said, reason }) {
       invariant(!rows.has(address), `${address} is here, and so cannot be taken in from elsewhere`);
       const nowMs = clock.now();
-      open.entries.push({
+      add({
         seq: ++seq,
         atMs,
         epoch,

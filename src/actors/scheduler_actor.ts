@@ -85,6 +85,8 @@ export interface Scheduler {
 
 /** Messages waiting to be handled at which connections are no longer read. */
 const backlogMax = 5_000;
+/** That an attempt has started is saved with what is decided next, or by itself after this time: it binds nobody. */
+const saveQuietAfterMs = 100;
 /** Forgotten jobs and tasks of one turn. */
 const forgottenPerTurn = 250;
 const retentionMs = 1_000;
@@ -263,6 +265,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     keep: index.keep,
     committed,
     decide,
+    saveQuietAfterMs,
+    isQuiet: ({ cause }) => (cause.event as { readonly type?: unknown }).type === "task.started",
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
     ...(options.broken === undefined ? {} : { broken: options.broken }),
   });

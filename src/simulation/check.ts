@@ -139,10 +139,10 @@ function* resultsAreShared({ jobs, marks, entries }: History): Iterable<string> 
     if (task.unmet !== undefined) gaveWay.add(task.taskId);
     if (path.startsWith("active") || path === "stopping") {
       // One that was given up and came back runs beside its successor, as does what its worker took up again, and one
-      // that gave way as nobody could run it, once somebody has come who can.
+      // that gave way as nobody could run it, once somebody has come who can: whichever of the two is placed first.
       const isFirst = task.attempt === 1 && !gaveWay.has(task.taskId) &&
         (entry.cause.event as { type: string }).type === "task.placed";
-      if (other !== undefined && other !== task.taskId && isFirst) {
+      if (other !== undefined && other !== task.taskId && isFirst && !gaveWay.has(other)) {
         yield `${task.taskId} was placed while ${other}, which is the same, was with a worker`;
       }
       onWorker.set(key, task.taskId);

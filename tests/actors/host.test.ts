@@ -282,6 +282,22 @@ describe("a host that may save later", () => {
     expect(states.commits).toHaveLength(1);
   });
 
+  test("does not wait with an entry for which somebody waits, and takes with it those that do", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const isQuiet = ({ cause }: Entry): boolean => (cause.event as { readonly type: string }).type === "add";
+    const { turn } = await start(time, states, { ...later, isQuiet });
+    await turn((host) => create(host, "a"));
+    expect(states.commits.map((entries) => entries.length)).toEqual([1]);
+    await turn((host) => host.tell(counter("a"), { type: "add" }, here));
+    expect(states.commits).toHaveLength(1);
+    await turn((host) => create(host, "b"));
+    await turn((host) => host.tell(counter("b"), { type: "add" }, here));
+    expect(states.commits.map((entries) => entries.length)).toEqual([1, 2]);
+    await pass(time, 100);
+    expect(states.commits.map((entries) => entries.length)).toEqual([1, 2, 1]);
+  });
+
   test("does not wait when it is to be settled, or to stop, also with a batch under way", async () => {
     const time = virtualTime();
     const states = disk();

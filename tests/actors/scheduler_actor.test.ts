@@ -419,6 +419,7 @@ describe("two processes with the id of one worker", () => {
     expect(second.closedWith?.why).toMatchObject({ code: "WORKER_ID_TAKEN" });
     expect(second.heard).toEqual([]);
     expect(first.closedWith).toBeUndefined();
+    await pass(time, 100); // it is only noted that it runs
     expect((await taskIn(states, task)).path).toBe("active.running");
     first.cut();
     await quiet(time);
@@ -1109,7 +1110,7 @@ describe("a task that no worker could ever run", () => {
       other.sync();
       await quiet(time);
       other.report(running(large));
-      await quiet(time);
+      await pass(time, 100); // it is only noted that it runs
       expect((await taskIn(states, large)).path).toBe("active.running");
       if (end === "failed") peer.report(ended(small, 1, 3));
       else {
