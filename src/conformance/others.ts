@@ -3,12 +3,12 @@ import { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { request } from "node:http";
 import { encodeActionResult } from "../protocol/reapi/action_result.ts";
-import { message, text } from "../protocol/reapi/codec.ts";
 import { badRequest } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { begin, metadataHeader, metadataOf, prepare } from "./asked.ts";
 import {
   digestOfBytes,
+  expectCode,
   expectIsOneOf,
   expectThat,
   newBytes,
@@ -16,17 +16,9 @@ import {
   type ProbeClient,
   statusOf,
   store,
+  within,
 } from "./client.ts";
 import type { Check } from "./run.ts";
-
-/** What is asked with nothing in it, and answered by nothing that is read. */
-const nothing = message("an Empty", { name: text(1) });
-const createLogStream = {
-  path: "/build.bazel.remote.logstream.v1.LogStreamService/CreateLogStream",
-  kind: "unary",
-  request: nothing,
-  response: message("a LogStream", { name: text(1), writeResourceName: text(2) }),
-} as const;
 
 interface HttpAnswer {
   readonly status: number;
@@ -64,6 +56,13 @@ async function needsHttp(client: ProbeClient): Promise<void> {
 }
 
 const good = [200, 201, 202, 204];
+
+/** @throws {NotOffered} when there are none. */
+async function newLog(client: ProbeClient) {
+  const { code } = await statusOf(client.unary(methods.createLogStream, { parent: client.instance }));
+  if (code === 12) throw new NotOffered("it has no log streams");
+  return await client.unary(methods.createLogStream, { parent: client.instance });
+}
 
 /** Part 16: metadata, assets, logs, HTTP. */
 export const checks: readonly Check[] = [
@@ -136,12 +135,34 @@ export const checks: readonly Check[] = [
     id: "X-M5",
     says: "a log stream has a name to read and another to write, which cannot be read",
     async holds(client) {
-      const status = await statusOf(client.unary(createLogStream, {}));
-      if (status.code === 12) throw new NotOffered("it has no log streams");
-      const { name, writeResourceName } = await client.unary(createLogStream, {});
+      const { name, writeResourceName } = await newLog(client);
       expectThat(name !== "" && name !== writeResourceName, "they are the same");
-      const { code } = await statusOf(client.stream(methods.read, { resourceName: writeResourceName }));
-      expectIsOneOf(code, ["INVALID_ARGUMENT"]);
+      await expectCode(client.stream(methods.read, { resourceName: writeResourceName }), "INVALID_ARGUMENT");
+    },
+  },
+  {
+    id: "X-M5",
+    says: "a log stream is read while it is written, from any byte, until it is finished",
+    async holds(client) {
+      const { name, writeResourceName } = await newLog(client);
+      const reader = client.open(methods.read, { resourceName: name });
+      const read = async (): Promise<string> => {
+        const { done, value } = await within(10_000, "a reader hears of what was written, which", reader.next());
+        return done ? "its end" : Buffer.from(value.data).toString();
+      };
+      const write = (text: string, writeOffset: number, finishWrite: boolean) =>
+        client.write([{ resourceName: writeResourceName, writeOffset, data: Buffer.from(text), finishWrite }]);
+      expectThat(await write("one ", 0, false) === 4, "it does not say that all is kept");
+      const first = await read();
+      expectThat(first === "one ", `it reads ${first}`);
+      expectThat(await write("two", 4, true) === 7, "it does not say that all is kept");
+      const rest = [await read(), await read()];
+      expectThat(rest[0] === "two" && rest[1] === "its end", `then it reads ${rest.join(", ")}`);
+      const later = await client.stream(methods.read, { resourceName: name, readOffset: 2 });
+      expectThat(
+        Buffer.concat(later.map(({ data }) => data)).toString() === "e two",
+        "from byte 2 it is something else",
+      );
     },
   },
   {

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
-import { parseBlobName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
+import { parseBlobName, parseLogName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
 import { readResponseHead } from "../protocol/reapi/messages.ts";
 import { methods, opaque } from "../protocol/reapi/services.ts";
 import { blobCorrupt, blobMissing, type Blobs } from "../snapshots/blobs/blobs.ts";
@@ -15,6 +15,7 @@ import {
   serveUnary,
   serveUpload,
 } from "./calls.ts";
+import type { LogStreams } from "./log_streams.ts";
 import type { Upload, Uploads } from "./uploads.ts";
 import { compressed, decompressed, decompressSmall, needServed } from "./compression.ts";
 
@@ -28,6 +29,7 @@ export function serveByteStream(
   served: Served,
   blobs: Blobs,
   uploads: Uploads,
+  logs: LogStreams,
   instances: Instances,
   needSpace: (what: string) => void,
 ): void {
@@ -35,6 +37,11 @@ export function serveByteStream(
   serveStream(served, { ...methods.read, response: opaque }, async function* (request, { signal }) {
     const { resourceName, readOffset, readLimit } = request;
     const encode = readResponses();
+    const log = parseLogName(resourceName);
+    if (log !== undefined) {
+      for await (const data of logs.read(log, { offset: readOffset, limit: readLimit }, signal)) yield encode(data);
+      return;
+    }
     const { instance, digest, compressor } = parseBlobName(resourceName);
     checkInstance(instances, instance);
     needServed(compressor);
@@ -74,6 +81,8 @@ export function serveByteStream(
     if (first.done) {
       throw new Fault("REQUEST_INVALID", "Cannot take an upload as it must have a first message: there was none");
     }
+    const log = parseLogName(first.value.resourceName);
+    if (log !== undefined) return { committedSize: await logs.write(log, first.value, requests) };
     const name = parseUploadName(first.value.resourceName);
     checkInstance(instances, name.instance);
     checkHeader(call, first.value.resourceName);
@@ -129,6 +138,8 @@ export function serveByteStream(
   });
 
   serveUnary(served, methods.queryWriteStatus, async ({ resourceName }) => {
+    const log = parseLogName(resourceName);
+    if (log !== undefined) return logs.status(log);
     const { instance, digest } = parseUploadName(resourceName);
     checkInstance(instances, instance);
     if (!await isMissing(blobs, digest)) return { committedSize: sizeOf(digest), complete: true };
@@ -149,7 +160,7 @@ function readResponses(): (data: Uint8Array) => Uint8Array {
   };
 }
 
-interface WriteRequest {
+export interface WriteRequest {
   readonly resourceName: string;
   readonly writeOffset: number;
   readonly finishWrite: boolean;

@@ -42,6 +42,7 @@ export function goingOn(name: string, action: Digest, task: TaskView | undefined
   const metadata = executeOperationMetadata.encode({
     stage: isRunning ? stages.executing : stages.queued,
     actionDigest: toWire(action),
+    ...(isRunning ? streamsOf(name) : {}),
     partialExecutionMetadata: task === undefined ? undefined : {
       worker: isRunning && by !== undefined ? by.workerId : "",
       queuedTimestamp: task.queuedAtMs === undefined ? undefined : timestampOf(task.queuedAtMs),
@@ -55,6 +56,14 @@ export function goingOn(name: string, action: Digest, task: TaskView | undefined
     error: undefined,
     response: undefined,
   };
+}
+
+/** Of an operation that runs, by its name: names of what it writes, to be read while it does. */
+function streamsOf(name: string): { readonly stdoutStreamName: string; readonly stderrStreamName: string } {
+  const at = name.lastIndexOf("operations/");
+  const [, jobId] = name.slice(at).split("/");
+  const stream = `${name.slice(0, at)}logstreams/${jobId}`;
+  return { stdoutStreamName: `${stream}.stdout`, stderrStreamName: `${stream}.stderr` };
 }
 
 export function ended(name: string, action: Digest, response: ExecuteResponse): Operation {

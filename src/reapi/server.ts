@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { join } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { JobId } from "../domain/ids.ts";
 import type { Log } from "../observability/log.ts";
@@ -18,6 +19,7 @@ import { serveChunks } from "./chunks.ts";
 import { serveCapabilities } from "./capabilities.ts";
 import { serveContentAddressableStorage } from "./content_addressable_storage.ts";
 import { serveExecution } from "./execution.ts";
+import { logStreams, serveLogStreams } from "./log_streams.ts";
 import { createOperations } from "./operations.ts";
 import { serveReflection } from "./reflection.ts";
 import type { Tasks } from "./tasks.ts";
@@ -71,6 +73,7 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     ? undefined
     : createOperations({ tasks, blobs, actions, clock, log, pageOf: options.pageOf });
   const uploads = fileUploads(options.uploadsDir, clock);
+  const logs = logStreams({ ...options, dir: join(options.uploadsDir, "logs") });
   const stopping = new AbortController();
 
   const all = [...Object.values(methods), ...Object.values(reflection)].map(serviceOf);
@@ -87,7 +90,8 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
     serveCapabilities(served, instances, tasks !== undefined);
     serveContentAddressableStorage(served, blobs, instances, options.needSpace, options);
     serveChunks(served, blobs, instances, options.needSpace);
-    serveByteStream(served, blobs, uploads, instances, options.needSpace);
+    serveLogStreams(served, logs);
+    serveByteStream(served, blobs, uploads, logs, instances, options.needSpace);
     serveAssets(served, {
       blobs,
       actions,

@@ -31,6 +31,17 @@ export interface Tasks {
    * @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`.
    */
   watch(jobId: JobId, signal: AbortSignal): AsyncIterable<TaskView>;
+  /**
+   * What the job's one task writes, as it writes it, from that byte on; ends when it has settled.
+   *
+   * @throws {Fault} `WORKER_LOST` when another attempt writes anew, `JOB_UNKNOWN`, `BLOB_MISSING`, `PEER_UNREACHABLE`.
+   */
+  output(
+    jobId: JobId,
+    stream: "stdout" | "stderr",
+    offset: number,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array>;
   kill(jobId: JobId, reason: string): Promise<void>;
   /** What the workers that are here have, each; none as long as those of before a start may be on their way back. */
   platforms(): Promise<readonly Readonly<Record<string, string>>[]>;

@@ -63,7 +63,8 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
   async function sweep(): Promise<void> {
     if (clock.now() < sweepAtMs) return;
     sweepAtMs = clock.now() + 60_000;
-    const files = await Promise.all((await readdir(dir)).map(async (name) => {
+    const names = (await readdir(dir, { withFileTypes: true })).filter((entry) => entry.isFile());
+    const files = await Promise.all(names.map(async ({ name }) => {
       const path = join(dir, name);
       return { path, usedAtMs: await stat(path).then(({ mtimeMs }) => mtimeMs, () => 0) };
     }));

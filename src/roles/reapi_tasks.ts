@@ -1,4 +1,5 @@
 import type { Gateway } from "../api/gateway.ts";
+import { Fault } from "../domain/fault.ts";
 import { invariant } from "../domain/invariant.ts";
 import { taskId } from "../domain/ids.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -26,6 +27,20 @@ export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
       for await (const task of gateway.watchTask(taskId(jobId, 0), signal)) {
         yield task;
         if (task.state === "settled") return;
+      }
+    },
+    async *output(jobId, stream, offset, signal) {
+      let attempt: number | undefined;
+      for await (const piece of gateway.follow({ taskId: taskId(jobId, 0), stream, offset }, signal)) {
+        if (piece.kind === "end") return;
+        attempt ??= piece.attempt;
+        if (piece.attempt !== attempt) {
+          throw new Fault(
+            "WORKER_LOST",
+            `Cannot go on with ${stream} of job ${jobId} as attempt ${attempt} has ended: read that of the next one from its start`,
+          );
+        }
+        yield piece.bytes;
       }
     },
     async kill(jobId, reason) {

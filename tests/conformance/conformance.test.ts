@@ -5,8 +5,6 @@ import { allChecks, checksOf, runChecks, type RunOptions, type Verdict } from ".
 import { startCluster } from "../../scripts/support/cluster.ts";
 import { startRig } from "../reapi/rig.ts";
 
-/** What is not offered here, and why is told in docs/reapi.md. */
-const notOffered = ["X-M5"];
 /** Deno says this to the commands of a process with an IPC channel, as the tests' runner has one. */
 const ofDenoAlone = "it has DENO_EXTRA_STDIO_FDS";
 
@@ -26,7 +24,7 @@ describe("the conformance suite", () => {
         client.close();
         expect(verdicts.filter(({ result }) => result === "fails")).toEqual([]);
         const odd = verdicts.filter(({ id, result, why }) =>
-          result === "not offered" && why !== "it does not execute" && ![...notOffered, "X-M6"].includes(id)
+          result === "not offered" && why !== "it does not execute" && id !== "X-M6"
         );
         expect(odd).toEqual([]);
         expect(verdicts).toHaveLength(allChecks.length);
@@ -46,7 +44,7 @@ describe("the conformance suite", () => {
       const verdicts = await verdictsOf(client);
       const failed = verdicts.filter(({ result, why }) => result === "fails" && why !== ofDenoAlone);
       expect(failed).toEqual([]);
-      expect(verdicts.filter(({ id, result }) => result === "not offered" && !notOffered.includes(id))).toEqual([]);
+      expect(verdicts.filter(({ result }) => result === "not offered")).toEqual([]);
     } finally {
       client.close();
       await cluster.stop();

@@ -142,10 +142,9 @@ describe("what is not offered", () => {
     });
     expect((await rig.unary({ ...methods.getCapabilities, response: more }, {})).cache).toEqual({ maxBlobBytes: 0 });
   });
-  test("X-M5 X-M8: is UNIMPLEMENTED, which clients take for no", async () => {
+  test("X-M8: is UNIMPLEMENTED, which clients take for no", async () => {
     rig = await startRig();
     const services = [
-      "build.bazel.remote.logstream.v1.LogStreamService/CreateLogStream",
       "google.devtools.build.v1.PublishBuildEvent/PublishLifecycleEvent",
     ];
     for (const path of services) {

@@ -72,6 +72,11 @@ class PretendTasks implements Tasks {
       });
     }
   }
+  readonly outputs: { readonly id: JobId; readonly stream: string; readonly offset: number }[] = [];
+  async *output(id: JobId, stream: "stdout" | "stderr", offset: number): AsyncIterable<Uint8Array> {
+    this.outputs.push({ id, stream, offset });
+    yield Buffer.from(`${stream} of it`).subarray(offset);
+  }
   kill(id: JobId): Promise<void> {
     this.killed.push(id);
     return Promise.resolve();
@@ -659,6 +664,26 @@ describe("operations", () => {
     expect(await next(back)).toMatchObject({ name, done: false });
     expect(tasks.killed).toEqual([]);
     back.cancel();
+  });
+  test("X-M5: what it writes has names while it runs, which are read as it is written, in its instance alone", async () => {
+    const digest = await action();
+    const stream = rig.open(methods.execute, { actionDigest: wire(digest), instanceName: "a/b" });
+    expect(stageOf(await next(stream)).stdoutStreamName).toBe("");
+    tasks.change(1, { state: "running" });
+    let stage = stageOf(await next(stream));
+    while (stage.stage !== stages.executing) stage = stageOf(await next(stream));
+    const [id] = tasks.views.keys();
+    expect(stage).toMatchObject({
+      stdoutStreamName: `a/b/logstreams/${id}.stdout`,
+      stderrStreamName: `a/b/logstreams/${id}.stderr`,
+    });
+    const read = async (resourceName: string, more: object = {}): Promise<string> =>
+      Buffer.concat((await rig.stream(methods.read, { resourceName, ...more })).map(({ data }) => data)).toString();
+    expect(await read(stage.stdoutStreamName)).toBe("stdout of it");
+    expect(await read(stage.stderrStreamName, { readOffset: 7, readLimit: 2 })).toBe("of");
+    expect(await codeOf(read(stage.stdoutStreamName.replace("a/b/", "")))).toBe(status.NOT_FOUND);
+    expect(await codeOf(read("logstreams/j0000000000-999999.stdout"))).toBe(status.NOT_FOUND);
+    stream.cancel();
   });
   test("E-14: which worker runs it, and since when, while it runs; M-6: the lower, the sooner", async () => {
     const streams = [];

@@ -58,6 +58,7 @@ const samples: Readonly<Record<keyof typeof methods, Uint8Array | undefined>> = 
     fetchDirectory: { ...said, uris: ["urn:a"], oldestContentAccepted: { seconds: 1, nanos: 1 } },
     pushBlob: { ...said, uris: ["urn:a"], blobDigest: digest, referencesBlobs: [digest] },
     pushDirectory: { ...said, uris: ["urn:a"], rootDirectoryDigest: digest, expireAt: { seconds: 1, nanos: 1 } },
+    createLogStream: { parent: "a/b" },
     checkHealth: { service: "x" },
   };
   const encoded = Object.entries(methods).map(([name, { request }]) => [
@@ -163,6 +164,7 @@ describe("bytes of strangers", () => {
       const refuses: Tasks = {
         accept: () => Promise.reject(new Fault("NO_SPACE", "There is no room for what strangers ask for")),
         async *watch() {},
+        async *output() {},
         kill: () => Promise.resolve(),
         platforms: () => Promise.resolve([{}]),
       };

@@ -274,6 +274,11 @@ export const pushDirectoryRequest = message("a PushDirectoryRequest", {
   ...pushReferences,
 });
 
+// build.bazel.remote.logstream
+
+export const createLogStreamRequest = message("a CreateLogStreamRequest", { parent: text(1) });
+export const logStream = message("a LogStream", { name: text(1), writeResourceName: text(2) });
+
 // What a client says of itself, in a header.
 
 const toolDetails = message("ToolDetails", { toolName: text(1), toolVersion: text(2) });

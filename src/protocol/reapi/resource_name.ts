@@ -64,6 +64,21 @@ export function parseUploadName(name: string): UploadName {
   return { instance: checkInstanceName(segments.slice(0, at).join("/")), uploadId, compressor, digest };
 }
 
+export interface LogName {
+  readonly instance: string;
+  readonly id: string;
+  /** Of the name by which it is written. */
+  readonly token: string | undefined;
+}
+
+/** Of `[INSTANCE/]logstreams/ID[/TOKEN]`; undefined for a name of another kind. @throws {Fault} `REQUEST_INVALID`. */
+export function parseLogName(name: string): LogName | undefined {
+  if (!name.includes("logstreams/") || name.length > resourceNameMax) return undefined;
+  const [, instance = "", id = "", token] = /^(?:(.+)\/)?logstreams\/([^/]+)(?:\/([^/]+))?$/.exec(name) ?? [];
+  if (id === "" || name.split("/").some((segment) => reserved.has(segment))) return undefined;
+  return { instance: checkInstanceName(instance), id, token };
+}
+
 function segmentsOf(name: string): string[] {
   if (name.length > resourceNameMax) throw badName(name, `have at most ${resourceNameMax} characters`);
   return name.split("/");

@@ -53,6 +53,11 @@ export const methods = {
   fetchDirectory: method(`${asset}Fetch/FetchDirectory`, m.fetchDirectoryRequest, m.fetchDirectoryResponse),
   pushBlob: method(`${asset}Push/PushBlob`, m.pushBlobRequest, m.empty),
   pushDirectory: method(`${asset}Push/PushDirectory`, m.pushDirectoryRequest, m.empty),
+  createLogStream: method(
+    "/build.bazel.remote.logstream.v1.LogStreamService/CreateLogStream",
+    m.createLogStreamRequest,
+    m.logStream,
+  ),
   checkHealth: method("/grpc.health.v1.Health/Check", m.healthCheckRequest, m.healthCheckResponse),
 } as const;
 
