@@ -9,6 +9,8 @@ import type { Sharing } from "./sharing.ts";
 /** Assignments of one turn. */
 const placedPerTurn = 500;
 const newsEveryMs = 1_000;
+/** So many that wait for one are told at once. */
+const atOnceMax = 250;
 
 /** Carries out what the pure decision says: what is placed, put back for a policy, and told that it cannot be placed. */
 export interface Placement {
@@ -35,14 +37,13 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   };
   const tellNews = (atMs: number): void => {
     if (atMs < newsAtMs) return;
-    if (view.held > 0) sharing.passHeld();
+    if (view.mayPass) sharing.passHeld();
     const news = view.news(atMs);
     for (const one of news) {
       if (one.unmet !== undefined && !mayBePlaced(one.taskId)) continue;
-      const followers = [...sharing.followersOf(one.taskId)];
       tellOne(one, atMs);
       if (one.fails || (one.unmet !== undefined && sharing.giveWay(one.taskId))) continue;
-      for (const follower of followers) tellOne({ ...one, taskId: follower }, atMs);
+      tellFollowers(one.taskId, atMs, (follower) => tellOne({ ...one, taskId: follower }, atMs));
     }
     if (news.length < newsMax) newsAtMs = atMs + newsEveryMs;
     else host.enqueue(() => {});
@@ -50,6 +51,17 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
   const tellPlaceable = (taskId: TaskId): void => {
     if (taskOf(taskId).unmet === undefined) return;
     tell(taskId, { type: "task.placeable" }, "A worker is there that could run it");
+  };
+  /** Of very many each has a step of its own, so that others have theirs in between. */
+  const tellFollowers = (leader: TaskId, atMs: number, tellNow: (follower: TaskId) => void): void => {
+    for (const [at, follower] of [...sharing.followersOf(leader)].entries()) {
+      if (at < atOnceMax) tellNow(follower);
+      else host.enqueue(() => tellAsFollowed(follower, atMs));
+    }
+  };
+  const tellAsFollowed = (follower: TaskId, atMs: number): void => {
+    const leader = sharing.followed(follower);
+    if (leader !== undefined) tellOne({ taskId: follower, unmet: taskOf(leader).unmet, fails: false }, atMs);
   };
   const tellOne = ({ taskId, unmet, fails }: Tidings, atMs: number): void => {
     const known = taskOf(taskId).unmet;
@@ -82,7 +94,7 @@ export function createPlacement(host: Host, index: SchedulerIndex, sharing: Shar
           { type: "task.placed", workerId, why, ...(estimate === undefined ? {} : { estimate }), atMs },
           why,
         );
-        if (task.unmet !== undefined) { for (const follower of sharing.followersOf(taskId)) tellPlaceable(follower); }
+        if (task.unmet !== undefined) tellFollowers(taskId, atMs, tellPlaceable);
         if (++placed === placedPerTurn) {
           host.enqueue(() => {});
           break;

@@ -292,6 +292,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     taskOf,
     isQueued: (taskId) => taskState(host.state(taskAddress(taskId))!) === "queued",
     isThrottled: index.view.isThrottled,
+    goesBefore: index.view.goesBefore,
     queue: (taskId) => index.queue(taskId, host.state(taskAddress(taskId))!.context as TaskContext),
     dequeue: index.dequeue,
     follows: (taskId, leader) => placement.follows(taskId, leader),

@@ -12,6 +12,8 @@ export interface SharingOptions {
   readonly isQueued: (taskId: TaskId) => boolean;
   /** Whether a requestor runs as many as it may: what it has queued waits for that. */
   readonly isThrottled: (requestor: string) => boolean;
+  /** Whether what the one has queued may start before what the other has, as things are. */
+  readonly goesBefore: (requestor: string, other: string) => boolean;
   /** It is to be run: it may be placed. */
   readonly queue: (taskId: TaskId) => void;
   readonly dequeue: (taskId: TaskId) => void;
@@ -48,8 +50,8 @@ export interface Sharing {
    */
   giveWay(taskId: TaskId): boolean;
   /**
-   * Of the queued ones that others follow, those whose requestors have come to run as many as they may give way to one of
-   * another requestor. A call looks at some of them; the next ones go on.
+   * Of the queued ones that others follow, those whose requestors have come to run as many as they may, or whose class to
+   * its share, give way to one that would be given a slot before them. A call looks at some; the next ones go on.
    */
   passHeld(): void;
   /** Those that follow it. */
@@ -97,7 +99,7 @@ export function createSharing(options: SharingOptions): Sharing {
   const followers = new Map<TaskId, Set<TaskId>>();
   const following = new Map<TaskId, TaskId>();
   /** Where {@link Sharing.passHeld} has got to. */
-  let rest: Iterator<TaskId> | undefined;
+  let rest: Iterator<void> | undefined;
 
   const follow = (taskId: TaskId, leader: TaskId): void => {
     let those = followers.get(leader);
@@ -121,8 +123,10 @@ export function createSharing(options: SharingOptions): Sharing {
       if (other !== undefined && isSame(other, task)) {
         // What is shared has the most urgent priority of those who wait for it (REAPI checklist M-2), and nobody waits
         // for what another may not run yet.
-        const isBefore = task.priority > other.priority || options.isThrottled(other.requestor);
-        const overtakes = isBefore && options.isQueued(leader) && !options.isThrottled(task.requestor);
+        const isMoreUrgent = task.priority > other.priority && !options.isThrottled(task.requestor) &&
+          !options.goesBefore(other.requestor, task.requestor);
+        const overtakes = options.isQueued(leader) &&
+          (isMoreUrgent || options.goesBefore(task.requestor, other.requestor));
         if (!overtakes && !mayRunInstead(task, other)) return leader;
         pass(leader, taskId);
         if (overtakes) {
@@ -173,6 +177,27 @@ export function createSharing(options: SharingOptions): Sharing {
         else settle(taskId, known.outcome, known.cached);
       })
     );
+
+  /** All that {@link Sharing.passHeld} does, look by look: much may have changed from one to the next. */
+  function* passing(): Generator<void> {
+    for (const [leader, those] of followers) {
+      yield;
+      for (const follower of those) {
+        const task = taskOf(leader);
+        if (task === undefined || !options.isQueued(leader) || followers.get(leader) !== those) break;
+        const its = taskOf(follower);
+        if (its !== undefined && options.isQueued(follower) && options.goesBefore(its.requestor, task.requestor)) {
+          pass(leader, follower);
+          leaders.set(numberOf(results.actionOf(task)), follower);
+          options.dequeue(leader);
+          queue(follower);
+          options.follows(leader, follower);
+          break;
+        }
+        yield;
+      }
+    }
+  }
 
   return {
     arrived(taskId) {
@@ -233,22 +258,8 @@ export function createSharing(options: SharingOptions): Sharing {
     },
     passHeld() {
       for (let looks = 0; looks < looksMax; looks++) {
-        rest ??= followers.keys();
-        const { value: leader, done } = rest.next() as IteratorResult<TaskId, undefined>;
-        if (done === true) return void (rest = undefined);
-        const task = taskOf(leader);
-        if (task === undefined || !options.isThrottled(task.requestor) || !options.isQueued(leader)) continue;
-        for (const follower of followers.get(leader) ?? []) {
-          if (looks++ >= looksMax) break;
-          const its = taskOf(follower);
-          if (its === undefined || !options.isQueued(follower) || options.isThrottled(its.requestor)) continue;
-          pass(leader, follower);
-          leaders.set(numberOf(results.actionOf(task)), follower);
-          options.dequeue(leader);
-          queue(follower);
-          options.follows(leader, follower);
-          break;
-        }
+        rest ??= passing();
+        if (rest.next().done === true) return void (rest = undefined);
       }
     },
     followersOf: (taskId) => followers.get(taskId) ?? [],

@@ -1,5 +1,5 @@
 import type { TaskId, WorkerId } from "../domain/ids.ts";
-import { allot, type ClassLoad, rebalanceOf, sharesOf, spreadOf, targetsOf } from "./fairness.ts";
+import { allot, type ClassLoad, sharesOf, targetsOf } from "./fairness.ts";
 import { basisKey, createFleet, type Found, type Needs, type PlacingWorker, type Worker } from "./fleet.ts";
 import { createFitting } from "./fitting.ts";
 import { defaultPolicy, type Policy } from "./policy.ts";
@@ -8,12 +8,12 @@ import {
   createQueue,
   isWishBefore,
   type QueuedTask,
-  type Requestor,
   type Unmet,
   type Waiting,
   type Wish,
 } from "./queue.ts";
 import { createOutlooks, type Outlook, type WaitsFor } from "./outlook.ts";
+import { createPreemption, type Running } from "./preemption.ts";
 import { createStranded, type Tidings } from "./stranded.ts";
 
 /**
@@ -63,21 +63,20 @@ export interface SchedulingView {
   news(nowMs: number): readonly Tidings[];
   /** Whether a requestor runs as many as it may. */
   isThrottled(requestor: string): boolean;
+  /**
+   * Whether a task of the one would be given a slot before those of the other, whatever came first: the other runs as many
+   * as it may, or its class has its share while that of the one has slots to claim and nothing else for them.
+   */
+  goesBefore(requestor: string, other: string): boolean;
   /** Undefined when it is not queued. */
   outlook(taskId: TaskId, nowMs: number): Outlook | undefined;
   readonly queued: number;
-  /** Of those, of requestors that run as many as they may. */
-  readonly held: number;
+  /** Whether {@link goesBefore} can be so of any of those that wait. */
+  readonly mayPass: boolean;
   readonly busy: number;
   readonly slots: number;
   readonly workers: number;
   busyOn(workerId: WorkerId): number;
-}
-
-interface Running {
-  readonly workerId: WorkerId;
-  readonly requestor: Requestor;
-  readonly needs: Needs | undefined;
 }
 
 /** Licences and devices. */
@@ -119,7 +118,6 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   let promised: TaskId | undefined;
   let nowMs = 0;
   let accruedAtMs: number | undefined;
-  let unbalancedSinceMs: number | undefined;
 
   // ---- room --------------------------------------------------------------------------------------------------------
 
@@ -186,6 +184,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   };
   const { couldRun, unmetBy } = createFitting(fleet, (name) => settings.counters[name] ?? 0);
   const stranded = createStranded(fleet, queue, { couldRun, unmetBy }, () => settings);
+  const preemption = createPreemption({ fleet, queue, running, couldRun, enoughFor, policy: () => settings });
   const told = createOutlooks(queue, { couldRun, unmetBy }, (needs) => lacking(needs, false) !== undefined);
 
   // ---- room that is kept -------------------------------------------------------------------------------------------
@@ -310,27 +309,6 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     }
     return best;
   };
-  /**
-   * Of each class, how many tasks could start if there were slots: nobody gives way to a task that no worker could run,
-   * nor to more than their requestor may run or the cluster's counters have enough for. Costs as much as there are groups.
-   */
-  const startable = (): readonly number[] => {
-    const byRequestor = new Map<Requestor, number>();
-    for (const wish of queue.wishes.values()) {
-      if (!couldRun(wish)) continue;
-      let left = enoughFor(wish.needs);
-      for (const { requestor, isHeld, size } of wish.byKey.values()) {
-        if (isHeld || left === 0) continue;
-        const before = byRequestor.get(requestor) ?? 0;
-        const more = Math.min(size, left, requestor.runningMax - requestor.running - before);
-        byRequestor.set(requestor, before + more);
-        left -= more;
-      }
-    }
-    const starts = queue.classes.map(() => 0);
-    for (const [requestor, count] of byRequestor) starts[requestor.class.at]! += count;
-    return starts;
-  };
   const classInTurn = (): Class | undefined => {
     let only: Class | undefined;
     let ready = 0;
@@ -367,7 +345,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       isStale = true;
       promised = undefined;
       reserveCheckAtMs = 0;
-      unbalancedSinceMs = undefined;
+      preemption.reset();
     },
     enqueue(task) {
       const one = queue.enqueue(task);
@@ -447,43 +425,17 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       }
       return undefined;
     },
-    preemptions(atMs) {
-      const { rebalance } = settings;
-      if (rebalance === undefined) return [];
-      const loads = queue.classes.map(({ percent, floor, running, waiting, held, owed }) => ({
-        percent,
-        floor,
-        running,
-        waiting: waiting - held,
-        owed,
-      }));
-      const spread = spreadOf(fleet.slots, loads);
-      if (spread <= rebalance.threshold) {
-        unbalancedSinceMs = undefined;
-        return [];
-      }
-      unbalancedSinceMs ??= atMs;
-      if (atMs - unbalancedSinceMs < rebalance.minimumMs) return [];
-      unbalancedSinceMs = undefined;
-      const mayStart = startable();
-      for (const [at, load] of loads.entries()) load.waiting = mayStart[at]!;
-      if (spreadOf(fleet.slots, loads) <= rebalance.threshold) return [];
-      const changes = rebalanceOf(fleet.slots, loads);
-      const stops = changes.map((change) => Math.max(0, -change));
-      // What stops makes room for what starts, and more than waits is nobody's.
-      let left = changes.reduce((sum, change, at) => sum + Math.max(0, Math.min(change, loads[at]!.waiting)), 0);
-      const those: Assignment[] = [];
-      const why = `The shares of classes were ${spread} points apart for ${rebalance.minimumMs / 1_000} s or more`;
-      for (const [taskId, { workerId, requestor }] of [...running].reverse()) {
-        if (left === 0) break;
-        if (stops[requestor.class.at]!-- <= 0) continue;
-        left--;
-        those.push({ taskId, workerId, why: `${why}: class ${requestor.class.name} had more than its own` });
-      }
-      return those;
-    },
+    preemptions: preemption.next,
     news: stranded.news,
     isThrottled: queue.isThrottled,
+    goesBefore(requestor, other) {
+      if (queue.isThrottled(requestor)) return false;
+      if (queue.isThrottled(other)) return true;
+      const [one, another] = [queue.classOf(requestor), queue.classOf(other)];
+      if (one === another) return false;
+      const shareOf = ({ percent, floor }: Class): number => Math.max(floor, fleet.slots * percent / 100);
+      return one.running + one.readyTasks + 1 <= shareOf(one) && another.running >= shareOf(another);
+    },
     outlook(taskId, atMs) {
       const entry = queue.waiting.get(taskId);
       if (entry === undefined) return undefined;
@@ -494,8 +446,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
     get queued() {
       return queue.waiting.size;
     },
-    get held() {
-      return queue.classes.reduce((sum, { held }) => sum + held, 0);
+    get mayPass() {
+      return queue.waiting.size > 0 && (queue.classes.length > 1 || queue.classes.some(({ held }) => held > 0));
     },
     get busy() {
       return running.size;

@@ -149,6 +149,7 @@ export interface Queue {
   end(requestor: Requestor): void;
   /** Whether it runs as many as it may. */
   isThrottled(requestor: string): boolean;
+  classOf(requestor: string): Class;
   headOf(group: Group): Waiting;
   block(wish: Wish, where: Set<Wish>, atMs: number): void;
   wake(wish: Wish): void;
@@ -543,6 +544,7 @@ export function createQueue(fleet: Fleet, initial: Policy): Queue {
       const requestor = requestors.get(name);
       return (requestor?.running ?? 0) >= (requestor?.runningMax ?? runningMaxOf(name));
     },
+    classOf: (name) => requestors.get(name)?.class ?? classes[classOf(name)]!,
     headOf: (group) => (againOf(group) ?? firstOf(group))!,
     block(wish, where, atMs) {
       wish.class.ready.remove(wish);

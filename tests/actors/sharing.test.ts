@@ -37,6 +37,8 @@ function world(results: Partial<TaskResults> = {}) {
   const queued: TaskId[] = [];
   const withWorkers = new Set<TaskId>();
   const throttled = new Set<string>();
+  /** Requestors of one class that has slots to claim, and of another that has its share. */
+  const before = new Map<string, string>();
   const answered = new Map<TaskId, Found>();
   const work: (() => void)[] = [];
   const kept: TaskId[] = [];
@@ -53,6 +55,7 @@ function world(results: Partial<TaskResults> = {}) {
     taskOf: (id) => tasks.get(id),
     isQueued: (id) => !withWorkers.has(id),
     isThrottled: (requestor) => throttled.has(requestor),
+    goesBefore: (one, other) => !throttled.has(one) && (throttled.has(other) || before.get(one) === other),
     queue: (id) => void queued.push(id),
     dequeue: (id) => void queued.splice(queued.indexOf(id), 1),
     follows: (id, leader) => void followed.push([id, leader]),
@@ -66,6 +69,7 @@ function world(results: Partial<TaskResults> = {}) {
     sharing,
     queued,
     throttled,
+    before,
     answered,
     place(id: TaskId) {
       if (queued.includes(id)) queued.splice(queued.indexOf(id), 1);
@@ -205,6 +209,34 @@ describe("tasks of one action in flight", () => {
     place(others[0]!);
     for (let call = 0; call < 5; call++) sharing.passHeld();
     expect(sharing.followed(others[9]!), "what runs goes on").toBe(others[0]);
+  });
+
+  test("nobody waits for a class that has its share while another has slots to claim", () => {
+    const { arrive, before, queued, sharing } = world();
+    arrive(a, { requestor: "ci" });
+    arrive(b);
+    expect(queued).toEqual([a]);
+    before.set("ada", "ci");
+    sharing.passHeld();
+    sharing.passHeld();
+    expect([queued, sharing.followed(a)]).toEqual([[b], b]);
+    arrive(c, { requestor: "ci", priority: 2 });
+    expect([queued, sharing.followed(c)], "more urgent, and would wait longer").toEqual([[b], b]);
+    before.set("ci", "ada").delete("ada");
+    sharing.passHeld();
+    expect(queued, "the first of those that need not wait").toEqual([a]);
+  });
+
+  test("one of very many that need not wait for it is found, some looks at a time", () => {
+    const { arrive, before, queued, sharing } = world();
+    for (let index = 0; index < 3_000; index++) arrive(taskId(job, index), { requestor: "ci" });
+    const last = taskId(job, 3_000);
+    arrive(last, { requestor: "eve" });
+    before.set("eve", "ci");
+    sharing.passHeld();
+    expect(queued).toEqual([taskId(job, 0)]);
+    for (let call = 0; call < 3; call++) sharing.passHeld();
+    expect(queued).toEqual([last]);
   });
 
   test("one that was overtaken is queued again when the more urgent one is killed", () => {

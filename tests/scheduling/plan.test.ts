@@ -432,6 +432,74 @@ test("no more is put back than the others may start: what is throttled, or wants
   expect(putBack(free)).toBe(1);
 });
 
+describe("nothing is put back in vain", () => {
+  const policy: Partial<Policy> = {
+    classes: [{ name: "lab", percent: 75, floor: 0 }, { name: "rest", percent: 25, floor: 0 }],
+    requestors: [{ pattern: "lab.*", class: "lab" }],
+    rebalance: { minimumMs: 100, threshold: 10 },
+    reserveAfterMs: 0,
+  };
+  const of = (requestor: string, memoryBytes: number, from: number, count: number): readonly QueuedTask[] =>
+    Array.from({ length: count }, (_, at) => task(from + at, { requestor, needs: { memoryBytes } }));
+  const putBack = (s: ReturnType<typeof scheduling>): readonly string[] => {
+    expect(s.view.preemptions(0)).toEqual([]);
+    return s.view.preemptions(100).map(({ taskId, workerId }) => `${taskId.split("/")[1]} on ${workerId}`);
+  };
+
+  test("where those that wait have too little memory all the same", () => {
+    const s = schedulingWith(policy, worker("w1", 8, {}, { memoryBytes: 8 }));
+    s.enqueue(...of("ada", 1, 0, 8));
+    expect(s.placeAll()).toHaveLength(8);
+    s.enqueue(...of("lab", 3, 10, 8));
+    expect(putBack(s), "each would make room for a third").toEqual([]);
+  });
+
+  test("and each that is makes room for one, where one may run", () => {
+    const s = schedulingWith(
+      policy,
+      worker("w1", 4, {}, { memoryBytes: 8 }),
+      worker("w2", 4, { os: "x" }, { memoryBytes: 4 }),
+    );
+    s.enqueue(...of("ada", 2, 0, 4), ...of("ada", 1, 4, 4));
+    expect(s.placeAll()).toHaveLength(8);
+    s.enqueue(...of("lab", 2, 10, 4));
+    expect(putBack(s), "of the small ones none makes room").toEqual(["3 on w1", "2 on w1", "1 on w1", "0 on w1"]);
+  });
+
+  test("while a free slot is enough", () => {
+    const s = schedulingWith(policy, worker("w1", 8, {}, { memoryBytes: 100 }));
+    s.enqueue(...of("ada", 1, 0, 7));
+    s.placeAll();
+    s.enqueue(...of("lab", 1, 10, 1));
+    expect(putBack(s)).toEqual([]);
+  });
+});
+
+test("a task goes before another's whose requestor or class has its share, if its own has slots to claim", () => {
+  const s = schedulingWith(
+    {
+      classes: [{ name: "lab", percent: 50, floor: 0 }, { name: "rest", percent: 50, floor: 3 }],
+      requestors: [{ pattern: "lab.*", class: "lab" }],
+      throttles: [{ pattern: "lab-bots", running: 0 }],
+    },
+    worker("w1", 4),
+  );
+  const of = (requestor: string, from: number, count: number): readonly QueuedTask[] =>
+    Array.from({ length: count }, (_, at) => task(from + at, { requestor }));
+  expect([s.view.mayPass, s.view.goesBefore("ada", "lab1")], "nothing waits").toEqual([false, false]);
+  s.enqueue(...of("lab1", 0, 5));
+  s.placeAll();
+  expect(s.view.mayPass).toBe(true);
+  expect([s.view.goesBefore("ada", "lab1"), s.view.goesBefore("lab1", "ada")]).toEqual([true, false]);
+  expect(s.view.goesBefore("lab2", "lab1"), "they are of one class").toBe(false);
+  s.enqueue(...of("ada", 10, 2));
+  expect(s.view.goesBefore("bob", "lab1"), "the floor is three").toBe(true);
+  s.enqueue(...of("ada", 12, 1));
+  expect(s.view.goesBefore("bob", "lab1"), "its own tasks take what its class has to claim").toBe(false);
+  expect(s.view.goesBefore("lab1", "lab-bots")).toBe(true);
+  expect(s.view.goesBefore("lab-bots", "lab1")).toBe(false);
+});
+
 describe("ageing", () => {
   test("a task of a higher rank goes ahead of those that became heads long after it", () => {
     const s = schedulingWith({ ageingMs: 100 }, worker("w1", 1));
