@@ -7,11 +7,12 @@ import { jobMachine, jobVersion } from "../src/machines/job.ts";
 import { schedulerMachine, schedulerVersion } from "../src/machines/scheduler.ts";
 import { taskMachine, taskVersion } from "../src/machines/task.ts";
 import { workerMachine, workerVersion } from "../src/machines/worker.ts";
+import { checkCharts, drawCharts } from "./draw_charts.ts";
 import { root } from "./run_program.ts";
 
 /**
  * Draws docs/machines/ from the charts (`deno task machines`): a Mermaid diagram, the states with what they mean, and
- * every transition. `--check` writes nothing, and ends with 1 when a drawing is not that of its chart.
+ * every transition; and the charts of the inspector's page. `--check` writes nothing, and ends with 1 when a drawing is not that of its chart.
  */
 const drawn: readonly (readonly [machine: AnyStateMachine, version: number])[] = [
   [schedulerMachine, schedulerVersion],
@@ -147,20 +148,22 @@ ${table(["In", "Hears", "If", "Becomes", "Does"], arrows)}
 const pathFor = (machine: AnyStateMachine): string => `docs/machines/${machine.id}.md`;
 
 /** Names the drawings that are not those of their charts. */
-export function checkDrawings(): readonly string[] {
-  return drawn.filter(([machine, version]) => {
+export async function checkDrawings(): Promise<readonly string[]> {
+  const documents = drawn.filter(([machine, version]) => {
     const file = join(root, pathFor(machine));
     return !existsSync(file) || readFileSync(file, "utf8") !== draw(machine, version);
   }).map(([machine]) => `${pathFor(machine)} is not what its chart is: run deno task machines`);
+  return [...documents, ...await checkCharts()];
 }
 
 if (import.meta.main) {
   if (process.argv.includes("--check")) {
-    const problems = checkDrawings();
+    const problems = await checkDrawings();
     for (const problem of problems) console.log(problem);
     process.exitCode = problems.length === 0 ? 0 : 1;
   } else {
     mkdirSync(join(root, "docs/machines"), { recursive: true });
     for (const [machine, version] of drawn) writeFileSync(join(root, pathFor(machine)), draw(machine, version));
+    await drawCharts();
   }
 }

@@ -1,40 +1,48 @@
 import { describe, expect, test } from "vitest";
+import { checkCharts } from "../../scripts/draw_charts.ts";
 import { charts } from "../../src/inspector/charts.ts";
 import { linkTo, placeOf } from "../../src/inspector/web/place.ts";
 
-describe.each(Object.values(charts))("the chart of $id", (chart) => {
+test("the charts that are kept are those of the machines", async () => {
+  expect(await checkCharts()).toEqual([]);
+});
+
+describe.each(Object.values(charts))("the chart of $id", ({ states, arrows, ways, width, height }) => {
   test("has no two states that overlap, unless one is within the other", () => {
-    for (const a of chart.states) {
-      expect(a.x + a.width).toBeLessThanOrEqual(chart.width);
-      expect(a.y + a.height).toBeLessThanOrEqual(chart.height);
-      for (const b of chart.states) {
-        if (a === b) continue;
-        const isWithin = a.path === "" || b.path.startsWith(`${a.path}.`);
-        const contains = b.x > a.x && b.y > a.y && b.x + b.width <= a.x + a.width && b.y + b.height <= a.y + a.height;
-        const isApart = a.y + a.height <= b.y || b.y + b.height <= a.y;
-        if (isWithin) expect(contains, `${b.path} within ${a.path}`).toBe(true);
-        else if (b.path !== "" && !a.path.startsWith(`${b.path}.`)) expect(isApart, `${a.path}, ${b.path}`).toBe(true);
+    for (const a of states) {
+      expect(a.x + a.width).toBeLessThanOrEqual(width);
+      expect(a.y + a.height).toBeLessThanOrEqual(height);
+      for (const b of states) {
+        if (a === b || (b.path !== "" && a.path.startsWith(`${b.path}.`))) continue;
+        const contains = b.x > a.x && b.y > a.y && b.x + b.width < a.x + a.width && b.y + b.height < a.y + a.height;
+        const isApart = a.y + a.height <= b.y || b.y + b.height <= a.y || a.x + a.width <= b.x || b.x + b.width <= a.x;
+        const isWithin = a.path !== "" && b.path.startsWith(`${a.path}.`);
+        expect(isWithin ? contains : isApart, `${a.path}, ${b.path}`).toBe(true);
       }
     }
   });
 
-  test("has a row for each arrow, and each line ends at the state that it leads to", () => {
-    const rows = chart.arrows.map(({ y }) => y);
-    expect(new Set(rows).size).toBe(rows.length);
-    for (const { to, line } of chart.arrows) {
-      if (to === undefined) expect(line).toEqual([]);
-      else {
-        const target = chart.states.find(({ path }) => path === to)!;
-        const [x, y] = line.at(-1)!;
-        expect(x).toBeGreaterThanOrEqual(target.x + target.width);
-        expect(y).toBeGreaterThan(target.y);
-        expect(y).toBeLessThan(target.y + target.height);
+  test("has one line from each state to each other that it may lead to, from edge to edge, with its events beside it", () => {
+    const wanted = new Set(
+      arrows.flatMap(({ from, to }) => to === undefined || to === from ? [] : [`${from} → ${to}`]),
+    );
+    expect(ways.map(({ from, to }) => `${from} → ${to}`).toSorted()).toEqual([...wanted].toSorted());
+    for (const { from, to, line, texts } of ways) {
+      for (const [path, [x, y]] of [[from, line[0]!], [to, line.at(-1)!]] as const) {
+        const box = states.find((state) => state.path === path)!;
+        const isInside = x >= box.x && x <= box.x + box.width && y >= box.y && y <= box.y + box.height;
+        const isOnEdge = x === box.x || x === box.x + box.width || y === box.y || y === box.y + box.height;
+        expect(isInside && isOnEdge, `${from} → ${to} at ${path}`).toBe(true);
       }
+      const events = arrows.filter((arrow) => arrow.from === from && arrow.to === to).map(({ event }) => event);
+      expect(texts).toHaveLength(new Set(events).size);
     }
+    const texts = ways.flatMap(({ texts }) => texts);
+    expect(new Set(texts.map(({ x, y }) => `${x} ${y}`)).size).toBe(texts.length);
   });
 
   test("says what each state means", () => {
-    for (const { path, description } of chart.states) if (path !== "") expect(description, path).not.toBe("");
+    for (const { path, description } of states) if (path !== "") expect(description, path).not.toBe("");
   });
 });
 

@@ -1,5 +1,5 @@
 import { inspect, Refusal } from "./data.ts";
-import { drawChart, drawWhole } from "./chart.ts";
+import { drawChart } from "./chart.ts";
 import { h } from "./dom.ts";
 import { chartMermaid, exportButtons } from "./export.ts";
 import { machines } from "./machines.ts";
@@ -80,7 +80,23 @@ export const machinePage: Page = async ({ subject, at }) => {
           ),
         ),
       ),
-      section("whole", "All that it hears", scrolls("All that the machine hears", drawWhole(chart))),
+      section(
+        "whole",
+        "All that it hears",
+        h("p", { class: "faint" }, "Of several for one event, the first whose guard holds is taken."),
+        table(
+          "All that the machine hears",
+          ["In", "Hears", "If", "Becomes"],
+          chart.arrows.map(({ from, event, guard, to }) => [
+            h("code", { class: "nowrap" }, from || "any state"),
+            event === "" ? h("span", { class: "faint" }, "at once") : h("code", {}, event),
+            h("code", {}, guard),
+            to === undefined || to === from
+              ? h("span", { class: "faint" }, "it stays")
+              : h("code", { class: "nowrap" }, to),
+          ]),
+        ),
+      ),
     ],
   };
 };

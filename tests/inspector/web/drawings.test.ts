@@ -1,7 +1,5 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { charts } from "../../../src/inspector/charts.ts";
-import { compactOf } from "../../../src/inspector/web/compact.ts";
 import { depths, layered } from "../../../src/inspector/web/layers.ts";
 import { ticksOf } from "../../../src/inspector/web/timeline.ts";
 
@@ -54,31 +52,6 @@ test("a chain is a straight line, and crossed ties are uncrossed", () => {
   const y = (id: string): number => nodes.find((node) => node.id === id)!.y;
   expect(y("a")).toBe(y("d"));
   expect(y("b")).toBe(y("c"));
-});
-
-test("the small drawing of each machine has every state once, none on another but what is within it, and every way", () => {
-  for (const chart of Object.values(charts)) {
-    const { boxes, ways, width, height } = compactOf(chart);
-    const shown = chart.states.filter(({ path }) => path !== "" || chart.arrows.some(({ from }) => from === ""));
-    expect(boxes.map(({ state }) => state.path).toSorted()).toEqual(shown.map(({ path }) => path).toSorted());
-    for (const a of boxes) {
-      expect(a.x + a.width, a.state.path).toBeLessThan(width);
-      expect(a.y + a.height, a.state.path).toBeLessThan(height);
-      for (const b of boxes) {
-        if (a === b) continue;
-        const isInside = b.x > a.x && b.x + b.width < a.x + a.width && b.y > a.y && b.y + b.height < a.y + a.height;
-        const isApart = b.y >= a.y + a.height || a.y >= b.y + b.height;
-        const isWithin = a.state.path === "" || b.state.path.startsWith(`${a.state.path}.`);
-        if (isWithin) expect(isInside, `${b.state.path} in ${a.state.path}`).toBe(true);
-        else if (!a.state.path.startsWith(`${b.state.path}.`) && b.state.path !== "") expect(isApart).toBe(true);
-      }
-    }
-    const wanted = new Set(
-      chart.arrows.flatMap(({ from, to }) => to === undefined || to === from ? [] : [`${from} → ${to}`]),
-    );
-    expect(new Set(ways.map(({ from, to }) => `${from} → ${to}`))).toEqual(wanted);
-    expect(ways).toHaveLength(wanted.size);
-  }
 });
 
 test("a time axis has round marks, and not too many", () => {
