@@ -17,6 +17,7 @@ import { startGateway } from "./gateway.ts";
 import type { RunningCluster } from "./local.ts";
 import { machineRoom, roomOfEach } from "./local_room.ts";
 import { originOf, stderrLog } from "./machine.ts";
+import { machinePlatform } from "./machine_platform.ts";
 import { startScheduler } from "./scheduler.ts";
 import { sealedJobs } from "./sealed_jobs.ts";
 import { sniffSocket } from "./sniff.ts";
@@ -75,7 +76,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
       dir,
       workerId: id,
       slots: config.slots,
-      platform: {},
+      platform: machinePlatform(),
       room: roomOfEach(machineRoom(), config.workers),
       token,
       log: stderrLog(id),

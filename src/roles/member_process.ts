@@ -14,6 +14,7 @@ import { tcpTransport } from "../transport/tcp.ts";
 import { folderBytes } from "./budget.ts";
 import { startGateway } from "./gateway.ts";
 import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
+import { machinePlatform } from "./machine_platform.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { onParentLost } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
@@ -115,7 +116,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         dir,
         workerId: member.workerId,
         slots: member.slots,
-        platform: {},
+        platform: machinePlatform(),
         room: member.room,
         token,
         log: stderrLog(member.workerId),

@@ -21,6 +21,7 @@ import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import { machineRoom } from "./local_room.ts";
 import { keepHeapSmall, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
+import { machinePlatform } from "./machine_platform.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { startScheduler } from "./scheduler.ts";
@@ -171,7 +172,7 @@ export async function runWorker(config: WorkerConfig): Promise<number> {
     dir: config.dataDir,
     workerId: config.workerId,
     slots: config.slots,
-    platform: config.platform,
+    platform: { ...machinePlatform(), ...config.platform },
     room: machineRoom(),
     token,
     log,

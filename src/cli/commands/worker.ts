@@ -14,7 +14,7 @@ export const worker = command({
       "as many commands at once as there are cores",
     ],
     [
-      "worker --worker-id mac-3 --slots 2 --platform OSFamily=macos",
+      "worker --worker-id lab-3 --slots 2 --platform gpu=a100",
       "with a name and a property that tasks may ask for",
     ],
   ],
@@ -23,7 +23,10 @@ export const worker = command({
     gateway: text("HOST:PORT", "Where the gateway is (SCOOT_GATEWAY); 127.0.0.1:9090 by default"),
     slots: text("N", "How many commands it runs at once (SCOOT_SLOTS); as many as there are cores by default"),
     "worker-id": text("NAME", "Its name, which it keeps when it restarts (SCOOT_WORKER_ID); the machine's by default"),
-    platform: list("NAME=VALUE", "What tasks may ask for (SCOOT_PLATFORM, separated by commas)"),
+    platform: list(
+      "NAME=VALUE",
+      "What tasks may ask for, beside OSFamily and ISA of this machine (SCOOT_PLATFORM, separated by commas)",
+    ),
     "max-size": text("SIZE", "The blobs that it keeps near take at most so much (SCOOT_MAX_SIZE); 20G by default"),
     data: text("DIR", "Where it works and keeps results until they are taken (SCOOT_DATA)"),
     "token-file": roleFlags["token-file"],
