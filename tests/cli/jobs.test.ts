@@ -228,6 +228,35 @@ describe("job logs", () => {
     expect(world.stdout.text()).toBe("so far\n");
   });
 
+  test("waits longer for what there is where the cluster answers slowly", async () => {
+    const cluster = fakeCluster();
+    cluster.task({ state: "running" });
+    const clock = manualClock();
+    const { job } = cluster.client;
+    let answer = (): void => {};
+    const asked = new Promise<void>((heard) => {
+      cluster.client.job = async (id) => {
+        await new Promise<void>((resolve) => {
+          answer = resolve;
+          heard();
+        });
+        return await job.call(cluster.client, id);
+      };
+    });
+    const world = fakeWorld({ cluster, clock });
+    const code = type(world, "job", "logs", fakeJobId);
+    await asked;
+    await clock.advance(200);
+    answer();
+    await settle();
+    await clock.advance(1_900);
+    cluster.write("stdout", "so far\n");
+    await world.stdout.holds("so far\n");
+    await settle();
+    await clock.advance(2_000);
+    expect(await code).toBe(0);
+  });
+
   test("-f stays until it has ended", async () => {
     const cluster = fakeCluster();
     cluster.task({ state: "running" });

@@ -8,8 +8,9 @@ import { toggle } from "../flags.ts";
 import { readTaskRef } from "../ids.ts";
 import { count, jsonLine, lookOf, paint, plain } from "../render.ts";
 
-/** Without --follow, a stream that brings nothing for so long has brought what there is. */
-const quietMs = 500;
+/** Without --follow, a stream that brings nothing for so long has brought what there is: as many times the way there and back. */
+const quietMsMin = 500;
+const quietWays = 10;
 
 export const jobLogs = command({
   name: "job logs",
@@ -30,7 +31,9 @@ export const jobLogs = command({
   async run({ flags, words, world, isJson, connect }) {
     const { jobId, index } = readTaskRef(words[0] ?? "");
     const client = await connect();
+    const askedAtMs = world.clock.now();
     const { tasks: all } = await client.job(jobId);
+    const quietMs = Math.max(quietMsMin, quietWays * (world.clock.now() - askedAtMs));
     const tasks = index === undefined ? all : all.slice(index, index + 1);
     if (tasks.length === 0) {
       throw new Fault(
@@ -47,7 +50,9 @@ export const jobLogs = command({
       const isWhole = flags.follow || task.state === "settled";
       let offset = 0;
       for await (
-        const chunk of isWhole ? client.follow(task.taskId, stream) : soFar(client, task.taskId, stream, world.clock)
+        const chunk of isWhole
+          ? client.follow(task.taskId, stream)
+          : soFar(client, task.taskId, stream, world.clock, quietMs)
       ) {
         await world.stdout.write(
           isJson
@@ -67,6 +72,7 @@ async function* soFar(
   taskId: TaskId,
   stream: "stdout" | "stderr",
   clock: Clock,
+  quietMs: number,
 ): AsyncIterable<Uint8Array> {
   const quiet = new AbortController();
   const arm = (): () => void => clock.at(clock.now() + quietMs, () => quiet.abort());
