@@ -40,15 +40,22 @@ export function originOf({ host, port }: NetworkAddress): string {
   return `http://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
 }
 
+/** The token that may only look is made of the token: whoever is given it could find a short one by trying. */
+const tokenCharactersMin = 32;
+
 /**
  * The secret that members and clients of this cluster share: made at the first start, a file that only its user reads.
+ *
+ * @throws {Fault} `TOKEN_INVALID` for a file whose token is shorter than 32 characters.
  */
 export function readOrMakeToken(path: string): string {
   const read = (): string => {
     const token = readFileSync(path, "utf8").trim();
-    if (token !== "") return token;
-    // An empty secret would let everybody in.
-    throw new Fault("TOKEN_INVALID", `Cannot use the token in ${path} as it must not be empty: remove the file`);
+    if (token.length >= tokenCharactersMin) return token;
+    throw new Fault(
+      "TOKEN_INVALID",
+      `Cannot use the token in ${path} as it must have at least ${tokenCharactersMin} characters: current value has ${token.length}. Remove the file, and one is made`,
+    );
   };
   try {
     return read();

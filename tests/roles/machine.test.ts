@@ -24,10 +24,16 @@ test("the token is made once, for its user alone, and nothing lies beside it", (
   });
 });
 
-test("an empty token opens nothing: it is refused, and its file named", () => {
+test("a token that is empty or could be guessed is refused, and its file named; a long one of one's own is taken", () => {
   inFolder((dir) => {
     const path = join(dir, "token");
-    writeFileSync(path, "\n");
-    expect(() => readOrMakeToken(path)).toThrow(`Cannot use the token in ${path} as it must not be empty`);
+    for (const short of ["\n", "hunter2\n", "x".repeat(31)]) {
+      writeFileSync(path, short);
+      expect(() => readOrMakeToken(path)).toThrow(
+        `Cannot use the token in ${path} as it must have at least 32 characters`,
+      );
+    }
+    writeFileSync(path, `${"x".repeat(32)}\n`);
+    expect(readOrMakeToken(path)).toBe("x".repeat(32));
   });
 });
