@@ -22,6 +22,8 @@ export interface Edge {
 }
 
 const sweeps = 4;
+const laneHeight = 6;
+const lanesMax = 3_000;
 
 /** How many edges are between a node and those that need nothing; one in a circle stands where it was first come upon. */
 export function depths(ids: readonly string[], edges: readonly Edge[]): ReadonlyMap<string, number> {
@@ -51,6 +53,10 @@ export function depths(ids: readonly string[], edges: readonly Edge[]): Readonly
   return found;
 }
 
+/** Where a line passes a column that neither of its ends stands in. */
+const isLane = (id: string): boolean => id.startsWith(laneMark);
+const laneMark = "\0";
+
 /** @param ids each once, in the order in which they stand where nothing else says; edges of others are left out. */
 export function layered(
   ids: readonly string[],
@@ -61,18 +67,31 @@ export function layered(
   const among = edges.filter(({ from, to }) => depth.has(from) && depth.has(to) && from !== to);
   const columns: string[][] = Array.from({ length: Math.max(0, ...depth.values()) + 1 }, () => []);
   for (const id of ids) columns[depth.get(id)!]!.push(id);
-  /** Of each the others: those that it needs, or those that need it. */
-  const neighbours = (isNeeded: boolean): Map<string, string[]> => {
-    const all = new Map<string, string[]>();
-    for (const edge of among) {
-      const [id, other] = isNeeded ? [edge.to, edge.from] : [edge.from, edge.to];
-      const those = all.get(id);
-      if (those === undefined) all.set(id, [other]);
-      else those.push(other);
+  // A line over several columns has a place of its own in each, so that it runs on no node. Of very many there would be
+  // more lanes than nodes: then they are straight.
+  const steps = among.reduce((sum, { from, to }) => sum + Math.max(0, depth.get(to)! - depth.get(from)! - 1), 0);
+  const hasLanes = steps <= lanesMax;
+  const routes = among.map(({ from, to }, place) => {
+    const lanes: string[] = [];
+    for (let column = depth.get(from)! + 1; hasLanes && column < depth.get(to)!; column++) {
+      const lane = `${laneMark}${place} ${column}`;
+      lanes.push(lane);
+      columns[column]!.push(lane);
     }
-    return all;
+    return [from, ...lanes, to];
+  });
+  const [before, after] = [new Map<string, string[]>(), new Map<string, string[]>()];
+  const tie = (ties: Map<string, string[]>, id: string, other: string): void => {
+    const those = ties.get(id);
+    if (those === undefined) ties.set(id, [other]);
+    else those.push(other);
   };
-  const [before, after] = [neighbours(true), neighbours(false)];
+  for (const route of routes) {
+    for (const [place, to] of route.slice(1).entries()) {
+      tie(before, to, route[place]!);
+      tie(after, route[place]!, to);
+    }
+  }
   const rank = new Map<string, number>();
   const settle = (column: readonly string[]): void =>
     column.forEach((id, place) => void rank.set(id, (place + 0.5) / column.length));
@@ -90,25 +109,34 @@ export function layered(
       settle(column);
     }
   }
-  const tallest = Math.max(1, ...columns.map((column) => column.length));
-  const [stepX, stepY] = [nodeWidth + gapX, nodeHeight + gapY];
+  const heightOf = (id: string): number => (isLane(id) ? laneHeight : nodeHeight) + gapY;
+  const heights = columns.map((column) => column.reduce((sum, id) => sum + heightOf(id), 0));
+  const tallest = Math.max(nodeHeight + gapY, ...heights);
   const at = new Map<string, { readonly x: number; readonly y: number }>();
-  const nodes = columns.flatMap((column, layer) =>
-    column.map((id, place) => {
-      const spot = { x: gapY + layer * stepX, y: gapY + (place + (tallest - column.length) / 2) * stepY };
-      at.set(id, spot);
-      return { id, layer, ...spot };
-    })
-  );
+  for (const [layer, column] of columns.entries()) {
+    let y = gapY + (tallest - heights[layer]!) / 2;
+    for (const id of column) {
+      at.set(id, { x: gapY + layer * (nodeWidth + gapX), y });
+      y += heightOf(id);
+    }
+  }
   return {
-    width: columns.length * stepX - gapX + 2 * gapY,
-    height: tallest * stepY + gapY,
-    nodes,
-    edges: among.map(({ from, to }) => {
-      const [a, b] = [at.get(from)!, at.get(to)!];
-      const [x1, y1, x2, y2] = [a.x + nodeWidth, a.y + nodeHeight / 2, b.x, b.y + nodeHeight / 2];
-      const bend = Math.max(gapX / 2, (x2 - x1) / 2);
-      return { from, to, line: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` };
+    width: columns.length * (nodeWidth + gapX) - gapX + 2 * gapY,
+    height: tallest + gapY,
+    nodes: ids.map((id) => ({ id, layer: depth.get(id)!, ...at.get(id)! })),
+    edges: among.map(({ from, to }, place) => {
+      const middleOf = (id: string): number => at.get(id)!.y + (isLane(id) ? laneHeight : nodeHeight) / 2;
+      const route = routes[place]!;
+      let [x, y] = [at.get(from)!.x + nodeWidth, middleOf(from)];
+      let line = `M${x} ${y}`;
+      for (const id of route.slice(1)) {
+        const [nextX, nextY] = [at.get(id)!.x, middleOf(id)];
+        const bend = Math.max(gapX / 2, (nextX - x) / 2);
+        line += `C${x + bend} ${y} ${nextX - bend} ${nextY} ${nextX} ${nextY}`;
+        [x, y] = [nextX, nextY];
+        if (isLane(id)) line += `H${x += nodeWidth}`;
+      }
+      return { from, to, line };
     }),
   };
 }

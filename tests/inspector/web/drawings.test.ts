@@ -43,6 +43,24 @@ test("a chain of 20,000 tasks and a circle are laid out as well", () => {
   expect(layered(["a", "b"], circle, sizes).nodes).toHaveLength(2);
 });
 
+test("no line of any job's graph runs over a task that it does not begin or end at", () => {
+  fc.assert(fc.property(anyGraph, ({ ids, edges }) => {
+    const { nodes, edges: lines } = layered(ids, edges, sizes);
+    for (const { from, to, line } of lines) {
+      // Between columns it bends; across a column it runs level.
+      for (const [, x, y, end] of line.matchAll(/([\d.]+) ([\d.]+)H([\d.]+)/g)) {
+        for (const node of nodes) {
+          const isMet = Number(x) < node.x + sizes.nodeWidth && Number(end) > node.x && Number(y) >= node.y &&
+            Number(y) <= node.y + sizes.nodeHeight;
+          expect(isMet, `${from} → ${to} over ${node.id}`).toBe(false);
+        }
+      }
+      const columns = nodes.find(({ id }) => id === to)!.layer - nodes.find(({ id }) => id === from)!.layer;
+      expect(line.match(/H/g)?.length ?? 0).toBe(Math.max(0, columns - 1));
+    }
+  }));
+});
+
 test("a chain is a straight line, and crossed ties are uncrossed", () => {
   const { nodes } = layered(
     ["a", "b", "c", "d"],
