@@ -5,7 +5,11 @@ import type { EncodedJob } from "../protocol/client_messages.ts";
 
 /** The page in the browser at `/`, and what it asks under /v1/inspect. */
 export interface InspectorDoor {
-  answer(path: string, query: URLSearchParams, who: { readonly isReadOnly: boolean }): Promise<unknown>;
+  answer(
+    path: string,
+    query: URLSearchParams,
+    who: { readonly isReadOnly: boolean; readonly signal: AbortSignal },
+  ): Promise<unknown>;
   /** Resolves when there are news of what is watched, or after a while without. */
   news(query: URLSearchParams, signal: AbortSignal): Promise<unknown>;
   /** A job, or one of its tasks, to be run once more. */
@@ -70,7 +74,13 @@ export function inspectorRoutes(
   app.get("/v1/inspect/feed", async (c) => c.json(await inspector.news(queryOf(c), c.req.raw.signal)));
   app.get(
     "/v1/inspect/:what",
-    async (c) => c.json(await inspector.answer(c.req.param("what"), queryOf(c), { isReadOnly: isReadOnly(c) })),
+    async (c) =>
+      c.json(
+        await inspector.answer(c.req.param("what"), queryOf(c), {
+          isReadOnly: isReadOnly(c),
+          signal: c.req.raw.signal,
+        }),
+      ),
   );
 }
 

@@ -12,6 +12,7 @@ import type { Chart } from "./charts.ts";
 import type { SpokenLine } from "./conversation.ts";
 import type { JobPage } from "./jobs.ts";
 import type { Bounds, Moment } from "./moments.ts";
+import type { Made } from "../snapshots/actions/actions.ts";
 import type { Overview } from "./overview.ts";
 
 /** A moment: just after an entry, or what was the newest entry at a time; neither: now. */
@@ -299,16 +300,6 @@ export interface OutputHits {
 
 // ---- actions and snapshots -------------------------------------------------------------------------------------------
 
-export interface MadeBy {
-  readonly by: "job" | "upload";
-  readonly taskId?: TaskId;
-  readonly attempt?: number;
-  readonly workerId?: WorkerId;
-  readonly requestor?: string;
-  readonly atMs: number;
-  readonly durationMs: number;
-}
-
 /** What a task is made of, and how its action stands in the cache. */
 export interface ActionStory {
   readonly taskId: TaskId;
@@ -336,14 +327,14 @@ export interface ActionStory {
   readonly why: string;
   /** What the cache holds of it now, whatever the moment. */
   readonly kept?: {
-    readonly made: MadeBy;
+    readonly made: Made;
     readonly exitCode: number;
     readonly useCount: number;
     readonly usedAtMs: number;
     /** The newest 100, oldest first. */
     readonly usedBy: readonly TaskId[];
     /** The same action was seen to end otherwise too. */
-    readonly differed?: { readonly count: number; readonly exitCode: number; readonly made: MadeBy };
+    readonly differed?: { readonly count: number; readonly exitCode: number; readonly made: Made };
   };
 }
 

@@ -34,11 +34,11 @@ export interface Inspector {
   /**
    * Answers `GET /v1/inspect/<path>`, as docs/http.md tells.
    *
-   * @param who whether the one who asks may look and no more; he may not by default.
+   * @param who whether the one who asks may look and no more; he may not by default. `signal`: he has gone.
    * @throws {Fault} `REQUEST_INVALID`, `ROUTE_UNKNOWN`, and of what is asked for: `JOB_UNKNOWN`, `TASK_UNKNOWN`,
    *   `ACTOR_UNKNOWN`, `SNAPSHOT_UNKNOWN`, `PATH_UNKNOWN`, `PATH_INVALID`, `OUTPUT_MISSING`, `BLOB_MISSING`.
    */
-  answer(path: string, query: URLSearchParams, who?: { readonly isReadOnly: boolean }): Promise<unknown>;
+  answer(path: string, query: URLSearchParams, who?: Asker): Promise<unknown>;
   /**
    * Answers `GET /v1/inspect/feed`, as docs/http.md tells: when something has changed, or after a while.
    *
@@ -50,6 +50,11 @@ export interface Inspector {
   /** A file of the page; undefined when there is none of that name. They hold no data: whoever asks may have them. */
   file(name: string): Promise<InspectorFile | undefined>;
   close(): void;
+}
+
+export interface Asker {
+  readonly isReadOnly: boolean;
+  readonly signal?: AbortSignal;
 }
 
 export interface InspectorOptions {
@@ -178,7 +183,7 @@ const feedQuery = v.strictObject({
 type Answers = {
   readonly [Name in keyof Routes]: (
     query: Readonly<Record<string, unknown>>,
-    who: { readonly isReadOnly: boolean },
+    who: Asker,
   ) => Promise<Routes[Name]["answer"]>;
 };
 
@@ -344,9 +349,9 @@ export function createInspector({ states, clock, blobs, actions, isSealed = fals
       const { snapshot, path, from, limit } = asked("tree", query);
       return await treePage(blobs, snapshot, path, { from, limit });
     },
-    async diff(query) {
+    async diff(query, { signal }) {
       const { before, after, from, limit } = asked("diff", query);
-      return await treeDiff(blobs, before, after, { from, limit });
+      return await treeDiff(blobs, before, after, { from, limit, clock, signal });
     },
   };
 

@@ -1,6 +1,8 @@
 import { Buffer } from "node:buffer";
 import { type Digest, sizeOf } from "../domain/digest.ts";
+import { Fault } from "../domain/fault.ts";
 import type { Node } from "../domain/node.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import { diffTrees } from "../snapshots/trees/diff.ts";
 import { lookup, readDirectory, readRoot } from "../snapshots/trees/read_tree.ts";
@@ -52,16 +54,38 @@ async function filePage(blobs: Blobs, file: Extract<Node, { kind: "file" }>): Pr
   };
 }
 
-/** What differs between two snapshots, by path. @throws {Fault} as {@link diffTrees} */
+/** Trees that differ everywhere are read whole: so long, and no longer. */
+const diffMsMax = 20_000;
+
+/**
+ * What differs between two snapshots, by path.
+ *
+ * @throws {Fault} as {@link diffTrees}; `LIMIT_EXCEEDED` after 20 s. What `signal` was aborted with.
+ */
 export async function treeDiff(
   blobs: Blobs,
   before: Digest,
   after: Digest,
-  { from, limit }: { readonly from: number; readonly limit: number },
+  { from, limit, clock, signal }: {
+    readonly from: number;
+    readonly limit: number;
+    readonly clock: Clock;
+    readonly signal?: AbortSignal | undefined;
+  },
 ): Promise<TreeDiff> {
   const changes: TreeDiff["changes"][number][] = [];
   let place = 0;
-  for await (const { path, before: was, after: is } of diffTrees(blobs, before, after)) {
+  const untilMs = clock.now() + diffMsMax;
+  // Wherever two folders differ something in them does: so this is come by again and again.
+  for await (const { path, before: was, after: is } of diffTrees(blobs, before, after, signal && { signal })) {
+    if (clock.now() >= untilMs) {
+      throw new Fault(
+        "LIMIT_EXCEEDED",
+        `Cannot say what differs between ${before} and ${after} as it takes longer than ${
+          diffMsMax / 1_000
+        } s: compare folders within them`,
+      );
+    }
     if (place++ < from) continue;
     if (changes.length >= limit) return { changes, next: from + limit };
     changes.push({

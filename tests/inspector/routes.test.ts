@@ -491,6 +491,23 @@ test("snapshots: folders in pages, files as text, and what differs between two",
     .toHaveLength(1);
 });
 
+test("trees that take very long to compare are given up with what to do, and so they are when nobody waits any more", async () => {
+  const blobs = memoryBlobs();
+  const treeOf = async (text: string) => {
+    const file = { kind: "file" as const, digest: await writeBlob(blobs, Buffer.from(text)), executable: false };
+    return await writeBlob(blobs, encodeDirectory(["a", "b", "c"].map((name) => ({ ...file, name }))));
+  };
+  const [before, after] = [await treeOf("1"), await treeOf("2")];
+  let nowMs = 0;
+  const clock = { ...manualClock(), now: () => nowMs += 15_000 };
+  const states = () => Promise.resolve(memoryStates());
+  const inspector = createInspector({ states, clock, blobs });
+  const query = new URLSearchParams({ before, after });
+  await expect(inspector.answer("diff", query)).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+  const signal = AbortSignal.abort(new Error("gone"));
+  await expect(inspector.answer("diff", query, { isReadOnly: true, signal })).rejects.toThrow("gone");
+});
+
 test("rates: what was placed and settled, how much waited, and how long that took", async () => {
   const history = recording();
   history.worker("w1", 4);

@@ -98,3 +98,28 @@ export function ansiLine(
   say(shown.length);
   return { pieces, style: now };
 }
+
+/** So many lines before it are looked at for what they left on, when a line is jumped to. */
+const lookedBack = 1_000;
+const stylesMax = 100_000;
+
+/**
+ * What lines begin with, whichever is asked for: what those before it, as far as they are here, left on.
+ *
+ * @param at a line, from 0; undefined: it is not here.
+ */
+export function lineStyles(at: (line: number) => string | undefined) {
+  const known = new Map<number, Style>();
+  return {
+    before(line: number): Style {
+      let from = line;
+      while (from > 0 && line - from < lookedBack && !known.has(from) && at(from - 1) !== undefined) from--;
+      let style = known.get(from) ?? plain;
+      if (known.size > stylesMax) known.clear();
+      for (; from < line; from++) known.set(from + 1, style = ansiLine(at(from)!, style).style);
+      return style;
+    },
+    /** More lines are here. */
+    forget: (): void => known.clear(),
+  };
+}

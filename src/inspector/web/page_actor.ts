@@ -1,6 +1,6 @@
 import type { ActorPage, MessageLine, StepLine } from "../actors.ts";
 import type { Chart } from "../charts.ts";
-import type { ActionStory, MadeBy, Routes } from "../routes.ts";
+import type { ActionStory, Routes } from "../routes.ts";
 import { inspect } from "./data.ts";
 import { mayAct, runAgain } from "./deeds.ts";
 import { drawChart, wayText } from "./chart.ts";
@@ -12,6 +12,7 @@ import { endOf } from "./page_job.ts";
 import { linkTo } from "./place.ts";
 import { drawSequence } from "./sequence.ts";
 import type { Page } from "./shown.ts";
+import { tailOf, tailView } from "./tail.ts";
 import { whyOf } from "./why.ts";
 import { clockTime, duration } from "./words.ts";
 
@@ -36,6 +37,10 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
       : undefined,
   ]);
   signal.throwIfAborted();
+  const ended = endedAs(actor);
+  const failed = actor.kind === "task" && ended === "failed" ? subject.slice(5) : undefined;
+  const tail = failed === undefined ? undefined : await tailOf(failed);
+  signal.throwIfAborted();
   const why = whys?.answer?.get(subject.slice(5)) ?? actor.why;
   const chart = all[actor.kind];
   const messages = spoken.messages.filter(({ from, to }) => from === subject || to === subject).slice(-messagesShown);
@@ -43,14 +48,13 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
   const members = [...partners.filter((one) => heard.has(one)), subject];
   // The one that is looked at stands in the middle of those that it speaks with.
   members.splice(Math.floor((members.length - 1) / 2), 0, members.pop()!);
-  const ended = endedAs(actor);
   const drawn = chart !== undefined && drawChart(chart, { state: actor.state, taken: actor.step.taken });
   return {
     title: `${story?.name ?? subject}: ${ended}`,
     moment: actor.moment,
     watch: [subject],
     says: `${story?.name ?? subject} is ${ended}. ${why}`,
-    isPart: whys?.isLate === true,
+    isPart: whys?.isLate === true || tail?.isLate === true,
     previousSeq: actor.previousSeq,
     nextSeq: actor.nextSeq,
     content: [
@@ -64,11 +68,13 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
         "div",
         { class: `why is-${ended.split(".").at(-1)}` },
         h("p", { class: "sentence" }, sentence(why)),
+        failed !== undefined && tailView(failed, tail?.answer),
       ),
       facts([
         ["Actor", h("code", { class: "id" }, subject)],
         ["In this state since", time(actor.atMs, true)],
         actor.requestor !== undefined && ["Requestor", actor.requestor || "nobody by name"],
+        wakesAt(actor),
         partners.length > 0 &&
         ["Speaks with", partners.map((one, place) => [place > 0 && ", ", actorLink(one, at)])],
         ...storyFacts(story, actor.why),
@@ -106,9 +112,11 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
               h(
                 "p",
                 { class: "from-to" },
-                actor.step.before === undefined ? h("span", { class: "faint" }, "born") : badge(actor.step.before),
-                h("span", { "aria-label": "became" }, "→"),
-                badge(actor.state),
+                actor.step.before === actor.state ? ["stayed", badge(actor.state)] : [
+                  actor.step.before === undefined ? h("span", { class: "faint" }, "born") : badge(actor.step.before),
+                  h("span", { "aria-label": "became" }, "→"),
+                  badge(actor.state),
+                ],
                 h("span", { class: "faint" }, `entry ${actor.seq}, `, time(actor.atMs, true)),
               ),
               actor.step.reason !== undefined && h("p", { class: "reason" }, sentence(actor.step.reason)),
@@ -155,7 +163,9 @@ export const actorPage: Page = async ({ subject, at }, signal) => {
         table(
           "Context",
           ["Name", "Value"],
-          actor.context.map(({ key, value }) => [h("code", { class: "nowrap" }, key), valueOf(key, value)]),
+          actor.context.filter(({ value }) => value !== "").map((
+            { key, value },
+          ) => [h("code", { class: "nowrap" }, key), valueOf(key, value)]),
         ),
       ),
     ],
@@ -177,6 +187,12 @@ function childrenTable(jobId: string, { actors, next }: Routes["actors"]["answer
     next !== undefined &&
     h("p", { class: "more" }, link(linkTo("actors", "", { at, query: { kind: "task", job: jobId } }), "All its tasks")),
   ];
+}
+
+/** A machine's only delay: the moment at which it hears `clock.reached`, unless it hears of something else before. */
+function wakesAt({ context }: ActorPage): readonly [string, Child] | undefined {
+  const value = context.find(({ key }) => key === "wakeAtMs")?.value ?? "";
+  return /^[0-9]{12,14}$/.test(value) ? ["Is woken at", time(Number(value), true)] : undefined;
 }
 
 /** Its state; of a task that is over how it ended. */
@@ -248,7 +264,7 @@ function keptView(
   { made, exitCode, useCount, usedAtMs, usedBy, differed }: NonNullable<ActionStory["kept"]>,
   subject: string,
 ): Child {
-  const maker = (by: MadeBy): Child => [
+  const maker = (by: typeof made): Child => [
     by.taskId === undefined
       ? by.by === "upload" ? "a client, which uploaded it" : "a task"
       : `task/${by.taskId}` === subject

@@ -11,6 +11,7 @@ import { actorLink, badge, facts, link, progress, scrolls, section, sentence, ti
 import { linkTo } from "./place.ts";
 import { titleOf } from "./page_jobs.ts";
 import type { Page } from "./shown.ts";
+import { tailOf, tailView } from "./tail.ts";
 import { drawTimeline } from "./timeline.ts";
 import { type Rows, virtualRows } from "./virtual.ts";
 import { whyOf } from "./why.ts";
@@ -57,7 +58,10 @@ const lateGraph = late<TaskGraph>();
 const lateTimeline = late<TaskTimeline>();
 
 export const jobPage: Page = async ({ subject, at }, signal) => {
-  const found = await inspect("job", { id: subject, at }, signal);
+  const [found, bounds] = await Promise.all([
+    inspect("job", { id: subject, at }, signal),
+    inspect("bounds", {}, signal),
+  ]);
   const { job, cause, tasks, moment } = found;
   const telling = tellingOf(job, tasks);
   const isNow = at === undefined;
@@ -70,6 +74,8 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
     lateTimeline(ofNow, String(moment.seq), () => inspect("timeline", { id: subject, at })),
   ]);
   const [graph, timeline] = [graphs.answer, timelines.answer];
+  const failed = telling !== undefined && endOf(telling) === "failed" ? telling.taskId : undefined;
+  const tail = failed === undefined ? undefined : await tailOf(failed);
   signal.throwIfAborted();
   const nowMs = isNow ? Math.max(Date.now(), moment.atMs) : moment.atMs;
   const says = telling === undefined ? job.why : whys.answer?.get(telling.taskId) ?? telling.why;
@@ -87,7 +93,7 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
     watch: [`job/${subject}`, `task/${subject}/`, ...waits ? ["task/", "worker/"] : []],
     says: `${title} is ${state}. ${says}`,
     previousSeq: cause.seq < moment.seq ? cause.seq : undefined,
-    isPart: whys.isLate || graphs.isLate || timelines.isLate,
+    isPart: whys.isLate || graphs.isLate || timelines.isLate || tail?.isLate === true,
     content: [
       h(
         "div",
@@ -131,8 +137,11 @@ export const jobPage: Page = async ({ subject, at }, signal) => {
           " from ",
           actorLink(telling.cause.from, telling.cause.seq),
           ". ",
-          link(linkTo("actor", `task/${telling.taskId}`, { at: telling.cause.seq }), "Go to that moment →"),
+          telling.cause.seq >= bounds.first.seq
+            ? link(linkTo("actor", `task/${telling.taskId}`, { at: telling.cause.seq }), "Go to that moment →")
+            : `That moment is not kept any more: history begins with entry ${bounds.first.seq}.`,
         ),
+        failed !== undefined && tailView(failed, tail?.answer),
       ),
       facts([
         ["Job", h("code", { class: "id" }, subject)],

@@ -6,6 +6,7 @@ import { type Child, h } from "./dom.ts";
 import { badge, chips, empty, link, progress, sentence, time, took } from "./parts.ts";
 import { linkTo } from "./place.ts";
 import type { Page } from "./shown.ts";
+import { whysOf } from "./why.ts";
 import { count, counted, duration } from "./words.ts";
 
 const stateNames = ["running", "failed", "succeeded", "cancelled"] as const;
@@ -30,7 +31,9 @@ export const costOf = (cost: Cost | undefined): Child =>
   ];
 
 const row = (key: string, ...cells: readonly Child[]): HTMLElement =>
-  h("tr", { "data-key": key }, cells.map((cell) => h("td", {}, cell)));
+  h("tr", { "data-key": key }, cells.map((cell, place) => h("td", { "data-name": saidNames[place] }, cell)));
+/** Of the columns whose figures say nothing by themselves where a row is not below its heading. */
+const saidNames = [undefined, undefined, undefined, undefined, "ran", "took", "at"];
 const what = (href: string, title: string, more: Child, why: Child): Child => [
   h("p", { class: "what" }, link(href, title), " ", more),
   h("p", { class: "says" }, why),
@@ -106,6 +109,16 @@ const jobTable = (rows: readonly HTMLElement[]): HTMLElement =>
     ),
   );
 
+const askedMax = 10;
+/** Of a job of more tasks the scheduler is not asked in passing. */
+const tasksMax = 100;
+
+function withWhy(line: HomeJob, whys: ReadonlyMap<string, string> | undefined): HomeJob {
+  const known = line.task === undefined ? undefined : whys?.get(line.task.taskId);
+  if (known === undefined) return line;
+  return { ...line, why: line.job.tasks === 1 ? known : `Task ${line.task!.name}: ${known}` };
+}
+
 /** Home: what people came for. Of one requestor, such as a build: its jobs. */
 export const jobsPage: Page = async ({ query, at }) => {
   const [state = "", before = "", requestor = ""] = ["state", "before", "requestor"].map((name) =>
@@ -124,12 +137,21 @@ export const jobsPage: Page = async ({ query, at }) => {
         wallMs: Math.max(0, (job.endedAtMs ?? moment.atMs) - job.createdAtMs),
       })),
     }));
+  // What waits with others may wait for something of its own, which the scheduler knows: asked of those one sees first.
+  const waiting = at !== undefined
+    ? []
+    : found.lines.flatMap((line) =>
+      line.kind === "job" && line.task?.state === "queued" && line.job.tasks <= tasksMax ? [line.job.jobId] : []
+    ).slice(0, askedMax);
+  const whys = waiting.length === 0 ? undefined : await whysOf(waiting, found.moment);
+  const lines = found.lines.map((line) => line.kind === "job" ? withWhy(line, whys?.answer) : line);
   const to = (more: Readonly<Record<string, string | undefined>>): string =>
     linkTo("jobs", "", { at, query: { requestor, ...more } });
   return {
     title: requestor === "" ? "Jobs" : `Jobs of ${requestor}`,
     moment: found.moment,
     watch: ["job/", "task/"],
+    isPart: whys?.isLate === true,
     content: [
       h(
         "div",
@@ -144,8 +166,8 @@ export const jobsPage: Page = async ({ query, at }) => {
           })),
         ]),
       ),
-      found.lines.length > 0
-        ? jobTable(found.lines.map((line) => line.kind === "job" ? jobRow(line, at) : buildRow(line, at)))
+      lines.length > 0
+        ? jobTable(lines.map((line) => line.kind === "job" ? jobRow(line, at) : buildRow(line, at)))
         : state === "" && before === "" && requestor === ""
         ? empty(
           at === undefined ? "No jobs yet." : "There were no jobs at that moment.",

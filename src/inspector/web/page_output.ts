@@ -1,4 +1,4 @@
-import { ansiLine, type Piece, plain, type Style } from "./ansi.ts";
+import { ansiLine, lineStyles, type Piece } from "./ansi.ts";
 import { inspect, Refusal, stream } from "./data.ts";
 import { download } from "./deeds.ts";
 import { h, render, widget } from "./dom.ts";
@@ -18,6 +18,7 @@ const pagesMax = 60;
 interface Source {
   count(): number;
   at(line: number): string | undefined;
+  /** With what comes before it, as far as colours may have been left on there. */
   bring?(from: number, to: number): Promise<void>;
 }
 
@@ -40,7 +41,8 @@ function keptLines(task: string, name: "stdout" | "stderr", lines: number): Sour
     at: (line) => pages.get(Math.floor(line / perPage))?.[line % perPage],
     async bring(from, to) {
       const asked: Promise<void>[] = [];
-      for (let page = Math.floor(from / perPage); page <= Math.floor((to - 1) / perPage); page++) {
+      const first = Math.max(0, Math.floor(from / perPage) - 1);
+      for (let page = first; page <= Math.floor((to - 1) / perPage); page++) {
         if (pages.has(page)) continue;
         pages.set(page, undefined);
         asked.push(
@@ -53,7 +55,7 @@ function keptLines(task: string, name: "stdout" | "stderr", lines: number): Sour
       await Promise.all(asked);
       for (const page of pages.keys()) {
         if (pages.size <= pagesMax) break;
-        if (page < Math.floor(from / perPage) || page > Math.floor(to / perPage)) pages.delete(page);
+        if (page < first || page > Math.floor(to / perPage)) pages.delete(page);
       }
     },
   };
@@ -79,14 +81,9 @@ export const outputPage: Page = async ({ subject, query }, signal) => {
 
   const live = lineBuffer();
   const source: Source = kept === undefined ? { count: live.count, at: live.at } : keptLines(task, name, kept.lines);
-  const styles = new Map<number, Style>();
-  const piecesOf = (line: number, whole: string): readonly Piece[] => {
-    const number = line + live.dropped();
-    const { pieces, style } = ansiLine(whole, styles.get(number) ?? plain);
-    if (styles.size > 100_000) styles.clear();
-    styles.set(number + 1, style);
-    return pieces;
-  };
+  const styles = lineStyles((line) => source.at(line - live.dropped()));
+  const piecesOf = (line: number, whole: string): readonly Piece[] =>
+    ansiLine(whole, styles.before(line + live.dropped())).pieces;
   const rows = (): Rows<string> => ({
     name: `${name} of task ${task}`,
     className: "output",
@@ -94,7 +91,12 @@ export const outputPage: Page = async ({ subject, query }, signal) => {
     rowPx,
     viewPx: Math.max(240, innerHeight - 330),
     rowAt: source.at,
-    ...(source.bring === undefined ? {} : { bring: source.bring }),
+    ...(source.bring === undefined ? {} : {
+      bring: async (from, to) => {
+        await source.bring!(from, to);
+        styles.forget();
+      },
+    }),
     isFollowing: kept === undefined && follow.checked,
     onScroll: (isAtEnd) => {
       if (kept === undefined && follow.checked !== isAtEnd && !isAtEnd) follow.checked = false;

@@ -19,7 +19,8 @@ export const searchPage: Page = async ({ query, at }) => {
   return {
     title: `Search: ${text}`,
     moment: found.moment,
-    watch: [],
+    // What is new is among the newest jobs, which the first page looks at.
+    watch: query.get("before") === null ? ["job/"] : [],
     content: [
       h("h1", {}, "Found: ", h("q", {}, text)),
       found.hits.length === 0

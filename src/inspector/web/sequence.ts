@@ -11,6 +11,12 @@ export interface SequenceOptions {
   readonly widthPx?: number;
 }
 
+/** What tells one from another stays when there is little room: its id, and not what kind it is. */
+export function headName(member: string, length: number): string {
+  const name = shortName(member);
+  return cut(name.length <= length ? name : name.slice(name.indexOf(" ") + 1), length);
+}
+
 const row = 34;
 const headHeight = 46;
 const whenWidth = 104;
@@ -21,7 +27,7 @@ export function drawSequence(
   messages: readonly SpokenLine[],
   { linkOf, markedSeq, widthPx = 1_180 }: SequenceOptions,
 ): SVGElement {
-  const lane = Math.max(112, Math.min(260, (widthPx - whenWidth - 140) / Math.max(1, members.length - 1)));
+  const lane = Math.max(102, Math.min(260, (widthPx - whenWidth - 140) / Math.max(1, members.length - 1)));
   const boxWidth = Math.min(132, lane - 8);
   const first = whenWidth + 66;
   const width = first + lane * Math.max(1, members.length - 1) + 74;
@@ -47,7 +53,7 @@ export function drawSequence(
         svg(
           "text",
           { x: xOf(member), y: 25, "text-anchor": "middle" },
-          cut(shortName(member), Math.floor((boxWidth - 10) / 7.6)),
+          headName(member, Math.floor((boxWidth - 6) / 7.4)),
         ),
       )
     ),

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { ansiLine, plain } from "../../../src/inspector/web/ansi.ts";
+import { ansiLine, lineStyles, plain } from "../../../src/inspector/web/ansi.ts";
 import { lineBuffer } from "../../../src/inspector/web/line_buffer.ts";
 import { heightPxMax, scrollTo, windowOf } from "../../../src/inspector/web/virtual.ts";
 
@@ -82,4 +82,20 @@ test("no text makes a line's reader stumble, and what is plain comes through who
     if (!text.includes("\u001b") && !text.includes("\r")) expect(pieces.map((piece) => piece.text).join("")).toBe(text);
   }));
   expect(ansiLine("", plain).pieces).toEqual([]);
+});
+
+test("a line that is jumped to has the colours that lines before it left on, as far as they are here", () => {
+  const lines = Array.from(
+    { length: 5_000 },
+    (_, line) => line === 2_100 ? "\u001b[31mred from here on" : `line ${line}`,
+  );
+  const here = new Set<number>();
+  const styles = lineStyles((line) => here.has(line) ? lines[line] : undefined);
+  expect(styles.before(2_200)).toEqual(plain);
+  for (let line = 2_000; line < 2_500; line++) here.add(line);
+  styles.forget();
+  expect(styles.before(2_200).colour).toBe("red");
+  expect(styles.before(2_100).colour).toBe("");
+  expect(styles.before(2_101).colour).toBe("red");
+  expect(styles.before(2_499).colour).toBe("red");
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { headName } from "../../../src/inspector/web/sequence.ts";
 import { bytesText, clockTime, duration, momentMeant, shortName } from "../../../src/inspector/web/words.ts";
 
 const at = (...parts: [number, number, number, number, number, number?, number?]): number =>
@@ -36,6 +37,9 @@ test("a time leaves out the day that it shares with now, and its milliseconds wh
 test("an address is short, and still tells jobs of one day apart", () => {
   expect(shortName("job/j01m86tbcsw-26xzk9")).toBe("job …26xzk9");
   expect(shortName("task/j01m86tbcsw-26xzk9/3")).toBe("task …26xzk9/3");
+  expect(headName("task/j01m86tbcsw-26xzk9/3", 14)).toBe("task …26xzk9/3");
+  expect(headName("task/j01m86tbcsw-26xzk9/3", 12)).toBe("…26xzk9/3");
+  expect(headName("member/gateway-1", 12)).toBe("gateway-1");
   expect(["scheduler", "worker/w1", "member/w1", "client"].map(shortName)).toEqual([
     "scheduler",
     "worker w1",
