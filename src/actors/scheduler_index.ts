@@ -5,7 +5,7 @@ import type { SchedulerContext } from "../machines/scheduler.ts";
 import { pathOf, type State } from "../machines/step.ts";
 import { inputRootOf, type TaskContext } from "../machines/task.ts";
 import { type Estimate, isSuccess } from "../domain/job.ts";
-import { isSetAside, type WorkerContext } from "../machines/worker.ts";
+import { isSetAside, whyAside, type WorkerContext } from "../machines/worker.ts";
 import { ownCopy } from "../runtime/strings.ts";
 import { createEstimates, createGuessedNeeds } from "../scheduling/estimates.ts";
 import { type SchedulingView, schedulingView } from "../scheduling/plan.ts";
@@ -206,7 +206,7 @@ export function schedulerIndex(): SchedulerIndex {
       view.setWorker({ workerId, slots, platform, ...has });
       guesses.setWorker(workerId, { platform, ...has });
     } else {
-      view.removeWorker(workerId);
+      view.removeWorker(workerId, name === "present" ? whyAside(worker) : undefined);
       guesses.removeWorker(workerId);
     }
     if (name === "lost") givenUp.add(workerId);

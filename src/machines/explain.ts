@@ -137,8 +137,11 @@ export function explainUnmet({ lacks, nearest }: Unmet): string {
   return nearest === undefined ? what : `${what}; ${nearest.workerId} comes nearest, with ${nearest.has.join(", ")}`;
 }
 
+const explainAside = (aside: NonNullable<Outlook["aside"]>): string =>
+  aside.map(({ workerId, why }) => `; ${workerId} takes none: ${why.charAt(0).toLowerCase()}${why.slice(1)}`).join("");
+
 function explainOutlook(outlook: Outlook, requestor: string): string {
-  if (outlook.unmet !== undefined) return explainUnmet(outlook.unmet);
+  if (outlook.unmet !== undefined) return explainUnmet(outlook.unmet) + explainAside(outlook.aside ?? []);
   const { used, target, ahead, aheadOf, waitsFor, runningMax } = outlook;
   const who = aheadOf.map(({ requestor, tasks }) => `${named(requestor)}: ${tasks}`);
   const first = ahead > 0 && who.length > 0 ? ` (${who.join(", ")})` : "";
@@ -202,6 +205,9 @@ export function taskView(state: State, outlook?: Parameters<typeof explainTask>[
     ...(inputRoot === undefined ? {} : { inputRoot }),
     ...(task.action === undefined ? {} : { action: task.action }),
     timeoutMs: task.timeoutMs,
+    ...(task.needs === undefined ? {} : { needs: task.needs as NonNullable<TaskView["needs"]> }),
+    ...(task.caches === undefined ? {} : { caches: [...task.caches] }),
+    ...(task.output === undefined ? {} : { output: task.output }),
     attempts: [...task.attempts],
     queuedAtMs: task.queuedAtMs,
     ...(outcome === undefined ? {} : { outcome }),

@@ -54,9 +54,12 @@ export type WorkerEvent =
   | { readonly type: "worker.reinstate"; readonly atMs: number }
   | { readonly type: "clock.reached"; readonly atMs: number };
 
-/** Whether it is given nothing, as its operator, it itself or its record has it. */
-export const isSetAside = ({ offline, paused, flaky }: WorkerContext): boolean =>
-  offline !== undefined || paused !== undefined || (flaky !== undefined && flaky.untilMs > 0);
+/** Why it is given nothing, as its operator, it itself or its record has it; undefined: it may be given tasks. */
+export const whyAside = ({ offline, paused, flaky }: WorkerContext): string | undefined =>
+  offline !== undefined
+    ? `an operator has set it aside: ${offline.reason}`
+    : paused ?? (flaky !== undefined && flaky.untilMs > 0 ? flaky.why : undefined);
+export const isSetAside = (worker: WorkerContext): boolean => whyAside(worker) !== undefined;
 
 export const workerMachine = setup({
   types: { input: {} as WorkerInput, context: {} as WorkerContext, events: {} as WorkerEvent },

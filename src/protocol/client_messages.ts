@@ -295,6 +295,10 @@ export const taskView = v.strictObject({
   inputRoot: v.exactOptional(digest),
   action: v.exactOptional(askedAction),
   timeoutMs: whole(0),
+  /** As its job asked for it, where it said something of these. */
+  needs: commonTask.needs,
+  caches: commonTask.caches,
+  output: commonTask.output,
   attempts: v.array(attempt),
   queuedAtMs: v.exactOptional(whole(0)),
   outcome: v.exactOptional(outcome),

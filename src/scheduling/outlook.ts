@@ -1,8 +1,15 @@
+import type { WorkerId } from "../domain/ids.ts";
 import type { Fitting } from "./fitting.ts";
 import type { Needs } from "./fleet.ts";
 import { countBefore, type Group, type Queue, type Unmet, type Waiting } from "./queue.ts";
 
 export type WaitsFor = "slot" | "memory" | "cpu" | "counter" | "share" | "throttle";
+
+/** A worker that takes nothing for now, although it is here. */
+export interface Aside {
+  readonly workerId: WorkerId;
+  readonly why: string;
+}
 
 /** What is told of a queued task. */
 export interface Outlook {
@@ -17,6 +24,8 @@ export interface Outlook {
   readonly aheadOf: readonly { readonly requestor: string; readonly tasks: number; readonly running: number }[];
   /** What keeps it from every worker that is here, were it empty. Absent: one could run it. */
   readonly unmet?: Unmet;
+  /** Then, of the workers that are here and take nothing for now, a few. */
+  readonly aside?: readonly Aside[];
   readonly waitsFor: WaitsFor;
   /** How many tasks its requestor may run at once, when that is what it waits for. */
   readonly runningMax?: number;
@@ -30,12 +39,17 @@ export interface Outlooks {
 
 const aheadMax = 5;
 const aheadLookedAtMax = 8;
+const asideMax = 3;
 
-/** @param lacksCounter whether too little is free of a counter that it wants. */
+/**
+ * @param lacksCounter whether too little is free of a counter that it wants.
+ * @param aside why, by worker.
+ */
 export function createOutlooks(
   queue: Queue,
   { couldRun, unmetBy }: Fitting,
   lacksCounter: (needs: Needs | undefined) => boolean,
+  aside: ReadonlyMap<WorkerId, string>,
 ): Outlooks {
   const waitsFor = ({ wish, isHeld }: Group, target: number): WaitsFor => {
     const { needs, ask } = wish;
@@ -74,6 +88,9 @@ export function createOutlooks(
     return [...found.values()];
   };
 
+  const someAside = (): Outlook["aside"] & object =>
+    [...aside].slice(0, asideMax).map(([workerId, why]) => ({ workerId, why }));
+
   return {
     of(entry, targets) {
       const { again, againHead, first, firstHead, rank, wish, isHeld, requestor } = entry.group;
@@ -90,7 +107,7 @@ export function createOutlooks(
         waitingInClass: one.waiting,
         ahead,
         aheadOf: requestorsAhead(entry),
-        ...(couldRun(wish) ? {} : { unmet: unmetBy(wish) }),
+        ...(couldRun(wish) ? {} : { unmet: unmetBy(wish), aside: someAside() }),
         waitsFor: waitsFor(entry.group, target),
         ...(isHeld ? { runningMax: requestor.runningMax } : {}),
       };

@@ -51,7 +51,8 @@ export interface SchedulingView {
   vacate(taskId: TaskId): void;
   /** A worker that may be given tasks. */
   setWorker(worker: PlacingWorker): void;
-  removeWorker(workerId: WorkerId): void;
+  /** @param why it may be given nothing, when it is still here. */
+  removeWorker(workerId: WorkerId, why?: string): void;
   /** The next assignment; the caller carries it out (dequeue, occupy) before asking again. Undefined: nothing fits. */
   next(nowMs: number): Assignment | undefined;
   /**
@@ -106,6 +107,8 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   let settings = policy;
   const fleet = createFleet();
   const queue = createQueue(fleet, policy);
+  /** Workers that are here and may be given nothing, with the reason. */
+  const aside = new Map<WorkerId, string>();
   const running = new Map<TaskId, Running>();
   const blocked = new Map<Wish["ask"], Set<Wish>>();
   let counters = new Map<string, Counter>();
@@ -185,7 +188,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
   const { couldRun, unmetBy } = createFitting(fleet, (name) => settings.counters[name] ?? 0);
   const stranded = createStranded(fleet, queue, { couldRun, unmetBy }, () => settings);
   const preemption = createPreemption({ fleet, queue, running, couldRun, enoughFor, policy: () => settings });
-  const told = createOutlooks(queue, { couldRun, unmetBy }, (needs) => lacking(needs, false) !== undefined);
+  const told = createOutlooks(queue, { couldRun, unmetBy }, (needs) => lacking(needs, false) !== undefined, aside);
 
   // ---- room that is kept -------------------------------------------------------------------------------------------
 
@@ -383,6 +386,7 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       isStale = true;
     },
     setWorker(fresh) {
+      aside.delete(fresh.workerId);
       const known = fleet.workers.get(fresh.workerId);
       const worker = fleet.set(fresh);
       if (worker === undefined) return;
@@ -390,7 +394,9 @@ export function schedulingView(policy: Policy = defaultPolicy): SchedulingView {
       wakeFor(worker);
       isStale = true;
     },
-    removeWorker(workerId) {
+    removeWorker(workerId, why) {
+      if (why === undefined) aside.delete(workerId);
+      else aside.set(workerId, why);
       const known = fleet.workers.get(workerId);
       if (known === undefined) return;
       fleet.remove(workerId);

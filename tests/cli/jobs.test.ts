@@ -5,6 +5,8 @@ import { emptyDigest } from "../../src/domain/digest.ts";
 import { Fault } from "../../src/domain/fault.ts";
 import { jobId, workerId } from "../../src/domain/ids.ts";
 import type { JobView } from "../../src/protocol/client_messages.ts";
+import { encodeCommand } from "../../src/protocol/reapi/canonical.ts";
+import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { manualClock, settle } from "../transport/manual_clock.ts";
 import { fakeCluster, fakeJobId, fakeWorld, type } from "./fakes.ts";
 
@@ -196,6 +198,25 @@ describe("job watch", () => {
     expect(await type(world, "job", "watch", fakeJobId, "--json")).toBe(0);
     expect(world.stdout.text().trimEnd().split("\n").map((line) => JSON.parse(line).kind)).toEqual(["task", "job"]);
   });
+});
+
+test("rerun asks for all that the task was asked for with", async () => {
+  const cluster = fakeCluster();
+  const asked = {
+    needs: { memoryBytes: 5_000, counters: { licence: 1 } },
+    caches: [{ path: "target", name: "cargo" }],
+    output: "full" as const,
+  };
+  const command = await writeBlob(
+    cluster.client.blobs,
+    encodeCommand({ argv: ["make"], env: { A: "1" }, outputs: ["out"], platform: [], workingDirectory: "" }),
+  );
+  cluster.task({ command, inputRoot: emptyDigest, ...asked });
+  cluster.settle({ kind: "exited", exitCode: 0 });
+  await type(fakeWorld({ cluster }), "rerun", fakeJobId);
+  expect(cluster.submitted()?.tasks).toEqual([
+    expect.objectContaining({ argv: ["make"], env: { A: "1" }, outputs: ["out"], cache: "refresh", ...asked }),
+  ]);
 });
 
 describe("job logs", () => {

@@ -159,6 +159,13 @@ describe("a task's state as a sentence", () => {
     expect(said({ unmet: { lacks: [], nearest } })).toBe(
       "Queued: no worker that takes tasks could run it; w2 comes nearest, with gpu=b, memoryBytes=5.",
     );
+    const aside = [{ workerId: workerId("w1"), why: "Its disk is full" }, {
+      workerId: workerId("w3"),
+      why: "it fails",
+    }];
+    expect(said({ unmet: { lacks: [] }, aside })).toBe(
+      "Queued: no worker that takes tasks could run it; w1 takes none: its disk is full; w3 takes none: it fails.",
+    );
     expect(said({ waitsFor: "throttle", runningMax: 2 })).toContain(
       "Queued: waits as ada may run 2 at once; 0 go ahead",
     );
@@ -245,6 +252,18 @@ test("a worker's view passes the schema of the wire", () => {
   const room = { cpuMillis: 1_000, memoryBytes: 5 };
   const counting = running(workerMachine, { worker: { ...worker, ...room }, lostAfterMs: 1_000, atMs: 10 });
   expect(parse(workerSchema, "a worker's view", workerView(counting.state, 1))).toMatchObject(room);
+});
+
+test("a task's view says what its job asked for, so that it can be run again", () => {
+  const asked = {
+    needs: { cpuMillis: 500, memoryBytes: 5, counters: { licence: 1 } },
+    caches: [{ path: "target", name: "cargo" }],
+    output: "full" as const,
+  };
+  const { state } = newTask();
+  const view = taskView({ ...state, context: { ...state.context as TaskContext, ...asked } });
+  expect(parse(taskSchema, "a task's view", view)).toMatchObject(asked);
+  for (const name of Object.keys(asked)) expect(taskView(state)).not.toHaveProperty(name);
 });
 
 test("a task's view names the empty snapshot as its input when it has no files", () => {

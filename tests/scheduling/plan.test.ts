@@ -225,6 +225,22 @@ describe("what is told of a queued task", () => {
   });
 });
 
+test("who waits for what no worker has is told of those that are here and take nothing", () => {
+  const s = scheduling(...["w1", "w2", "w3", "w4", "w5"].map((name) => worker(name, 1)));
+  s.enqueue(task(0));
+  for (const name of ["w1", "w2", "w3", "w4"]) s.view.removeWorker(workerId(name), "Its disk is full");
+  expect(s.view.outlook(taskId(job, 0), 0), "one could run it").not.toHaveProperty("aside");
+  s.view.removeWorker(workerId("w5"));
+  s.view.removeWorker(workerId("w1"));
+  const why = "Its disk is full";
+  expect(s.view.outlook(taskId(job, 0), 0)?.aside).toEqual(
+    ["w2", "w3", "w4"].map((name) => ({ workerId: name, why })),
+  );
+  s.view.setWorker(worker("w2", 1, { os: "x" }));
+  s.enqueue(task(1, { platform: { gpu: "a" } }));
+  expect(s.view.outlook(taskId(job, 1), 0)?.aside).toHaveLength(2);
+});
+
 describe("classes", () => {
   const classes = {
     classes: [{ name: "ci", percent: 75, floor: 0 }, { name: "rest", percent: 25, floor: 0 }],

@@ -61,7 +61,7 @@ type RerunCall = Call<typeof flags>;
 
 /** @throws {Fault} `OUTPUT_MISSING` for a task whose input is not made. */
 function jobOf({ job, task, command }: WholeTask, times: number, key: string): JobSpecInput {
-  const { taskId, name, inputRoot, timeoutMs } = task;
+  const { taskId, name, inputRoot, timeoutMs, needs, caches, output } = task;
   if (inputRoot === undefined) {
     throw new Fault(
       "OUTPUT_MISSING",
@@ -82,6 +82,9 @@ function jobOf({ job, task, command }: WholeTask, times: number, key: string): J
       input: { kind: "snapshot" as const, snapshot: inputRoot },
       timeoutMs,
       platform,
+      ...(needs === undefined ? {} : { needs }),
+      ...(caches === undefined ? {} : { caches }),
+      ...(output === undefined ? {} : { output }),
       cache: times === 1 ? "refresh" as const : "off" as const,
     })),
   };
