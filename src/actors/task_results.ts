@@ -41,56 +41,75 @@ export function taskResults(
 ): TaskResults {
   const { actions, blobs, log } = options;
   const keyOf = (action: Digest, task: TaskContext): ActionKey => ({ instance: task.action?.instance ?? "", action });
+  /** Results on their way into the cache: whoever asks for one meanwhile waits for it, and runs nothing twice. */
+  const keeping = new Map<string, Promise<void>>();
+  const nameOf = ({ instance, action }: ActionKey): string => `${action} ${instance}`;
+
+  const read = async (key: ActionKey, task: TaskContext): Promise<Found | undefined> => {
+    try {
+      const entry = await actions.get(key, { usedBy: task.taskId });
+      if (entry === undefined) return undefined;
+      const outcome = task.action === undefined
+        ? await outcomeOf(entry, task.command, blobs)
+        : askedOutcomeOf(decodeActionResult(entry.result), entry.result);
+      if (outcome === undefined) return undefined;
+      const { taskId, workerId, atMs, durationMs } = entry.made;
+      return {
+        outcome,
+        cached: {
+          ...(taskId === undefined ? {} : { taskId }),
+          ...(workerId === undefined ? {} : { workerId }),
+          madeAtMs: atMs,
+          savedMs: durationMs,
+        },
+      };
+    } catch (thrown) {
+      log.warn("Cannot read a cached result; the task is run", { task: task.taskId, error: asFault(thrown) });
+      return undefined;
+    }
+  };
+  const put = async (key: ActionKey, task: TaskContext, outcome: Exited, by: TaskContext["attempts"][number]) => {
+    const { taskId, requestor, settledAtMs } = task;
+    const { startedAtMs, endedAtMs } = outcome;
+    try {
+      const result = task.action === undefined
+        ? encodeActionResult(resultOf(outcome, by.workerId))
+        : await readBlob(blobs, outcome.result!, resultBytesMax);
+      await actions.put(key, result, {
+        by: "job",
+        taskId,
+        attempt: by.attempt,
+        workerId: by.workerId,
+        requestor,
+        atMs: settledAtMs!,
+        durationMs: startedAtMs === undefined || endedAtMs === undefined ? 0 : Math.max(0, endedAtMs - startedAtMs),
+      }, { replace: task.cache === "refresh" });
+    } catch (thrown) {
+      log.warn("Cannot keep a result for others", { task: taskId, error: asFault(thrown) });
+    }
+  };
+
   return {
     actionOf,
     find(action, task) {
-      const { taskId } = task;
       const key = keyOf(action, task);
-      if (!actions.knows(key)) return undefined;
-      return actions.get(key, { usedBy: taskId }).then(async (entry) => {
-        if (entry === undefined) return undefined;
-        const outcome = task.action === undefined
-          ? await outcomeOf(entry, task.command, blobs)
-          : askedOutcomeOf(decodeActionResult(entry.result), entry.result);
-        if (outcome === undefined) return undefined;
-        const { taskId, workerId, atMs, durationMs } = entry.made;
-        return {
-          outcome,
-          cached: {
-            ...(taskId === undefined ? {} : { taskId }),
-            ...(workerId === undefined ? {} : { workerId }),
-            madeAtMs: atMs,
-            savedMs: durationMs,
-          },
-        };
-      }).catch((thrown) => {
-        log.warn("Cannot read a cached result; the task is run", { task: taskId, error: asFault(thrown) });
-        return undefined;
-      });
+      const coming = keeping.size === 0 ? undefined : keeping.get(nameOf(key));
+      if (coming !== undefined) return coming.then(() => read(key, task));
+      return actions.knows(key) ? read(key, task) : undefined;
     },
     async keep(task) {
-      const { outcome, taskId, requestor, settledAtMs } = task;
+      const { outcome } = task;
       if (outcome?.kind !== "exited" || !isSuccess(outcome)) return;
       if (task.action !== undefined && outcome.result === undefined) return;
       const by = task.attempts.find(({ ended }) => ended === undefined) ?? task.attempts.at(-1);
       if (by === undefined) return;
-      const { startedAtMs, endedAtMs } = outcome;
-      try {
-        const result = task.action === undefined
-          ? encodeActionResult(resultOf(outcome, by.workerId))
-          : await readBlob(blobs, outcome.result!, resultBytesMax);
-        await actions.put(keyOf(actionOf(task), task), result, {
-          by: "job",
-          taskId,
-          attempt: by.attempt,
-          workerId: by.workerId,
-          requestor,
-          atMs: settledAtMs!,
-          durationMs: startedAtMs === undefined || endedAtMs === undefined ? 0 : Math.max(0, endedAtMs - startedAtMs),
-        }, { replace: task.cache === "refresh" });
-      } catch (thrown) {
-        log.warn("Cannot keep a result for others", { task: taskId, error: asFault(thrown) });
-      }
+      const key = keyOf(actionOf(task), task);
+      const name = nameOf(key);
+      // One after the other, so that what was run last is kept last.
+      const kept = (keeping.get(name) ?? Promise.resolve()).then(() => put(key, task, outcome, by));
+      keeping.set(name, kept);
+      await kept;
+      if (keeping.get(name) === kept) keeping.delete(name);
     },
   };
 }
@@ -102,10 +121,12 @@ function actionOf(task: TaskContext): Digest {
   return digestOf(encodeAction({ command, inputRoot: inputRootOf(task)!, timeoutMs, doNotCache: false, platform }));
 }
 
+type Exited = Extract<Outcome, { kind: "exited" }>;
+
 const msOf = ({ seconds, nanos }: Timestamp): number => seconds * 1_000 + Math.floor(nanos / 1_000_000);
 
 /** The outputs of a task are one tree: an output folder at its root. */
-function resultOf(outcome: Extract<Outcome, { kind: "exited" }>, workerId: WorkerId): ActionResultData {
+function resultOf(outcome: Exited, workerId: WorkerId): ActionResultData {
   const { stdout, stderr, output, startedAtMs, endedAtMs } = outcome;
   return {
     ...noOutputs,

@@ -1,12 +1,16 @@
 import type { Digest } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
+import { jobId, taskId, workerId } from "../domain/ids.ts";
+import { decodeActionResult } from "../protocol/reapi/action_result.ts";
+import { executeResponse } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
-import type { ActionCache } from "../snapshots/actions/actions.ts";
+import type { ActionCache, ActionKey } from "../snapshots/actions/actions.ts";
 import type { Blobs } from "../snapshots/blobs/blobs.ts";
 import type { TreeKeeper } from "../snapshots/lease.ts";
 import { fromUnknownWorker } from "./action_cache.ts";
+import { msOf } from "./asset_records.ts";
 import { readAction } from "./asked_action.ts";
 import {
   type Call,
@@ -69,7 +73,13 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
       platform: read.platform,
       cache: read.action.doNotCache ? "off" : request.skipCacheLookup ? "refresh" : "use",
     });
-    yield* operations.follow(name, signal);
+    for await (const operation of operations.follow(name, signal)) {
+      // Whoever was told of a new result finds it from then on, and not the older one (REAPI checklist X-4).
+      if (operation.done && request.skipCacheLookup && !read.action.doNotCache) {
+        await keepNew({ instance, action: digest }, operation, { actions, clock });
+      }
+      yield operation;
+    }
   });
 
   serveStream(served, methods.waitExecution, ({ name }, { signal }) => operations.follow(name, signal));
@@ -112,6 +122,26 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
 async function first(operations: Operations, name: string, signal: AbortSignal): Promise<Operation> {
   for await (const operation of operations.follow(name, signal)) return operation;
   throw operationUnknown(name);
+}
+
+/** As the scheduler does, who may be later with it: the same result twice is one entry. */
+async function keepNew(
+  key: ActionKey,
+  { name, response }: Operation,
+  { actions, clock }: Pick<ExecutionOptions, "actions" | "clock">,
+): Promise<void> {
+  const { result, status, cachedResult } = executeResponse.decode(response!.value);
+  if (result.length === 0 || cachedResult || (status?.code ?? 0) !== 0) return;
+  const { exitCode, execution } = decodeActionResult(result);
+  if (exitCode !== 0) return;
+  const { worker = "", executionStartedAt: from, executionCompletedAt: to } = execution ?? {};
+  await actions.put(key, result, {
+    by: "job",
+    taskId: taskId(jobId(name.split("/").at(-2)!), 0),
+    ...(worker === "" ? {} : { workerId: workerId(worker) }),
+    atMs: clock.now(),
+    durationMs: from === undefined || to === undefined ? 0 : Math.max(0, msOf(to) - msOf(from)),
+  }, { replace: true });
 }
 
 /** Who asks and for what, as far as the client says it. */

@@ -72,6 +72,47 @@ async function listed(): Promise<Partial<ActionResultData>> {
   };
 }
 
+test("a result that is on its way into the cache is waited for: what has ended is not run again", async () => {
+  const given: Digest[] = [];
+  let goOn = (): void => {};
+  const held = new Promise<void>((resolve) => goOn = resolve);
+  const slow: ActionCache = {
+    ...actions,
+    async put(key, result, made, options) {
+      await held;
+      given.push(key.action);
+      return await actions.put(key, result, made, options);
+    },
+  };
+  const command = await writeBlob(
+    blobs,
+    encodeCommand({ argv: ["make"], env: {}, outputs: [], platform: [], workingDirectory: "" }),
+  );
+  const context = (id: string, more: object = {}) =>
+    ({
+      taskId: taskId(jobId(id), 0),
+      command,
+      source: { kind: "empty" },
+      timeoutMs: 60_000,
+      platform: {},
+      requestor: "r",
+      attempts: [{ attempt: 1, workerId: workerId("w1") }],
+      ...more,
+    }) as unknown as TaskContext;
+  const results = taskResults({ actions: slow, blobs, log: silentLog });
+  const first = context("j1", { outcome: { kind: "exited", exitCode: 0 }, settledAtMs: 5_000 });
+  const action = results.actionOf(first);
+  const kept = results.keep(first);
+  const again = results.keep(context("j3", { outcome: { kind: "exited", exitCode: 0 }, settledAtMs: 6_000 }));
+  const found = results.find(action, context("j2"));
+  expect(found).toBeInstanceOf(Promise);
+  goOn();
+  expect((await found)?.cached).toMatchObject({ taskId: "j1/0", workerId: "w1" });
+  await Promise.all([kept, again]);
+  expect(given).toEqual([action, action]);
+  expect(await results.find(action, context("j4"))).toBeDefined();
+});
+
 describe("what a task of a job is given of what a worker made for Remote Execution", () => {
   test("its outputs, which are listed one by one, as one tree; its streams, and who made it", async () => {
     const stdout = await put("said");
