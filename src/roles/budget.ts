@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Gateway } from "../api/gateway.ts";
 import type { Digest } from "../domain/digest.ts";
 import type { Log } from "../observability/log.ts";
-import { realClock } from "../runtime/clock.ts";
+import { type Clock, realClock } from "../runtime/clock.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
 import type { CollectableBlobs } from "../snapshots/blobs/held.ts";
 import { type Collector, createCollector } from "../snapshots/collect.ts";
@@ -11,20 +11,26 @@ import type { Root } from "../snapshots/lease.ts";
 import type { Refs } from "../snapshots/refs/refs.ts";
 import { keptFolders } from "../snapshots/trees/kept_folders.ts";
 
-/** Bytes of the files in a folder, as of at most five seconds ago; 0 while it is not there. */
-export function folderBytes(dir: string): () => number {
+/** Bytes of the files in a folder, as of at most five seconds ago, or of when it could last be read; 0 while it is not there. */
+export function folderBytes(dir: string, clock: Clock = realClock): () => number {
   let bytes = 0;
   let lookedAtMs = -Infinity;
   return () => {
-    if (realClock.now() - lookedAtMs < 5_000) return bytes;
-    lookedAtMs = realClock.now();
-    bytes = 0;
-    if (!existsSync(dir)) return bytes; // whoever writes it has not started yet
-    for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {
-      bytes += statSync(join(dir, name), { throwIfNoEntry: false })?.size ?? 0;
-    }
+    if (clock.now() - lookedAtMs < 5_000) return bytes;
+    lookedAtMs = clock.now();
+    try {
+      bytes = existsSync(dir) ? bytesIn(dir) : 0; // whoever writes it may not have started yet
+    } catch { /* a folder in it went while it was listed: the next look tells */ }
     return bytes;
   };
+}
+
+function bytesIn(dir: string): number {
+  let bytes = 0;
+  for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" })) {
+    bytes += statSync(join(dir, name), { throwIfNoEntry: false })?.size ?? 0;
+  }
+  return bytes;
 }
 
 export interface BudgetOptions {

@@ -1,15 +1,18 @@
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import type { Lease } from "../../src/api/gateway.ts";
 import type { Digest } from "../../src/domain/digest.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
-import { startBudget, startNearBudget } from "../../src/roles/budget.ts";
+import { folderBytes, startBudget, startNearBudget } from "../../src/roles/budget.ts";
 import { realClock } from "../../src/runtime/clock.ts";
 import { memoryActions } from "../../src/snapshots/actions/memory.ts";
 import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { localBlobs } from "../../src/snapshots/blobs/local.ts";
 import { memoryRefs } from "../../src/snapshots/refs/memory.ts";
 import { temporaryFolder } from "../snapshots/temporary_folder.ts";
+import { manualClock } from "../transport/manual_clock.ts";
 
 /** A store whose blobs were all put longer ago than they are guaranteed to stay. */
 async function oldBlobs() {
@@ -76,4 +79,24 @@ test("of what a worker keeps near, nothing stays but what is young", async () =>
   await collector.collect({ maxBytes: 0 });
   expect(await left()).toEqual([]);
   expect((await blobs.missing(new Set([young]))).size).toBe(0);
+});
+
+test("how much a folder has is what could be read of it last, and nothing while it is not there", async () => {
+  const dir = join(temporaryFolder(), "states");
+  const clock = manualClock();
+  const bytes = folderBytes(dir, clock);
+  expect(bytes()).toBe(0);
+  mkdirSync(join(dir, "index"), { recursive: true });
+  writeFileSync(join(dir, "index", "data"), "x".repeat(100_000));
+  expect(bytes(), "it was looked at just now").toBe(0);
+  await clock.advance(5_000);
+  const there = bytes();
+  expect(there).toBeGreaterThanOrEqual(100_000);
+  rmSync(dir, { recursive: true });
+  writeFileSync(dir, "cannot be listed");
+  await clock.advance(5_000);
+  expect(bytes()).toBe(there);
+  rmSync(dir);
+  await clock.advance(5_000);
+  expect(bytes()).toBe(0);
 });
