@@ -192,10 +192,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     request: Extract<SchedulerRequest, { type: DecidedInATurn }>,
   ): void => {
     try {
-      if (request.type === "job.accept") {
-        const { jobId, existing } = admission.accept(request.job);
-        return answer(gateway, id, { type: "job.accepted", jobId, existing });
-      }
+      if (request.type === "job.accept") return accept(gateway, id, request);
       if (request.type === "tree.serve" || request.type === "tree.made" || request.type === "tree.failed") {
         answer(gateway, id, { type: "done" });
         return orders.hear(gateway, request);
@@ -216,6 +213,27 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     } catch (thrown) {
       refuse(gateway, id, thrown);
     }
+  };
+  const accept = (
+    gateway: string,
+    id: number,
+    { job, watch }: Extract<SchedulerRequest, { type: "job.accept" }>,
+  ): void => {
+    const { jobId, existing } = admission.accept(job);
+    const accepted = (): void => answer(gateway, id, { type: "job.accepted", jobId, existing });
+    if (watch === undefined) return accepted();
+    const task = taskAddress(taskId(jobId, 0));
+    if (!existing) {
+      watches.await(gateway, watch, jobId, task);
+      return accepted();
+    }
+    // It may be that it was accepted just now, and is not on disk yet.
+    const work = (): void =>
+      void watches.start(gateway, watch, jobId, 0, task, true).then(
+        () => host.enqueue(accepted),
+        (thrown) => host.enqueue(() => refuse(gateway, id, thrown)),
+      );
+    host.say(memberAddress(gateway), { type: "then", work } satisfies ToMember);
   };
   const refuse = (gateway: string, id: number, thrown: unknown): void => {
     const fault = asFault(thrown);
@@ -312,6 +330,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   const watches = createWatches({
     states,
+    clock,
     send: (gateway, push) => sendGateway(gateway, push),
     connectionOf: (gateway) => gateways.get(gateway),
     isLive: (jobId) => index.liveJobs.has(jobId),

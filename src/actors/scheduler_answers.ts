@@ -158,8 +158,8 @@ export function createSchedulerAnswers(options: SchedulerAnswersOptions): Schedu
           return { type: "done" };
         }
         case "task.watch": {
-          const { watch, taskId, afterSeq, fromNow } = question;
-          await watches.start(gateway, watch, jobOfTask(taskId), afterSeq, taskAddress(taskId), fromNow);
+          const { watch, taskId, afterSeq, latest } = question;
+          await watches.start(gateway, watch, jobOfTask(taskId), afterSeq, taskAddress(taskId), latest);
           return { type: "done" };
         }
         case "job.unwatch":

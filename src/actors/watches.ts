@@ -9,14 +9,18 @@ import {
   taskAddress,
   type TaskId,
 } from "../domain/ids.ts";
-import { jobState, jobView, taskView } from "../machines/explain.ts";
+import { jobState, jobView, taskState, taskView } from "../machines/explain.ts";
 import type { State } from "../machines/step.ts";
+import type { TaskContext } from "../machines/task.ts";
 import type { Push } from "../protocol/client_messages.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Entry, States } from "../snapshots/states/states.ts";
 import type { Connection } from "../transport/transport.ts";
 
 /** Past changes are read no further while so much waits for a gateway. */
 const watchBytesMax = 1024 * 1024;
+/** Who waits for a task is told after this time that it runs: of what is over by then only the end. */
+const newsAfterMs = 100;
 
 interface Watch {
   readonly gateway: string;
@@ -24,12 +28,15 @@ interface Watch {
   readonly jobId: JobId;
   /** Only this actor's changes: the job, or one of its tasks. */
   readonly only?: Address;
+  /** For who waits for a task: what it was last told of it, and what it is to be told soon. */
+  readonly latest?: { told: string; held: Entry | undefined };
   /** While past entries are being read: what came meanwhile. */
   waiting: Entry[] | undefined;
   lastSeq: number;
 }
 
 export interface WatchesOptions {
+  readonly clock: Clock;
   readonly states: States;
   readonly send: (gateway: string, push: Push) => void;
   readonly connectionOf: (gateway: string) => Connection | undefined;
@@ -46,7 +53,7 @@ export interface Watches {
    * Past entries first, as they are read; what comes meanwhile waits. Resolves when all past ones were sent.
    *
    * @param only of this actor alone: the job, or one of its tasks.
-   * @param fromNow of its past only the last entry.
+   * @param isLatest for who waits for a task: how it is now, that it runs, that nobody could run it, and its end.
    * @throws {Fault} `JOB_UNKNOWN`, `TASK_UNKNOWN`
    */
   start(
@@ -55,8 +62,10 @@ export interface Watches {
     jobId: JobId,
     afterSeq: number,
     only?: Address,
-    fromNow?: boolean,
+    isLatest?: boolean,
   ): Promise<void>;
+  /** For who waits for that task of a job which is accepted in this turn, and so is queued, or waits for its inputs. */
+  await(gateway: string, id: number, jobId: JobId, task: Address): void;
   stop(gateway: string, id: number): void;
   /** A gateway has gone. */
   leave(gateway: string): void;
@@ -64,13 +73,43 @@ export interface Watches {
   committed(entries: readonly Entry[]): void;
 }
 
+/** What who waits is told of besides the end: empty while it waits like others. */
+const newsOf = ({ state }: Entry): string => {
+  const name = taskState(state as State);
+  const { unmet } = (state as State).context as TaskContext;
+  return name === "running" || name === "stopping" ? "runs" : unmet === undefined ? "" : JSON.stringify(unmet.lacks);
+};
+
 export function createWatches(options: WatchesOptions): Watches {
-  const { states, send } = options;
+  const { states, send, clock } = options;
   const watches = new Map<JobId, Set<Watch>>();
+  /** Watches that are to be told soon. */
+  const holding = new Set<Watch>();
 
   const push = (watch: Watch, entry: Entry): void => {
     if (entry.seq <= watch.lastSeq || entry.state === null) return;
     watch.lastSeq = entry.seq;
+    if (watch.latest === undefined) return tell(watch, entry);
+    if (taskState(entry.state as State) === "settled") {
+      remove(watch);
+      return tell(watch, entry);
+    }
+    watch.latest.held = newsOf(entry) === watch.latest.told ? undefined : entry;
+    if (watch.latest.held === undefined) holding.delete(watch);
+    else {
+      if (holding.size === 0) clock.at(clock.now() + newsAfterMs, tellHeld);
+      holding.add(watch);
+    }
+  };
+  const tellHeld = (): void => {
+    for (const watch of holding) tellNow(watch, watch.latest!.held!);
+    holding.clear();
+  };
+  const tellNow = (watch: Watch, entry: Entry): void => {
+    if (watch.latest !== undefined) Object.assign(watch.latest, { told: newsOf(entry), held: undefined });
+    tell(watch, entry);
+  };
+  const tell = (watch: Watch, entry: Entry): void => {
     const { id, gateway } = watch;
     const state = entry.state as State;
     const body: Push = kindOf(entry.address) === "job"
@@ -87,6 +126,7 @@ export function createWatches(options: WatchesOptions): Watches {
     const those = watches.get(watch.jobId);
     those?.delete(watch);
     if (those?.size === 0) watches.delete(watch.jobId);
+    holding.delete(watch);
   };
   const removeAll = (which: (watch: Watch) => boolean): void => {
     for (const those of [...watches.values()]) {
@@ -127,12 +167,18 @@ export function createWatches(options: WatchesOptions): Watches {
   }
 
   return {
-    async start(gateway, id, jobId, afterSeq, only, fromNow = false) {
+    await(gateway, id, jobId, task) {
+      if (options.connectionOf(gateway) === undefined) return; // it has gone meanwhile
+      const latest = { told: "", held: undefined };
+      add({ gateway, id, jobId, only: task, latest, waiting: undefined, lastSeq: 0 });
+    },
+    async start(gateway, id, jobId, afterSeq, only, isLatest = false) {
       const watch: Watch = {
         gateway,
         id,
         jobId,
         ...(only === undefined ? {} : { only }),
+        ...(isLatest ? { latest: { told: "", held: undefined } } : {}),
         waiting: [],
         lastSeq: afterSeq,
       };
@@ -143,9 +189,13 @@ export function createWatches(options: WatchesOptions): Watches {
         if (only !== undefined && only !== jobAddress(jobId) && last === undefined) {
           throw new Fault("TASK_UNKNOWN", `Cannot find task ${nameOf(only)}: its job has no such task`);
         }
-        if (fromNow && last !== undefined) push(watch, last);
+        if (isLatest && last !== undefined && last.seq > afterSeq) {
+          watch.lastSeq = last.seq;
+          tellNow(watch, last);
+          if (taskState(last.state as State) === "settled") return remove(watch);
+        }
         const all = [jobAddress(jobId), `${taskAddress(jobId as unknown as TaskId)}/`];
-        for await (const entry of fromNow ? [] : pastOf(only === undefined ? all : [only], afterSeq)) {
+        for await (const entry of isLatest ? [] : pastOf(only === undefined ? all : [only], afterSeq)) {
           if (!watches.get(jobId)?.has(watch)) return; // unwatched, or its gateway has gone
           push(watch, entry);
           const connection = options.connectionOf(gateway);

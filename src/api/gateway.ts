@@ -31,7 +31,7 @@ import { jobFiles, type SealedJobs } from "./job_files.ts";
 import { createLink } from "./link.ts";
 import { createOutputs, type FollowRequest, type OutputPiece } from "./output.ts";
 import { makeTrees } from "./tree_maker.ts";
-import { readTask, watchJob, type WatchOptions } from "./watch.ts";
+import { type Accepted, acceptTask, readTask, watchJob, type WatchOptions } from "./watch.ts";
 
 export interface GatewayOptions {
   readonly blobs: Blobs;
@@ -91,11 +91,17 @@ export interface Gateway {
    * @throws {Fault} `JOB_INVALID`, `NO_SPACE`, `LIMIT_EXCEEDED`, `DRAINING`, `PEER_UNREACHABLE`.
    */
   accept(job: EncodedJob): Promise<{ readonly jobId: JobId; readonly existing: boolean }>;
+  /**
+   * The same, of one task, which is read from then on. Goes on over restarts of the scheduler.
+   *
+   * @param signal ends the reading; the job goes on.
+   */
+  acceptTask(job: EncodedJob, signal: AbortSignal): Promise<Accepted>;
   /** @throws {Fault} what the scheduler answers with, `PEER_UNREACHABLE`. */
   ask(question: Question): Promise<Answer>;
   /** Every change of the job, past ones first; ends after its last. Goes on over restarts of the scheduler. */
   watch(jobId: JobId, options?: WatchOptions): AsyncIterable<Change>;
-  /** One task as it is, and then at every change; ends with its job. Goes on over restarts of the scheduler. */
+  /** One task as it is, then that it runs, and its end, which is the last. Goes on over restarts of the scheduler. */
   watchTask(taskId: TaskId, signal?: AbortSignal): AsyncIterable<TaskView>;
   follow(request: FollowRequest, signal?: AbortSignal): AsyncIterable<OutputPiece>;
   /**
@@ -206,6 +212,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       const answer = await scheduler.ask({ type: "job.accept", job });
       if (answer.type !== "job.accepted") throw unexpected(answer);
       return { jobId: answer.jobId, existing: answer.existing };
+    },
+    async acceptTask(job, signal) {
+      needSpace("a job");
+      return await acceptTask(scheduler, job, signal);
     },
     ask: scheduler.ask,
     watch: (jobId, watchOptions) => watchJob(scheduler, jobId, watchOptions),

@@ -30,9 +30,10 @@ export interface Subscription<Request> {
   /** From where it stands. */
   readonly begin: (id: number) => Request;
   readonly stop: (id: number) => Request;
-  readonly hear: (push: Push) => void;
+  /** @returns "over" when nothing comes after this, as the peer knows too. */
+  readonly hear: (push: Push) => "over" | void;
   /** The peer has answered: what it had to say at once was heard. */
-  readonly begun?: () => void;
+  readonly begun?: (answer: Answer) => void;
   /** It is over: refused, or unreachable for too long. */
   readonly failed: (why: Fault) => void;
 }
@@ -53,7 +54,7 @@ export interface LinkOptions {
   /** For faults: what one does about a peer that is away, as a sentence. */
   readonly advice: string;
   readonly waitMs: number;
-  /** Requests without an answer, at most; more are refused with `PEER_UNREACHABLE`. */
+  /** Requests and subscriptions that were never answered, at most; more are refused with `PEER_UNREACHABLE`. */
   readonly requestsMax: number;
 }
 
@@ -68,6 +69,8 @@ interface Running<Request> {
   readonly subscription: Subscription<Request>;
   id: number | undefined;
   isPaused: boolean;
+  /** Whether the peer has ever answered it. */
+  isKnown: boolean;
   cancelTimer: () => void;
 }
 
@@ -85,10 +88,17 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
   let connection: Connection | undefined;
   let requests = 0;
   let subscriptions = 0;
+  /** Of {@link Running.isKnown}. */
+  let unknown = 0;
   let isClosed = false;
 
   const away = (): Fault =>
     new Fault("PEER_UNREACHABLE", `Cannot reach ${peer}: it was away for ${waitMs / 1_000} s. ${options.advice}`);
+  const tooMany = (): Fault =>
+    new Fault(
+      "PEER_UNREACHABLE",
+      `Cannot ask ${peer} as at most ${options.requestsMax} requests may wait for it: so many do`,
+    );
   const closed = (): Fault => new Fault("CANCELLED", `Cannot ask ${peer}: this side has closed`);
 
   const send = (id: number, request: Request): void => connection?.send({ id, sentAtMs: clock.now(), body: request });
@@ -109,7 +119,12 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
     one.id = id;
     byId.set(id, one);
     beginning.set(request, one);
-    send(request, one.subscription.begin(id));
+    try {
+      send(request, one.subscription.begin(id));
+    } catch (thrown) {
+      beginning.delete(request);
+      failRunning(one, asFault(thrown)); // too long for a frame
+    }
   };
   const stop = (one: Running<Request>): void => {
     if (one.id === undefined) return;
@@ -121,7 +136,12 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
     one.cancelTimer();
     if (one.id !== undefined) byId.delete(one.id);
     one.id = undefined;
+    know(one);
     return running.delete(one);
+  };
+  const know = (one: Running<Request>): void => {
+    if (!one.isKnown) unknown--;
+    one.isKnown = true;
   };
   const failRunning = (one: Running<Request>, why: Fault): void => {
     if (drop(one)) one.subscription.failed(why);
@@ -157,14 +177,18 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
       const one = byId.get("watch" in body ? body.watch : body.follow);
       if (one === undefined) return;
       if (body.type === "watch.end" || body.type === "output.end") drop(one);
-      return one.subscription.hear(body);
+      if (one.subscription.hear(body) === "over") drop(one);
+      return;
     }
     if (re === undefined) return;
     const begun = beginning.get(re);
     if (begun !== undefined) {
       beginning.delete(re);
       if (body.type === "fault") failRunning(begun, new Fault(body.fault.code, body.fault.message));
-      else begun.subscription.begun?.();
+      else {
+        know(begun);
+        begun.subscription.begun?.(body);
+      }
       return;
     }
     const waiting = pending.get(re);
@@ -214,14 +238,7 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
     },
     ask(request) {
       if (isClosed) return Promise.reject(closed());
-      if (pending.size >= options.requestsMax) {
-        return Promise.reject(
-          new Fault(
-            "PEER_UNREACHABLE",
-            `Cannot ask ${peer} as at most ${options.requestsMax} requests may wait for it: so many do`,
-          ),
-        );
-      }
+      if (pending.size + unknown >= options.requestsMax) return Promise.reject(tooMany());
       return new Promise((resolve, reject) => {
         const id = ++requests;
         pending.set(id, {
@@ -234,9 +251,17 @@ export function createLink<Request>(options: LinkOptions): Link<Request> {
       });
     },
     subscribe(subscription) {
-      const one: Running<Request> = { subscription, id: undefined, isPaused: false, cancelTimer: () => {} };
+      const one: Running<Request> = {
+        subscription,
+        id: undefined,
+        isPaused: false,
+        isKnown: false,
+        cancelTimer: () => {},
+      };
+      const isTooMany = pending.size + unknown >= options.requestsMax;
       running.add(one);
-      if (isClosed) queueMicrotask(() => failRunning(one, closed()));
+      unknown++;
+      if (isClosed || isTooMany) queueMicrotask(() => failRunning(one, isClosed ? closed() : tooMany()));
       else if (connection === undefined) one.cancelTimer = wait((why) => failRunning(one, why));
       else begin(one);
       return {

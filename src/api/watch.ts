@@ -1,6 +1,6 @@
 import { Fault } from "../domain/fault.ts";
-import type { JobId, TaskId } from "../domain/ids.ts";
-import type { Push, TaskView } from "../protocol/client_messages.ts";
+import { type JobId, type TaskId, taskId as taskIdOf } from "../domain/ids.ts";
+import type { Answer, EncodedJob, Push, TaskView } from "../protocol/client_messages.ts";
 import type { Change } from "./client.ts";
 import { feed } from "./feed.ts";
 import type { Link } from "./link.ts";
@@ -67,7 +67,7 @@ type TaskWatchRequest =
     readonly taskId: TaskId;
     readonly watch: number;
     readonly afterSeq: number;
-    readonly fromNow?: true;
+    readonly latest?: true;
   }
   | { readonly type: "job.unwatch"; readonly watch: number };
 
@@ -75,7 +75,6 @@ type TaskWatchRequest =
  * The changes of one task.
  *
  * @param hear.begun called when what was past has been heard, at each beginning.
- * @param fromNow of the past only how it is now is heard.
  */
 export function watchTask(
   link: Link<TaskWatchRequest>,
@@ -85,17 +84,10 @@ export function watchTask(
     readonly begun: () => void;
     readonly ended: (why?: Fault) => void;
   },
-  fromNow = false,
 ): { close(): void } {
   let lastSeq = 0;
   return link.subscribe({
-    begin: (watch) => ({
-      type: "task.watch",
-      taskId,
-      watch,
-      afterSeq: lastSeq,
-      ...(fromNow ? { fromNow } : {}),
-    }),
+    begin: (watch) => ({ type: "task.watch", taskId, watch, afterSeq: lastSeq }),
     stop: (watch) => ({ type: "job.unwatch", watch }),
     hear(push) {
       if (push.type === "task.changed" && push.seq > lastSeq) {
@@ -108,18 +100,76 @@ export function watchTask(
   });
 }
 
-/** A task as it is, and then at every change, for one reader; ends with the task's job. */
-export function readTask(
+/** A task as it is, then that it runs, and its end, which is the last; for one reader. */
+export const readTask = (
   link: Link<TaskWatchRequest>,
   taskId: TaskId,
   signal: AbortSignal | undefined,
+): AsyncIterable<TaskView> => readLatest(link, (afterSeq, watch) => latestOf(taskId, afterSeq, watch), signal);
+
+export interface Accepted {
+  readonly jobId: JobId;
+  readonly existing: boolean;
+  /** What becomes of its task from then on: that it runs, and its end, which is the last. */
+  readonly changes: AsyncIterable<TaskView>;
+}
+
+/** Hands over a job of one task and reads it, in one go. Durable when it resolves. */
+export function acceptTask(
+  link: Link<TaskWatchRequest | { readonly type: "job.accept"; readonly job: EncodedJob; readonly watch: number }>,
+  job: EncodedJob,
+  signal: AbortSignal,
+): Promise<Accepted> {
+  return new Promise((resolve, reject) => {
+    let jobId: JobId | undefined;
+    const changes = readLatest(
+      link,
+      // What is not known to be accepted is handed over again: its key makes it one.
+      (afterSeq, watch) =>
+        jobId === undefined
+          ? { type: "job.accept", job, watch } as const
+          : latestOf(taskIdOf(jobId, 0), afterSeq, watch),
+      signal,
+      (answer) => {
+        if (answer.type !== "job.accepted") return;
+        jobId = answer.jobId;
+        resolve({ jobId, existing: answer.existing, changes });
+      },
+      reject,
+    );
+  });
+}
+
+const latestOf = (taskId: TaskId, afterSeq: number, watch: number) =>
+  ({ type: "task.watch", taskId, watch, afterSeq, latest: true }) as const;
+
+function readLatest<Request>(
+  link: Link<Request | { readonly type: "job.unwatch"; readonly watch: number }>,
+  begin: (afterSeq: number, watch: number) => Request,
+  signal: AbortSignal | undefined,
+  begun?: (answer: Answer) => void,
+  failed?: (why: Fault) => void,
 ): AsyncIterable<TaskView> {
+  let lastSeq = 0;
   const changes = feed<TaskView>({ weightMax: changesMax, onClose: () => subscribed.close(), signal });
-  const subscribed = watchTask(link, taskId, {
-    changed: (task) => changes.put(task, 1),
-    begun: () => {},
-    ended: changes.end,
-  }, true);
+  const subscribed = link.subscribe({
+    begin: (watch) => begin(lastSeq, watch),
+    stop: (watch) => ({ type: "job.unwatch", watch }),
+    hear(push) {
+      if (push.type === "watch.end") return changes.end(faultOf(push));
+      if (push.type !== "task.changed" || push.seq <= lastSeq) return;
+      lastSeq = push.seq;
+      changes.put(push.task, 1);
+      if (push.task.state !== "settled") return;
+      changes.end();
+      return "over";
+    },
+    ...(begun === undefined ? {} : { begun }),
+    failed(why) {
+      failed?.(why);
+      changes.end(why);
+    },
+  });
   return changes;
 }
 

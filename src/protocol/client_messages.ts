@@ -190,15 +190,16 @@ export const importPageBytesMax = 1024 * 1024;
 
 export const schedulerRequest = v.variant("type", [
   ...sharedRequests,
-  v.strictObject({ type: v.literal("job.accept"), job: encodedJob }),
+  /** `watch`: of a new job with one task, from then on as `task.watch` with `latest`. */
+  v.strictObject({ type: v.literal("job.accept"), job: encodedJob, watch: v.exactOptional(whole(1)) }),
   /** As `job.watch`, of one task: for whoever follows its output. */
   v.strictObject({
     type: v.literal("task.watch"),
     taskId,
     watch: whole(1),
     afterSeq: whole(0),
-    /** Of the past only how it is now, if that came after entry `afterSeq`. */
-    fromNow: v.exactOptional(v.literal(true)),
+    /** For who waits: how it is now, if that came after entry `afterSeq`; that it runs, soon; its end, which is the last. */
+    latest: v.exactOptional(v.literal(true)),
   }),
   /** The gateway makes the trees that tasks want: it is told of each, until `job.unwatch`. */
   v.strictObject({ type: v.literal("tree.serve"), watch: whole(1) }),

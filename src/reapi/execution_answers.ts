@@ -35,17 +35,17 @@ const messageMax = 4_000;
 /** A wait for a worker that is worth a word. */
 const longWaitMs = 10_000;
 
-/** An operation that goes on. Without a task: what was asked for is on its way. */
-export function goingOn(name: string, action: Digest, task: TaskView | undefined): Operation {
+/** An operation that goes on. Without a task: it was accepted at that time, and waits. */
+export function goingOn(name: string, action: Digest, acceptedAtMs: number, task: TaskView | undefined): Operation {
   const isRunning = task?.state === "running" || task?.state === "stopping";
   const by = task?.attempts.at(-1);
   const metadata = executeOperationMetadata.encode({
     stage: isRunning ? stages.executing : stages.queued,
     actionDigest: toWire(action),
     ...(isRunning ? streamsOf(name) : {}),
-    partialExecutionMetadata: task === undefined ? undefined : {
+    partialExecutionMetadata: {
       worker: isRunning && by !== undefined ? by.workerId : "",
-      queuedTimestamp: task.queuedAtMs === undefined ? undefined : timestampOf(task.queuedAtMs),
+      queuedTimestamp: timestampOf(task?.queuedAtMs ?? acceptedAtMs),
       executionStartTimestamp: isRunning && by?.startedAtMs !== undefined ? timestampOf(by.startedAtMs) : undefined,
     },
   });

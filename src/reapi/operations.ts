@@ -1,5 +1,5 @@
 import { asFault, Fault } from "../domain/fault.ts";
-import type { JobId } from "../domain/ids.ts";
+import { acceptedAtMs, type JobId } from "../domain/ids.ts";
 import type { AskedAction } from "../domain/job.ts";
 import type { Log } from "../observability/log.ts";
 import type { TaskView } from "../protocol/client_messages.ts";
@@ -61,6 +61,8 @@ interface Live {
   task: TaskView | undefined;
   response: Promise<ExecuteResponse> | undefined;
   failure: Fault | undefined;
+  /** Whether its task is being watched: it has not ended. */
+  isWatched: boolean;
   /** Somebody who knew its instance has waited for it here: it is killed when nobody does any more. */
   isWanted: boolean;
   readonly changed: Set<() => void>;
@@ -92,7 +94,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     [...live.shares.values()].reduce((sum, { waiters, isCancelled }) => isCancelled ? sum : sum + waiters, 0);
   const drop = (live: Live): void => {
     live.forget();
-    live.stop.abort(new Fault("CANCELLED", "Nobody waits for it"));
+    if (live.isWatched) live.stop.abort(new Fault("CANCELLED", "Nobody waits for it"));
     if (lives.get(live.jobId) === live) lives.delete(live.jobId);
   };
   const kill = (live: Live, reason: string): void => {
@@ -110,9 +112,9 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     live.forget = clock.at(clock.now() + graceMs, () => kill(live, "All clients that waited for it have left"));
   };
 
-  const watch = async (live: Live): Promise<void> => {
+  const watch = async (live: Live, changes: AsyncIterable<TaskView>): Promise<void> => {
     try {
-      for await (const task of tasks.watch(live.jobId, live.stop.signal)) {
+      for await (const task of changes) {
         live.action ??= task.action;
         live.task = task;
         const unmet = unmetResponse(task, pageOf(live.jobId));
@@ -135,25 +137,37 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       live.failure = asFault(thrown);
       wake(live);
     } finally {
+      live.isWatched = false;
       if (waitersOf(live) === 0 && live.response !== undefined) drop(live);
     }
   };
-  const open = (jobId: JobId, action: AskedAction | undefined): Live => {
+  /** Of a job of which nothing is known here. */
+  const find = (jobId: JobId): Live => {
+    const stop = new AbortController();
+    return open(jobId, undefined, stop, tasks.watch(jobId, stop.signal));
+  };
+  const open = (
+    jobId: JobId,
+    action: AskedAction | undefined,
+    stop: AbortController,
+    changes: AsyncIterable<TaskView>,
+  ): Live => {
     const live: Live = {
       jobId,
       action,
       task: undefined,
       response: undefined,
       failure: undefined,
+      isWatched: true,
       isWanted: false,
       changed: new Set(),
       shares: new Map(),
-      stop: new AbortController(),
+      stop,
       forget: () => {},
       leave: () => {},
     };
     lives.set(jobId, live);
-    void watch(live);
+    void watch(live, changes);
     return live;
   };
   const shareOf = (live: Live, share: string): Share => {
@@ -195,8 +209,9 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       let joined = found?.live;
       // A more urgent one is a job of its own, behind which the scheduler puts the other.
       if (joined === undefined || task.priority > found!.priority) {
-        const live = tasks.accept({ ...task, key: randomHex(16) }).then((jobId) => {
-          const opened = open(jobId, task.action);
+        const stop = new AbortController();
+        const live = tasks.accept({ ...task, key: randomHex(16) }, stop.signal).then(({ jobId, changes }) => {
+          const opened = open(jobId, task.action, stop, changes);
           if (mayJoin) opened.leave = leave;
           return opened;
         });
@@ -217,7 +232,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     },
     async *follow(name, signal) {
       const { instance, jobId, share: shareId } = parse(name);
-      const live = lives.get(jobId) ?? open(jobId, undefined);
+      const live = lives.get(jobId) ?? find(jobId);
       const share = shareOf(live, shareId);
       share.waiters++;
       live.forget();
@@ -234,7 +249,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
           if (task !== undefined && action === undefined) throw operationUnknown(name); // a job of another door
           if (action !== undefined) {
             if (live.response !== undefined) return yield ended(name, action.digest, await live.response);
-            yield goingOn(name, action.digest, task);
+            yield goingOn(name, action.digest, acceptedAtMs(jobId), task);
           }
           if (live.task === task && live.failure === undefined && !share.isCancelled) await change(live, signal);
         }
@@ -245,7 +260,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     },
     async cancel(name) {
       const { instance, jobId, share } = parse(name);
-      const live = lives.get(jobId) ?? open(jobId, undefined);
+      const live = lives.get(jobId) ?? find(jobId);
       try {
         while (live.task === undefined && live.action === undefined && live.failure === undefined) {
           await change(live, live.stop.signal);
@@ -265,9 +280,14 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
         live.action === undefined
           ? []
           : [...live.shares].flatMap(([share, { waiters, isCancelled }]) =>
-            waiters === 0 || isCancelled
-              ? []
-              : [goingOn(nameOf(live.action!.instance, live.jobId, share), live.action!.digest, live.task)]
+            waiters === 0 || isCancelled ? [] : [
+              goingOn(
+                nameOf(live.action!.instance, live.jobId, share),
+                live.action!.digest,
+                acceptedAtMs(live.jobId),
+                live.task,
+              ),
+            ]
           )
       ).sort((a, b) => a.name < b.name ? -1 : 1),
     close() {

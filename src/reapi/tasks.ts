@@ -23,10 +23,19 @@ export interface AskedTask {
 
 /** Where actions are run. All of it waits for a scheduler that is away, and then fails with `PEER_UNREACHABLE`. */
 export interface Tasks {
-  /** Durable when it resolves. @throws {Fault} `NO_SPACE`, `DRAINING`, `LIMIT_EXCEEDED`, `PEER_UNREACHABLE`. */
-  accept(task: AskedTask): Promise<JobId>;
   /**
-   * The job's one task as it is, then at every change; ends once it has settled.
+   * Durable when it resolves: then its changes come, as with {@link Tasks.watch}, but for how it is at first, which is
+   * queued. They must be read, or the signal aborted.
+   *
+   * @throws {Fault} `NO_SPACE`, `DRAINING`, `LIMIT_EXCEEDED`, `PEER_UNREACHABLE`.
+   */
+  accept(
+    task: AskedTask,
+    signal: AbortSignal,
+  ): Promise<{ readonly jobId: JobId; readonly changes: AsyncIterable<TaskView> }>;
+  /**
+   * The job's one task as it is, then when it runs or could never run, and once it has settled, which is the last. What
+   * does not last is left out.
    *
    * @throws {Fault} `JOB_UNKNOWN`, `PEER_UNREACHABLE`.
    */

@@ -11,8 +11,8 @@ const comingBackMs = 30_000;
 /** Runs what clients of the Remote Execution API ask for as jobs of one task each. */
 export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
   return {
-    async accept({ key, requestor, tag, priority, inputRoot, ...task }) {
-      const { jobId } = await gateway.accept({
+    accept: ({ key, requestor, tag, priority, inputRoot, ...task }, signal) =>
+      gateway.acceptTask({
         key: `reapi/${key}`,
         requestor,
         tag,
@@ -20,15 +20,8 @@ export function tasksOver(gateway: Gateway, clock: Clock): Tasks {
         basis: "",
         failFast: false,
         tasks: [{ ...task, input: { kind: "snapshot", snapshot: inputRoot }, retries: 0 }],
-      });
-      return jobId;
-    },
-    async *watch(jobId, signal) {
-      for await (const task of gateway.watchTask(taskId(jobId, 0), signal)) {
-        yield task;
-        if (task.state === "settled") return;
-      }
-    },
+      }, signal),
+    watch: (jobId, signal) => gateway.watchTask(taskId(jobId, 0), signal),
     async *output(jobId, stream, offset, signal) {
       let attempt: number | undefined;
       for await (const piece of gateway.follow({ taskId: taskId(jobId, 0), stream, offset }, signal)) {

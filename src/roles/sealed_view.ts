@@ -179,6 +179,7 @@ function sealedGateway(states: States, sealed: JobId, file: string): Gateway {
     attachWorker: nobody,
     submit: async () => await Promise.resolve(nobody()),
     accept: async () => await Promise.resolve(nobody()),
+    acceptTask: async () => await Promise.resolve(nobody()),
     async ask(question): Promise<Answer> {
       if (question.type === "job.list") return { type: "job.views", jobs: [jobView(await needSealed(sealed))] };
       if (question.type !== "job.get") return nobody();

@@ -17,7 +17,7 @@ import type { Outcome } from "../../src/domain/job.ts";
 import { pathOf, type State } from "../../src/machines/step.ts";
 import { overtimeMs, type TaskContext } from "../../src/machines/task.ts";
 import { silentLog } from "../../src/observability/log.ts";
-import type { EncodedJob } from "../../src/protocol/client_messages.ts";
+import type { EncodedJob, Push } from "../../src/protocol/client_messages.ts";
 import type { FromWorker, HeldAttempt, ToWorker } from "../../src/protocol/worker_messages.ts";
 import { seededRandom } from "../../src/runtime/random.ts";
 import { type Life, newLife, type VirtualTime, virtualTime } from "../../src/simulation/time.ts";
@@ -180,6 +180,82 @@ const taskIn = async (states: States, task: TaskId): Promise<{ path: string; con
 };
 const addresses = (list: readonly { readonly taskId: TaskId; readonly attempt: number }[]): string[] =>
   list.map(({ taskId, attempt }) => `${taskId}#${attempt}`);
+
+describe("who waits for a task from the moment that it is accepted", () => {
+  const waiting = async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const rig = await start(time, states);
+    const peer = rig.worker();
+    peer.sync();
+    await quiet(time);
+    const from = rig.gateway.heard.length;
+    const { jobId } = await rig.ask({ type: "job.accept", job: jobOf(1), watch: 7 });
+    const pushes = () =>
+      rig.gateway.heard.slice(from).map((message) => (message as { body: Push }).body)
+        .filter((body) => "watch" in body)
+        .map((body) => [body.type, body.watch, body.type === "task.changed" ? body.task.state : undefined]);
+    return { ...rig, time, states, peer, pushes, task: taskId(jobId as JobId, 0), jobId: jobId as JobId };
+  };
+
+  test("is told of one that is soon over only how it ended, at once, and nothing after that", async () => {
+    const { time, peer, pushes, task } = await waiting();
+    peer.report(running(task));
+    await pass(time, 99);
+    expect(pushes()).toEqual([]);
+    peer.report(ended(task));
+    await quiet(time);
+    expect(pushes()).toEqual([["task.changed", 7, "settled"]]);
+    await pass(time, 1_000);
+    expect(pushes()).toHaveLength(1);
+  });
+
+  test("is told that it runs once that has lasted, and not when it only waits elsewhere", async () => {
+    const { time, peer, pushes, task } = await waiting();
+    await pass(time, 1_000);
+    expect(pushes()).toEqual([]); // it is placed
+    peer.report(running(task));
+    await pass(time, 250);
+    expect(pushes()).toEqual([["task.changed", 7, "running"]]);
+    peer.report({ stage: "returned", taskId: task, attempt: 1, why: "it stops" });
+    await pass(time, 250);
+    expect(pushes()).toEqual([["task.changed", 7, "running"], ["task.changed", 7, "queued"]]);
+  });
+
+  test("hears no more of it when it wants no more, nor when it has gone", async () => {
+    for (const leave of [true, false]) {
+      const { time, peer, pushes, task, ask, gateway } = await waiting();
+      peer.report(running(task));
+      if (leave) gateway.cut();
+      else await ask({ type: "job.unwatch", watch: 7 });
+      peer.report(ended(task));
+      await pass(time, 1_000);
+      expect(pushes()).toEqual([]);
+    }
+  });
+
+  test("is told how it is when the job was accepted before, also while that is on its way to the disk", async () => {
+    const { time, ask, peer, pushes, task, jobId } = await waiting();
+    expect(await ask({ type: "job.accept", job: jobOf(1), watch: 8 })).toMatchObject({ jobId, existing: true });
+    expect(pushes()).toEqual([["task.changed", 8, "placed"]]);
+    peer.report(ended(task));
+    await quiet(time);
+    expect(await ask({ type: "job.accept", job: jobOf(1), watch: 9 })).toMatchObject({ existing: true });
+    expect(pushes().slice(1).map(([, watch, state]) => [watch, state])).toEqual(
+      [[7, "settled"], [8, "settled"], [9, "settled"]],
+    );
+
+    const { gateway } = await start(time, memoryStates());
+    const job = { ...jobOf(1), key: "at once" };
+    for (const watch of [1, 2]) {
+      gateway.say({ id: watch, sentAtMs: time.now(), body: { type: "job.accept", job, watch } });
+    }
+    await quiet(time);
+    expect(gateway.heard.map((message) => (message as { body: { type: string } }).body.type)).toEqual(
+      ["job.accepted", "task.changed", "job.accepted"],
+    );
+  });
+});
 
 describe("a scheduler that was away for longer than its tasks may take", () => {
   test("gives their workers the whole time to come back and say how they ended", async () => {

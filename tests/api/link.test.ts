@@ -92,6 +92,48 @@ test("a push that cannot be read or heard ends its subscription alone, and the p
   }
 });
 
+test("what was never answered is bounded, and what was waits for nothing", async () => {
+  const { link, heard, ends, connect } = await joined();
+  const failures: Fault[] = [];
+  let begun = 0;
+  for (let count = 0; count < 10; count++) link.subscribe(subscription({ failures, begun: () => void begun++ }));
+  await expect(link.ask(cluster)).rejects.toMatchObject({ code: "PEER_UNREACHABLE" });
+  link.subscribe(subscription({ failures }));
+  await until("it is refused", () => failures.length === 1);
+  await connect();
+  await until("the others have begun", () => heard.length === 10);
+  for (const { id } of heard) ends[0]!.send({ re: id, sentAtMs: 0, body: { type: "done" } });
+  await until("all are answered", () => begun === 10);
+  const answer = link.ask(cluster);
+  await until("it is asked", () => heard.length === 11);
+  ends[0]!.send({ re: heard[10]!.id, sentAtMs: 0, body: { type: "done" } });
+  expect(await answer).toEqual({ type: "done" });
+  expect(failures).toHaveLength(1);
+});
+
+test("a subscription that is over is not begun again, and one that is too long for a frame fails alone", async () => {
+  const { link, heard, ends, connect } = await joined(parseToPassOn);
+  const failures: Fault[] = [];
+  link.subscribe(subscription({ failures, hear: () => "over" }));
+  link.subscribe(
+    subscription({ failures, begin: () => ({ type: "job.kill", reason: "x".repeat(9_000_000) }) as never }),
+  );
+  link.subscribe(subscription({ failures: [] }));
+  await connect();
+  await until("two have begun", () => heard.length === 2);
+  expect(failures.map(({ code }) => code)).toEqual(["FRAME_TOO_LONG"]);
+  const watch = (heard[0]!.body as { readonly watch: number }).watch;
+  ends[0]!.send({ sentAtMs: 0, body: { type: "tree.wanted", watch } });
+  const other = link.ask(cluster);
+  await until("it is asked", () => heard.length === 3);
+  ends[0]!.send({ re: heard[2]!.id, sentAtMs: 0, body: { type: "done" } });
+  await other;
+  heard.length = 0;
+  await connect();
+  await until("one has begun again", () => heard.length === 1);
+  expect(heard.map(({ body }) => body.type)).toEqual(["tree.serve"]);
+});
+
 test("a request that is too long for a frame, asked while the peer is away, fails alone when it comes", async () => {
   const { link, heard, ends, connect } = await joined();
   const long = link.ask({ type: "job.kill", jobId: "j", reason: "x".repeat(9_000_000) } as never);

@@ -52,7 +52,7 @@ async function rig(around: (blobs: Blobs) => Blobs = (blobs) => blobs) {
     return asked.splice(0);
   };
   const want = (index: number, tree: Extract<Push, { type: "tree.wanted" }>["tree"]): void =>
-    subscriptions.at(-1)!.hear({ type: "tree.wanted", watch: 1, taskId: taskId(job, index), tree });
+    void subscriptions.at(-1)!.hear({ type: "tree.wanted", watch: 1, taskId: taskId(job, index), tree });
   const both = {
     of: "inputs" as const,
     parts: [{ path: "", name: "a", snapshot: a }, { path: "m", name: "b", snapshot: b }],

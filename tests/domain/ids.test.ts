@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  acceptedAtMs,
   attemptAddress,
   indexOfTask,
   jobAddress,
@@ -24,6 +25,10 @@ describe("a job id", () => {
       expect(() => parse(jobIdSchema, "an id", job)).not.toThrow();
       expect(() => parse(taskIdSchema, "an id", taskId(job, index))).not.toThrow();
     }));
+  });
+
+  test("tells when it was accepted", () => {
+    fc.assert(fc.property(atMs, chance, (at, bits) => acceptedAtMs(newJobId(at, bits)) === at));
   });
 
   test("sorts by time", () => {

@@ -198,6 +198,7 @@ describe("messages between members", () => {
       sentAtMs: 1,
       body: {
         type: "job.accept",
+        watch: 3,
         job: {
           key: "k",
           requestor: "",

@@ -40,7 +40,7 @@ class PretendTasks implements Tasks {
   workers: Record<string, string>[] = [{}];
   #changed = new Set<() => void>();
 
-  accept(task: AskedTask): Promise<JobId> {
+  accept(task: AskedTask, signal: AbortSignal): ReturnType<Tasks["accept"]> {
     this.accepted.push(task);
     const id = jobId(`j0000000000-${String(this.accepted.length).padStart(6, "0")}`);
     const { name, command, inputRoot, action, timeoutMs } = task;
@@ -56,7 +56,7 @@ class PretendTasks implements Tasks {
       queuedAtMs: 5_000,
       why: "It waits.",
     });
-    return Promise.resolve(id);
+    return Promise.resolve({ jobId: id, changes: this.watch(id, signal) });
   }
   async *watch(id: JobId, signal: AbortSignal): AsyncIterable<TaskView> {
     let told: TaskView | undefined;
