@@ -1,19 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { Digest } from "../domain/digest.ts";
 import { stages } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
-import {
-  asBuild,
-  begin,
-  type Begun,
-  endOf,
-  type Executed,
-  type ExecuteOptions,
-  metadataOf,
-  prepare,
-  resultOf,
-  stdoutOf,
-} from "./asked.ts";
+import { asBuild, begin, type Begun, endOf, type Executed, metadataOf, prepare, resultOf, stdoutOf } from "./asked.ts";
 import { expectIsOneOf, expectThat, NotOffered, type ProbeClient, sleep, statusOf } from "./client.ts";
 import type { Capabilities, Check } from "./run.ts";
 
@@ -37,11 +25,12 @@ async function fill(
     const blocker = await begin(client, action);
     const isRunning = async (): Promise<boolean> => {
       if (metadataOf(blocker.first).stage === stages.executing) return true;
-      for await (const each of blocker.answers) {
-        if (metadataOf(each).stage !== stages.executing) continue;
-        return true;
+      // Not by a loop that is left: that would end the stream, as a client does that leaves.
+      for (;;) {
+        const { done, value } = await blocker.answers.next();
+        if (done) return false;
+        if (metadataOf(value).stage === stages.executing) return true;
       }
-      return false;
     };
     const ran = await Promise.race([isRunning().catch(() => false), sleep(beginsWithinMs).then(() => false)]);
     if (!ran) {
@@ -65,46 +54,75 @@ const startOf = ({ response }: Executed): number => {
   return at.seconds * 1e3 + at.nanos / 1e6;
 };
 
-interface Queued {
-  readonly action: Digest;
-  readonly options?: ExecuteOptions;
+const manyOthers = 12;
+
+/** When some actions began that were queued behind many others of one build, while every slot was taken. */
+interface Queues {
+  readonly slots: number;
+  /** Of those others. */
+  readonly startsMs: readonly number[];
+  /** Of one with the most urgent priority, and of one that somebody more urgent came to share; where it has priorities. */
+  readonly urgentMs: number | undefined;
+  readonly sharedMs: number | undefined;
+  /** Of one of another build. */
+  readonly otherBuildMs: number;
 }
 
-/**
- * Queues some, then one more, while every slot is taken.
- *
- * @returns how many of them began before that one, and how many may have: as many as begin at once.
- */
-async function overtaken(
-  client: ProbeClient,
-  count: number,
-  before: ExecuteOptions,
-  last: (client: ProbeClient) => Promise<readonly Queued[]>,
-): Promise<{ readonly earlier: number; readonly slots: number; readonly of: number }> {
-  const asked = { script: "sleep 0.3" };
-  const others = await Promise.all(Array.from({ length: count }, () => prepare(client, asked)));
-  const mine = await last(client);
+/** It takes a while, and tells of several lines at once. */
+const queuesOf = new WeakMap<ProbeClient, Promise<Queues>>();
+
+function queues(client: ProbeClient, capabilities: Capabilities): Promise<Queues> {
+  let known = queuesOf.get(client);
+  if (known === undefined) {
+    known = fillAndQueue(client, mostUrgent(capabilities));
+    queuesOf.set(client, known);
+  }
+  return known;
+}
+
+async function fillAndQueue(client: ProbeClient, urgent: number): Promise<Queues> {
+  const script = "sleep 0.3";
+  const others = await Promise.all(Array.from({ length: manyOthers }, () => prepare(client, { script })));
+  const [first, shared, ofOther] = await Promise.all([1, 2, 3].map(() => prepare(client, { script })));
   const { slots, untilMs, ended } = await fill(client);
+  const headers = asBuild(randomUUID());
   const begun: Begun[] = [];
-  for (const action of others) begun.push(await begin(client, action, before));
-  const own: Begun[] = [];
-  for (const { action, options } of mine) own.push(await begin(client, action, options));
+  for (const action of others) begun.push(await begin(client, action, { priority: 0, headers }));
+  const own: Begun[] = [await begin(client, ofOther!, { priority: 0, headers: asBuild(randomUUID()) })];
+  if (urgent !== 0) {
+    for (const [action, priority] of [[first, urgent], [shared, 0], [shared, urgent]] as const) {
+      own.push(await begin(client, action!, { priority, headers }));
+    }
+  }
   const isLate = performance.now() >= untilMs;
   await ended;
-  const starts = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
+  const startsMs = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
+  const [otherBuildMs, urgentMs, ...sharedMs] = (await Promise.all(own.map((each) => each.end()))).map(startOf);
   if (isLate) throw new NotOffered("a slot was free again before all were queued: nothing can be told");
-  const ownStart = Math.min(...(await Promise.all(own.map((each) => each.end()))).map(startOf));
-  return { earlier: starts.filter((start) => start < ownStart).length, slots, of: count };
+  return {
+    slots,
+    startsMs,
+    urgentMs,
+    sharedMs: urgent === 0 ? undefined : Math.min(...sharedMs),
+    otherBuildMs: otherBuildMs!,
+  };
 }
 
-function urgent({ executionCapabilities }: Capabilities): number {
+const earlierThan = ({ startsMs }: Queues, ms: number): number => startsMs.filter((start) => start < ms).length;
+
+/** @throws when it waited for more than what began at once when slots were free. */
+function expectSoon(found: Queues, startMs: number | undefined): void {
+  if (startMs === undefined) throw new NotOffered("it has no priority before 0");
+  const { slots, startsMs: { length: of } } = found;
+  const earlier = earlierThan(found, startMs);
+  expectThat(earlier <= Math.min(slots, of - 1), `${earlier} of ${of} were before it, on ${slots} slots`);
+}
+
+/** 0 where it has no priorities. */
+function mostUrgent({ executionCapabilities }: Capabilities): number {
   const ranges = executionCapabilities?.executionPriorityCapabilities?.priorities ?? [];
-  const min = Math.min(0, ...ranges.map(({ minPriority }) => minPriority));
-  if (min === 0) throw new NotOffered("it has no priority before 0");
-  return min;
+  return Math.min(0, ...ranges.map(({ minPriority }) => minPriority));
 }
-
-const manyOthers = 12;
 
 /** Part 13: who shares, who is first, and who has left. */
 export const checks: readonly Check[] = [
@@ -137,12 +155,8 @@ export const checks: readonly Check[] = [
     says: "what is shared has the most urgent priority of those who wait for it",
     needs: "execution",
     async holds(client, capabilities) {
-      const priority = urgent(capabilities);
-      const { earlier, slots, of } = await overtaken(client, manyOthers, { priority: 0 }, async () => {
-        const action = await prepare(client, { script: "sleep 0.3" });
-        return [{ action, options: { priority: 0 } }, { action, options: { priority } }];
-      });
-      expectThat(earlier <= Math.min(slots, of - 1), `${earlier} of ${of} were before it, on ${slots} slots`);
+      const found = await queues(client, capabilities);
+      expectSoon(found, found.sharedMs);
     },
   },
   {
@@ -195,31 +209,19 @@ export const checks: readonly Check[] = [
     says: "the lower the number, the sooner",
     needs: "execution",
     async holds(client, capabilities) {
-      const priority = urgent(capabilities);
-      const { earlier, slots, of } = await overtaken(
-        client,
-        manyOthers,
-        { priority: 0 },
-        async () => [{ action: await prepare(client, { script: "sleep 0.3" }), options: { priority } }],
-      );
-      expectThat(earlier <= Math.min(slots, of - 1), `${earlier} of ${of} were before it, on ${slots} slots`);
+      const found = await queues(client, capabilities);
+      expectSoon(found, found.urgentMs);
     },
   },
   {
     id: "M-7",
     says: "one build's many actions do not make another's wait for all of them",
     needs: "execution",
-    async holds(client) {
-      const { earlier, slots, of } = await overtaken(
-        client,
-        manyOthers,
-        { headers: asBuild(randomUUID()) },
-        async () => [{
-          action: await prepare(client, { script: "sleep 0.3" }),
-          options: { headers: asBuild(randomUUID()) },
-        }],
-      );
+    async holds(client, capabilities) {
+      const found = await queues(client, capabilities);
+      const { slots, startsMs: { length: of } } = found;
       if (slots * 2 >= of) throw new NotOffered(`it has ${slots} slots, too many to tell`);
+      const earlier = earlierThan(found, found.otherBuildMs);
       expectThat(earlier <= Math.max(slots + 1, of / 2), `${earlier} of ${of} were before it, on ${slots} slots`);
     },
   },
