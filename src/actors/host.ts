@@ -51,6 +51,8 @@ export interface HostOptions {
   readonly committed?: (entries: readonly Entry[]) => void;
   /** Called at the end of a turn in which nothing internal is left to be heard: decisions that follow from the whole. */
   readonly decide?: () => void;
+  /** Called inside of a turn before actors hear that a time has been reached. */
+  readonly beforeWaking?: () => void;
   /** How long a batch that says nothing to the outside may wait for more to be saved with it; 0 by default. */
   readonly saveQuietAfterMs?: number;
   /** Whether nobody waits for an entry to be durable, so that a batch that says nothing may wait with it. All by default. */
@@ -191,6 +193,7 @@ export function createHost(options: HostOptions): Host {
   const awake = new Set<Row>();
   const wakeups = timers<Address>(clock, (due, atMs) =>
     host.enqueue(() => {
+      options.beforeWaking?.();
       for (const address of due) {
         if (rows.has(address)) host.tell(address, { type: "clock.reached", atMs }, clockAddress);
       }

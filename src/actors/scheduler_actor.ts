@@ -90,6 +90,8 @@ const saveQuietAfterMs = 100;
 /** Forgotten jobs and tasks of one turn. */
 const forgottenPerTurn = 250;
 const retentionMs = 1_000;
+/** Whoever looks at the clock each second, and finds it so much later, was asleep. */
+const asleepMsMin = 30_000;
 /** A worker that was given up is listed for so long. */
 const keepLostWorkersMs = 3_600_000;
 
@@ -241,10 +243,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     answer(gateway, id, { type: "fault", fault: faultData(fault) });
   };
 
+  // ---- time --------------------------------------------------------------------------------------------------------
+
+  let awakeAtMs = clock.now();
+  /** After the machine slept: what is with workers has the whole time again, for they slept too, or could say nothing. */
+  const noteTime = (): void => {
+    const atMs = clock.now();
+    const sleptMs = atMs - awakeAtMs;
+    awakeAtMs = atMs;
+    if (sleptMs < asleepMsMin || !isStarted) return;
+    for (const tasks of index.onWorker.values()) {
+      for (const taskId of tasks) host.tell(taskAddress(taskId), { type: "task.awaited", atMs }, schedulerAddress);
+    }
+  };
+
   // ---- forgetting --------------------------------------------------------------------------------------------------
 
   const retain = (): void => {
     if (stopped) return;
+    noteTime();
     const tooOld = clock.now() - options.keepJobsMs;
     let removed = 0;
     while (removed < forgottenPerTurn && index.ended.oldest !== undefined) {
@@ -283,6 +300,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     keep: index.keep,
     committed,
     decide,
+    beforeWaking: () => noteTime(),
     saveQuietAfterMs,
     isQuiet: ({ cause }) => (cause.event as { readonly type?: unknown }).type === "task.started",
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
@@ -409,6 +427,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         isStarted = true;
         for (const address of torn) host.remove(address, schedulerAddress, "Its import ended in a crash");
       });
+      awakeAtMs = clock.now();
       retain();
     },
     attachWorker: workerLinks.attach,

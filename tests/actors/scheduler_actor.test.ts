@@ -323,6 +323,63 @@ describe("a scheduler that was away for longer than its tasks may take", () => {
   });
 });
 
+describe("a machine that sleeps for longer than its tasks may take", () => {
+  /** As one's own clock is after a sleep: later, while what waits has waited no longer. */
+  const sleepy = (time: VirtualTime) => {
+    let sleptMs = 0;
+    const now = (): number => time.now() + sleptMs;
+    return {
+      clock: { now, at: (atMs: number, wake: () => void) => time.at(time.now() + Math.max(0, atMs - now()), wake) },
+      sleep: (ms: number) => void (sleptMs += ms),
+    };
+  };
+  test("leaves its tasks the time that they have, though another deadline is reached at once", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { clock, sleep } = sleepy(time);
+    const rig = await start(time, states, { clock });
+    const peer = rig.worker();
+    peer.sync();
+    const task = taskId(await rig.submit(), 0);
+    await quiet(time);
+    peer.report({ stage: "running", taskId: task, attempt: 1, startedAtMs: clock.now() });
+    const other = rig.worker(workerId("w2"));
+    other.sync();
+    await pass(time, 300);
+    other.cut();
+    // Between two looks at the clock, and less than the next of them away from where the other one is given up.
+    await pass(time, lostAfterMs - 100);
+    sleep(24 * 3_600_000);
+    await pass(time, 400);
+    expect(((await rig.ask({ type: "worker.list" }))["workers"] as object[])[1]).toMatchObject({
+      workerId: "w2",
+      state: "lost",
+    });
+    expect((await taskIn(states, task)).path).toBe("active.running");
+    await pass(time, 60_000);
+    peer.report(ended(task));
+    await quiet(time);
+    expect((await taskIn(states, task)).context.outcome).toMatchObject({ kind: "exited", exitCode: 0 });
+  });
+
+  test("gives up in the end what nobody says anything of", async () => {
+    const time = virtualTime();
+    const states = memoryStates();
+    const { clock, sleep } = sleepy(time);
+    const rig = await start(time, states, { clock });
+    const peer = rig.worker();
+    peer.sync();
+    const task = taskId(await rig.submit(), 0);
+    await quiet(time);
+    sleep(24 * 3_600_000);
+    const { timeoutMs } = (await taskIn(states, task)).context;
+    await pass(time, timeoutMs + 600_000);
+    expect((await taskIn(states, task)).path).toBe("active.placed");
+    await pass(time, 5_000);
+    expect((await taskIn(states, task)).path).not.toBe("active.placed");
+  });
+});
+
 describe("a worker that comes back after it was given up", () => {
   test("goes on with what it is still preparing", async () => {
     const time = virtualTime();
