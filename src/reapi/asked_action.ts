@@ -126,26 +126,26 @@ function checkPath(path: string, what: string): void {
 
 /** All that is missing of a tree, the root included, so that a client sends it in one go. */
 export async function missingInputs(blobs: Blobs, root: Digest, signal: AbortSignal): Promise<Digest[]> {
-  const missing: Digest[] = [];
+  const missing = new Set<Digest>();
   const seen = new Set<Digest>([emptyDigest]);
   let folders = root === emptyDigest ? [] : [root];
   let asked = new Set<Digest>(folders);
   const ask = async (): Promise<void> => {
-    if (asked.size > 0) missing.push(...await blobs.missing(asked));
+    if (asked.size > 0) { for (const digest of await blobs.missing(asked)) missing.add(digest); }
     asked = new Set();
   };
   let count = 0;
-  while (folders.length > 0 && missing.length < missingMax && count < directoriesMax) {
+  while (folders.length > 0 && missing.size < missingMax && count < directoriesMax) {
     await ask();
     const below: Digest[] = [];
     for (const folder of folders) {
-      if (missing.includes(folder)) continue;
+      if (missing.has(folder)) continue;
       count++;
       let nodes;
       try {
         nodes = decodeDirectory(await readBlob(blobs, folder, directoryBytesMax, { signal }));
       } catch (thrown) {
-        if (isFault(thrown, "BLOB_MISSING")) missing.push(folder);
+        if (isFault(thrown, "BLOB_MISSING")) missing.add(folder);
         continue; // what is no directory is told by the run
       }
       for (const node of nodes) {
@@ -159,5 +159,5 @@ export async function missingInputs(blobs: Blobs, root: Digest, signal: AbortSig
     folders = below;
   }
   await ask();
-  return [...new Set(missing)].slice(0, missingMax);
+  return [...missing].slice(0, missingMax);
 }

@@ -105,8 +105,14 @@ export function httpCache(options: HttpCacheOptions): (request: CacheRequest) =>
     const whole = new Uint8Array(lengthBytes);
     let filled = 0;
     for await (const chunk of request.body()) {
-      whole.set(chunk, filled); // no longer than it was told to be: HTTP sees to that
+      if (filled + chunk.length <= lengthBytes) whole.set(chunk, filled);
       filled += chunk.length;
+    }
+    if (filled !== lengthBytes) {
+      throw new Fault(
+        "REQUEST_INVALID",
+        `Cannot take a result as its body must have the ${lengthBytes} bytes of its Content-Length: it has ${filled}`,
+      );
     }
     const made = { by: "upload", atMs: clock.now(), durationMs: 0 } as const;
     const key = await keyOf(instance, hash);

@@ -61,6 +61,11 @@ export interface ReapiServer {
 /** Of one message, each way: more than a batch with what is around it, and 100,000 digests. */
 const messageBytesMax = 16 * 1024 * 1024;
 
+/** Of a connection: more than any client has calls at a time; 10 KB each. Those beyond wait with their client. */
+export const streamsMax = 10_000;
+/** A client that is gone without a word is noticed by then, at the latest after twice as long: what it waits for is let go. */
+const pingEveryMs = 60_000;
+
 /** For calls that are under way when it stops. */
 const closeMs = 1_000;
 
@@ -85,6 +90,9 @@ export function reapiServer(options: ReapiOptions): ReapiServer {
       "grpc.max_receive_message_length": messageBytesMax,
       "grpc.max_send_message_length": messageBytesMax,
       "grpc.enable_channelz": 0,
+      "grpc.max_concurrent_streams": streamsMax,
+      "grpc.keepalive_time_ms": pingEveryMs,
+      "grpc.keepalive_timeout_ms": pingEveryMs,
     });
     const served: Served = { server, admit, log };
     serveCapabilities(served, instances, tasks !== undefined);

@@ -11,6 +11,7 @@ import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { bytes, digest, int, message, one, text } from "../../src/protocol/reapi/codec.ts";
 import { retryInfo, rpcStatus } from "../../src/protocol/reapi/messages.ts";
 import { methods } from "../../src/protocol/reapi/services.ts";
+import { streamsMax } from "../../src/reapi/server.ts";
 import { resultBytesMax } from "../../src/snapshots/actions/actions.ts";
 import { writeBlob } from "../../src/snapshots/blobs/blobs.ts";
 import { localBlobs } from "../../src/snapshots/blobs/local.ts";
@@ -62,6 +63,14 @@ describe("transport", () => {
     });
     const reads = Array.from({ length: 300 }, () => rig.stream(methods.read, { resourceName: `blobs/${digest}` }));
     expect((await Promise.all(reads)).map(([answer]) => answer!.data.length)).toEqual(Array(300).fill(5));
+  });
+  test("T-4: so many calls of a connection that no client has more; those of a stranger have an end", async () => {
+    rig = await startRig();
+    const session = connect(`http://${rig.address}`);
+    session.on("error", () => {});
+    await new Promise((resolve) => session.once("remoteSettings", resolve));
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(streamsMax);
+    session.destroy();
   });
   test("T-5: pings are answered, and many of them are no reason to go", async () => {
     rig = await startRig();

@@ -10,6 +10,7 @@ import { type Digest, emptyDigest, hashOf } from "../../src/domain/digest.ts";
 import { silentLog } from "../../src/observability/log.ts";
 import { bytes, digest, int, message } from "../../src/protocol/reapi/codec.ts";
 import { type Method, methods } from "../../src/protocol/reapi/services.ts";
+import { httpCache } from "../../src/reapi/http_cache.ts";
 import { type GatewayRoleOptions, startGateway } from "../../src/roles/gateway.ts";
 import { sniffSocket } from "../../src/roles/sniff.ts";
 import { realClock } from "../../src/runtime/clock.ts";
@@ -242,4 +243,29 @@ test("X-M6: what is there already is taken whole all the same, and the connectio
   socket.write(head("HEAD", "Connection: close\r\n"));
   await closed;
   expect(heard.match(/HTTP\/1\.1 \d+/g)).toEqual([204, 204, 204, 200].map((status) => `HTTP/1.1 ${status}`));
+});
+
+test("a result whose body is shorter or longer than it was told to be is refused, and nothing is kept of it", async () => {
+  port = await startPort();
+  const cache = httpCache({
+    blobs: port.blobs,
+    actions: port.actions,
+    instances: "any",
+    takesAnyResult: true,
+    needSpace: () => {},
+    clock: realClock,
+  });
+  const { hash } = digestOfText("an action");
+  for (const body of ["", "short", "a body that is longer"]) {
+    const put = cache({
+      method: "PUT",
+      path: `/ac/${hash}`,
+      lengthBytes: 10,
+      async *body() {
+        yield Buffer.from(body);
+      },
+    });
+    await expect(put).rejects.toMatchObject({ code: "REQUEST_INVALID" });
+  }
+  expect(port.actions.size().entries).toBe(0);
 });

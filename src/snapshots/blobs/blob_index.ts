@@ -9,7 +9,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { diskOf, hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import { lockStore } from "../states/lock.ts";
 import { syncFolder } from "../store_format.ts";
-import { deflated, deflateSmall, type Encoding, raw } from "./deflate.ts";
+import { deflated, deflateSmall, type Encoding, isReadable, raw } from "./deflate.ts";
 import type { HeldBlob, HeldBlobs, Taken } from "./held.ts";
 import {
   type Facts,
@@ -308,7 +308,8 @@ export function blobIndex(
         const before = row === undefined ? undefined : readFacts(row);
         const hash = key.toString("hex");
         const isWhole = before !== undefined &&
-          (before.file === undefined || existsSync(objects.pathOf(hash, before.encoding, before.file)));
+          (before.file === undefined ||
+            isReadable(before.encoding) && existsSync(objects.pathOf(hash, before.encoding, before.file)));
         if (isWhole) {
           factsRows.putSync(key, usedAt(row!, secondsNow()));
           return false;

@@ -7,6 +7,7 @@ import {
   inflateRawSync,
 } from "node:zlib";
 import type { Transform } from "node:stream";
+import { hasZstd } from "../../runtime/zstd.ts";
 
 /**
  * How bytes lie in a store: as they are, as raw DEFLATE (RFC 1951), or as the frames of zstd (RFC 8878) that a client sent.
@@ -16,6 +17,9 @@ export type Encoding = 0 | 1 | 2;
 export const raw = 0 satisfies Encoding;
 export const deflated = 1 satisfies Encoding;
 export const zstd = 2 satisfies Encoding;
+
+/** Whether this runtime can read it: another program that has zstd may have filled the store. */
+export const isReadable = (encoding: Encoding): boolean => encoding !== zstd || hasZstd;
 
 /** Blobs up to this size are kept as they are: there is nothing to win. */
 const rawBytesMax = 1024;

@@ -9,7 +9,7 @@ import { claimFormat } from "../store_format.ts";
 import type { Pool } from "../pool/pool.ts";
 import { blobIndex, type ObjectNames } from "./blob_index.ts";
 import { blobCorrupt, blobMissing, chunksOf, digestOf, gather, rangeOf } from "./blobs.ts";
-import { deflated, type Encoding, inflateSmall, raw, zstd } from "./deflate.ts";
+import { deflated, type Encoding, inflateSmall, isReadable, raw, zstd } from "./deflate.ts";
 import type { CollectableBlobs, HeldBlobs } from "./held.ts";
 import type { Facts } from "./index_rows.ts";
 import { fileBytes, hashCompressed, type ObjectFile, readObject, sync, writeObject } from "./object_file.ts";
@@ -87,9 +87,12 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
 
   const pathOf = (digest: Digest, encoding: Encoding, file: string): string =>
     objects.pathOf(hashOf(digest), encoding, file);
-  /** Whether a blob is there of which the index says so: somebody may have taken its file away. */
+  /**
+   * Whether a blob is there of which the index says so: somebody may have taken its file away. What cannot be read here is
+   * as good as absent: nobody is promised it, and it is put again.
+   */
   const isWhole = (digest: Digest, { encoding, file }: Facts): boolean =>
-    file === undefined || existsSync(pathOf(digest, encoding, file));
+    file === undefined || isReadable(encoding) && existsSync(pathOf(digest, encoding, file));
 
   function holds(digest: Digest): boolean {
     const facts = index.facts(digest) ?? index.facts(digest, true);
@@ -218,7 +221,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
         const facts = index.facts(digest, true);
         const path = facts?.file === undefined ? undefined : pathOf(digest, facts.encoding, facts.file);
         // What was removed between the look and the read may have been put again since, under another name.
-        if (path === undefined || path === absent) throw blobMissing(digest);
+        if (path === undefined || path === absent || !isReadable(facts!.encoding)) throw blobMissing(digest);
         try {
           yield* readObject(path, digest, facts!.encoding, range, options);
           return;
@@ -275,12 +278,10 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       }
       const beside = temporary.next();
       try {
-        await rename(path, beside);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw asFault(error, `Cannot store blob ${digest}`);
-        await copyFile(path, beside); // the file lies on another disk
-      }
-      try {
+        await rename(path, beside).catch((error) => {
+          if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+          return copyFile(path, beside); // the file lies on another disk
+        });
         await sync(beside);
         await putObjectFile(digest, encoding, (await stat(beside)).size, beside);
       } catch (error) {
