@@ -67,7 +67,9 @@ export async function startWorker(options: WorkerRoleOptions): Promise<WorkerRol
     log.warn("Killed what the tasks of an earlier life of this worker had left running", { processes: killed });
   }
   const attemptsDir = join(dir, "attempts");
-  const states = options.states ?? await localStates({ dir: join(dir, "states"), clock: realClock });
+  // What a loss of power takes of its results is run again, as is whatever this machine had begun.
+  const states = options.states ??
+    await localStates({ dir: join(dir, "states"), clock: realClock, flush: "later" });
   const folders = spareFolders({
     dir: join(attemptsDir, "spare"),
     clock: realClock,

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { writeSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 
 export type { FileHandle };
@@ -20,6 +21,13 @@ export async function writeFully(file: FileHandle, bytes: Uint8Array, position: 
   while (done < bytes.length) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
+  }
+}
+
+/** The same, done when it returns. */
+export function writeFullySync(file: FileHandle, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) {
+    done += writeSync(file.fd, bytes, done, bytes.length - done, position + done);
   }
 }
 

@@ -10,7 +10,7 @@
  * ```
  *
  * - A commit is one batch in the log. Commits that overlap share one write that is synced; nothing else is on their
- *   way. The index follows in bulk, within a second, and may be deleted while no process has the store open: it is
+ *   way. (Of a store that is flushed later, the log is synced before what is in it is indexed.) The index follows in bulk, within a second, and may be deleted while no process has the store open: it is
  *   made again from the log.
  * - A log that ends in a torn batch is cut there when it is opened. Damage to what is known to have been durable is
  *   `STORE_CORRUPT`, with segment and offset, when the log is opened or when it is read.
@@ -28,7 +28,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { claimFormat } from "../store_format.ts";
 import { checkCut, decodeEntry, decodeStanding, isAfter, placeOf, type UnsentMark, unsentMark } from "./entry_codec.ts";
 import { lockStore, type StoreLock } from "./lock.ts";
-import { type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
+import { type FlushTime, type OpenedLog, openLog, readLog, type StateLog, type WritableLog } from "./log.ts";
 import { type Batch, logFormat, type LogRecord } from "./segment.ts";
 import {
   addSteps,
@@ -58,6 +58,11 @@ export interface LocalStatesOptions {
   readonly readOnly?: boolean;
   /** A new segment is begun before one grows longer than this: what `prune` forgets at once. 16 MiB by default. */
   readonly segmentBytes?: number;
+  /**
+   * Whether commits are flushed before they resolve, or within a second: the death of this process loses nothing then,
+   * a loss of power what was committed in that second. For who has that made again. "first" by default.
+   */
+  readonly flush?: FlushTime;
 }
 
 const indexDelayMs = 500;
@@ -125,14 +130,14 @@ async function openForReading({ dir }: LocalStatesOptions): Promise<States> {
 }
 
 async function openForWriting(options: LocalStatesOptions): Promise<States> {
-  const { dir, clock, segmentBytes = 16 * 1024 * 1024 } = options;
+  const { dir, clock, segmentBytes = 16 * 1024 * 1024, flush } = options;
   claimFormat(dir, "states", logFormat);
   const lock = await lockStore(dir);
   const opened: { close(): Promise<void> }[] = [{ close: () => lock.release() }];
   try {
     const base = openBase(dir, false);
     opened.push(base);
-    const log = await openLog(dir, segmentBytes);
+    const log = await openLog(dir, segmentBytes, flush);
     const index = await openIndex(dir, false);
     opened.push(index);
     return await recover({ dir, clock, lock, base, log, index });
@@ -179,7 +184,9 @@ async function recover(
     openFrom: oldest,
   };
   const unsent = unsentMark({ mark: meta.mark, lastSeq: Math.min(meta.openFrom, meta.indexedSeq + 1) - 1 });
-  const follower = indexFollower({ index, clock, unsent, meta });
+  /** What was written before this process is flushed when the log is opened for writing. */
+  let flush = (): Promise<void> => Promise.resolve();
+  const follower = indexFollower({ index, clock, unsent, meta, flush: () => flush() });
   // Entries that are indexed are read again only if they may have said something that nobody heard.
   const rereads = meta.openFrom <= meta.indexedSeq || meta.indexedSeq < oldest;
   const replay = openedLog.replay(
@@ -207,6 +214,7 @@ async function recover(
       follower.take(written);
     },
   });
+  flush = log.flush;
   try {
     await follower.catchUp();
   } catch (error) {
@@ -244,11 +252,13 @@ interface IndexFollower {
 }
 
 function indexFollower(
-  { index, clock, unsent, meta }: {
+  { index, clock, unsent, meta, flush }: {
     readonly index: StateIndex;
     readonly clock: Clock;
     readonly unsent: UnsentMark;
     readonly meta: IndexMeta;
+    /** Of the log: an index knows of nothing that a loss of power takes. */
+    readonly flush: () => Promise<void>;
   },
 ): IndexFollower {
   /** What waits, and how far the index has come with it. */
@@ -290,6 +300,7 @@ function indexFollower(
     const target = takenEntries;
     while (indexedEntries < target) {
       window ??= closeWindow();
+      await flush();
       await index.add(window.steps, window.meta);
       indexedEntries += window.entries;
       window = undefined;

@@ -6,7 +6,7 @@ import process from "node:process";
 import { asFault, Fault, isFault } from "../../domain/fault.ts";
 import { invariant } from "../../domain/invariant.ts";
 import { checkEntries, encodeEntry } from "./entry_codec.ts";
-import { type FileHandle, readFully, syncDirectory, writeFully } from "./files.ts";
+import { type FileHandle, readFully, syncDirectory, writeFully, writeFullySync } from "./files.ts";
 import {
   type Batch,
   type BatchWriter,
@@ -72,8 +72,13 @@ export interface StateLog {
 export interface WritableLog extends StateLog {
   /** Group commit: see `States.commit`. */
   commit(entries: readonly Entry[]): Promise<void>;
+  /** Resolves when a loss of power takes nothing of what was committed before. */
+  flush(): Promise<void>;
   readonly lastSeq: number;
 }
+
+/** Whether a commit is flushed before it resolves, or by the next {@link WritableLog.flush}. */
+export type FlushTime = "first" | "later";
 
 const corrupt = (path: string, offset: number, found: string): Fault =>
   new Fault("STORE_CORRUPT", `Cannot read ${path} at offset ${offset} as it must hold a whole batch: ${found}`);
@@ -336,7 +341,11 @@ export interface OpenedLog {
 }
 
 /** @param store the folder of the store. @param segmentBytes a new segment is begun before one grows longer. */
-export async function openLog(store: string, segmentBytes: number): Promise<OpenedLog> {
+export async function openLog(
+  store: string,
+  segmentBytes: number,
+  flushTime: FlushTime = "first",
+): Promise<OpenedLog> {
   const dir = join(store, "log");
   await mkdir(dir, { recursive: true });
   const pathOf = (ordinal: number): string => join(dir, segmentName(ordinal));
@@ -409,14 +418,14 @@ export async function openLog(store: string, segmentBytes: number): Promise<Open
       let file: FileHandle | undefined;
       const active = segments.at(-1);
       if (active !== undefined) {
-        file = await open(pathOf(active.ordinal), constants.O_RDWR | writeThrough);
+        file = await open(pathOf(active.ordinal), constants.O_RDWR | writeThrough(flushTime));
         if (end!.offset < active.bytes) await file.truncate(end!.offset);
         // What a killed process wrote may still be in memory only.
         await file.sync();
         segments[segments.length - 1] = { ...active, bytes: end!.offset };
       }
       await syncDirectory(dir);
-      return writableLog({ dir, pathOf, segments, file, lastSeq, lastAtMs, segmentBytes, written });
+      return writableLog({ dir, pathOf, segments, file, lastSeq, lastAtMs, segmentBytes, flushTime, written });
     },
   };
 }
@@ -446,14 +455,15 @@ function newGroup(buffer: Buffer): Group {
  * promises less than fdatasync.
  */
 const isWrittenThrough = process.platform === "linux";
-const writeThrough = isWrittenThrough ? constants.O_DSYNC : 0;
+const writeThrough = (flushTime: FlushTime): number =>
+  isWrittenThrough && flushTime === "first" ? constants.O_DSYNC : 0;
 
 const firstBufferBytes = 64 * 1024;
 /** A longer buffer of a group is let go of when the group is written; others are used again, two of them at most. */
 const spareBytesMax = 4 * 1024 * 1024;
 
 function writableLog(
-  { dir, pathOf, segments, segmentBytes, written, ...found }: {
+  { dir, pathOf, segments, segmentBytes, flushTime, written, ...found }: {
     readonly dir: string;
     readonly pathOf: (ordinal: number) => string;
     readonly segments: Segment[];
@@ -461,6 +471,7 @@ function writableLog(
     readonly lastSeq: number;
     readonly lastAtMs: number;
     readonly segmentBytes: number;
+    readonly flushTime: FlushTime;
     readonly written: (written: Written) => void;
   },
 ): WritableLog {
@@ -470,6 +481,10 @@ function writableLog(
   let lastSeq = found.lastSeq;
   let lastAtMs = found.lastAtMs;
   let nextSeq = lastSeq + 1;
+  /** Of the last segment, its header included. */
+  let durableBytes = segments.at(-1)?.bytes ?? 0;
+  /** The last flush, which follows those before it. */
+  let flushing: Promise<void> = Promise.resolve();
   /** Takes what is committed while a write is under way. */
   let gathering: Group | undefined;
   const spares: Buffer[] = [];
@@ -482,7 +497,10 @@ function writableLog(
   /** Begins a segment; its header becomes durable with its first batch. */
   const begin = async (firstSeq: number): Promise<{ segment: Segment; file: FileHandle }> => {
     const ordinal = (segments.at(-1)?.ordinal ?? 0) + 1;
-    const begun = await open(pathOf(ordinal), constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | writeThrough);
+    const begun = await open(
+      pathOf(ordinal),
+      constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | writeThrough(flushTime),
+    );
     try {
       await writeFully(begun, segmentHeader({ firstSeq, previousAtMs: lastAtMs }), 0);
     } catch (error) {
@@ -496,6 +514,7 @@ function writableLog(
   const write = async (group: Group): Promise<void> => {
     const active = segments.at(-1);
     if (active === undefined || (active.bytes > headerBytes && active.bytes + group.writer.bytes > segmentBytes)) {
+      await flush();
       const begun = await begin(group.entries[0]!.seq);
       try {
         const bytes = group.writer.seal(0);
@@ -504,7 +523,8 @@ function writableLog(
         await syncDirectory(dir);
         await file?.close();
         file = begun.file;
-        segments.push({ ...begun.segment, bytes: headerBytes + bytes.length });
+        durableBytes = headerBytes + bytes.length;
+        segments.push({ ...begun.segment, bytes: durableBytes });
         succeed(group, begun.segment.ordinal, bytes.length, headerBytes);
       } catch (error) {
         if (file !== begun.file) {
@@ -515,10 +535,14 @@ function writableLog(
       }
       return;
     }
-    const bytes = group.writer.seal(active.bytes);
+    const bytes = group.writer.seal(durableBytes);
     try {
-      await writeFully(file!, bytes, active.bytes);
-      if (!isWrittenThrough) await file!.datasync();
+      if (flushTime === "later") writeFullySync(file!, bytes, active.bytes); // to memory: as soon done as begun
+      else {
+        await writeFully(file!, bytes, active.bytes);
+        if (!isWrittenThrough) await file!.datasync();
+        durableBytes = active.bytes + bytes.length;
+      }
     } catch (error) {
       await file!.truncate(active.bytes);
       await file!.sync();
@@ -527,6 +551,18 @@ function writableLog(
     segments[segments.length - 1] = { ...active, bytes: active.bytes + bytes.length };
     succeed(group, active.ordinal, bytes.length, active.bytes);
   };
+
+  const flush = (): Promise<void> =>
+    flushing = flushing.then(async () => {
+      const active = segments.at(-1);
+      if (active === undefined || durableBytes === active.bytes) return;
+      try {
+        await file!.datasync();
+        durableBytes = active.bytes;
+      } catch (error) {
+        throw broken = asFault(error, `Cannot save states in ${dir}`); // the system may have forgotten what it could not write
+      }
+    });
 
   const succeed = (group: Group, ordinal: number, bytes: number, offset: number): void => {
     const last = group.entries.at(-1)!;
@@ -600,6 +636,7 @@ function writableLog(
       pumping ??= pump();
       await group.done;
     },
+    flush,
     get lastSeq() {
       return lastSeq;
     },
@@ -612,7 +649,7 @@ function writableLog(
     },
     async close() {
       await pumping;
-      await file?.close();
+      await flush().finally(() => file?.close());
       await reader.files.close();
     },
   };

@@ -10,27 +10,30 @@ import { realClock } from "../../../src/runtime/clock.ts";
 import { localStates } from "../../../src/snapshots/states/local.ts";
 import { openLog } from "../../../src/snapshots/states/log.ts";
 import type { Entry, States } from "../../../src/snapshots/states/states.ts";
+import { manualClock } from "../../transport/manual_clock.ts";
 import { startChild } from "../child.ts";
 import { smallDisk } from "../small_disk.ts";
 import { temporaryFolder } from "../temporary_folder.ts";
 import { collect, entry, said, statesContract } from "./contract.ts";
 
-statesContract("localStates()", async () => {
-  const dir = await mkdtemp(join(tmpdir(), "scoot-actors-states-"));
-  const options = { dir, clock: realClock, segmentBytes: 2000 };
-  let states = await localStates(options);
-  return {
-    get states() {
-      return states;
-    },
-    async reopen() {
-      await states.close();
-      states = await localStates(options);
-      return states;
-    },
-    remove: () => rm(dir, { recursive: true }),
-  };
-});
+for (const flush of ["first", "later"] as const) {
+  statesContract(`localStates(), flushed ${flush}`, async () => {
+    const dir = await mkdtemp(join(tmpdir(), "scoot-actors-states-"));
+    const options = { dir, clock: realClock, segmentBytes: 2000, flush };
+    let states = await localStates(options);
+    return {
+      get states() {
+        return states;
+      },
+      async reopen() {
+        await states.close();
+        states = await localStates(options);
+        return states;
+      },
+      remove: () => rm(dir, { recursive: true }),
+    };
+  });
+}
 
 /** Opens a store until the test ends. */
 async function open(dir: string, segmentBytes = 16 * 1024 * 1024): Promise<States> {
@@ -560,29 +563,75 @@ describe("one process writes", () => {
   });
 });
 
-test("kill -9 in mid-commit loses nothing acknowledged, ten times", async () => {
-  const dir = temporaryFolder();
-  let acknowledged = 0;
-  for (let round = 0; round < 10; round++) {
-    const child = startChild(new URL("./writer_child.ts", import.meta.url), dir);
-    const killAfter = acknowledged + 200 + round * 150;
-    for await (const line of child.lines) {
-      acknowledged = Math.max(acknowledged, Number(line));
-      // What it still wrote to the pipe is read to its end.
-      if (acknowledged >= killAfter) child.process.kill("SIGKILL");
+describe("a store that is flushed later", () => {
+  /** Commits of which the first is flushed, as it was indexed; as they lie in the log of a process that is still there. */
+  const lying = async (): Promise<{ readonly dir: string; readonly ends: readonly number[] }> => {
+    const dir = temporaryFolder();
+    const states = await localStates({ dir, clock: manualClock(), flush: "later" });
+    onTestFinished(() => states.close());
+    const ends: number[] = [];
+    for (const seq of [1, 2, 3]) {
+      await states.commit([entry(seq, `task/a/${seq}`)]);
+      if (seq === 1) await states.prune({ beforeMs: 0, bytesMax: Infinity });
+      const [segment] = await segmentsOf(dir);
+      ends.push((await stat(segment!)).size);
     }
-    expect(await child.ended).toBe("SIGKILL");
-    const states = await localStates({ dir, clock: realClock, segmentBytes: 256 * 1024 });
-    const { firstSeq, lastSeq } = await states.bounds();
-    expect(lastSeq).toBeGreaterThanOrEqual(acknowledged);
-    expect(await seqsOf(states)).toEqual(upTo(lastSeq).slice(firstSeq - 1));
-    const current = await collect(states.current());
-    expect(current).toEqual(await collect(states.cut(lastSeq)));
-    expect(current).toHaveLength(97);
-    await states.close();
-    acknowledged = lastSeq;
-  }
-}, 120_000);
+    const copy = await copyOf(dir);
+    for (const name of await readdir(copy)) if (name.startsWith("lock.")) await rm(join(copy, name));
+    return { dir: copy, ends };
+  };
+
+  test("loses nothing with its process", async () => {
+    expect(await seqsOf(await open((await lying()).dir))).toEqual([1, 2, 3]);
+  });
+
+  test("loses with the power what was not flushed, from the first that is torn on, and goes on", async () => {
+    const { dir, ends } = await lying();
+    const [segment] = await segmentsOf(dir);
+    const bytes = await readFile(segment!);
+    bytes.fill(0, ends[0]!, ends[0]! + 40); // what came last was written first
+    await writeFile(segment!, bytes);
+    const states = await open(dir);
+    expect(await seqsOf(states)).toEqual([1]);
+    await states.commit([entry(2, "task/b/1")]);
+    expect(await seqsOf(states)).toEqual([1, 2]);
+  });
+
+  test("knows that what was indexed had been durable", async () => {
+    const { dir, ends } = await lying();
+    const [segment] = await segmentsOf(dir);
+    await truncate(segment!, ends[0]! - 1);
+    await expect(localStates({ dir, clock: realClock })).rejects.toMatchObject({ code: "STORE_CORRUPT" });
+  });
+});
+
+test.for(["first", "later"])(
+  "kill -9 in mid-commit loses nothing acknowledged, ten times, flushed %s",
+  async (flush) => {
+    const dir = temporaryFolder();
+    let acknowledged = 0;
+    for (let round = 0; round < 10; round++) {
+      const child = startChild(new URL("./writer_child.ts", import.meta.url), dir, flush);
+      const killAfter = acknowledged + 200 + round * 150;
+      for await (const line of child.lines) {
+        acknowledged = Math.max(acknowledged, Number(line));
+        // What it still wrote to the pipe is read to its end.
+        if (acknowledged >= killAfter) child.process.kill("SIGKILL");
+      }
+      expect(await child.ended).toBe("SIGKILL");
+      const states = await localStates({ dir, clock: realClock, segmentBytes: 256 * 1024 });
+      const { firstSeq, lastSeq } = await states.bounds();
+      expect(lastSeq).toBeGreaterThanOrEqual(acknowledged);
+      expect(await seqsOf(states)).toEqual(upTo(lastSeq).slice(firstSeq - 1));
+      const current = await collect(states.current());
+      expect(current).toEqual(await collect(states.cut(lastSeq)));
+      expect(current).toHaveLength(97);
+      await states.close();
+      acknowledged = lastSeq;
+    }
+  },
+  120_000,
+);
 
 describe("a full disk", () => {
   test("is NO_SPACE; what was acknowledged stays, and commits work again once there is space", async (context) => {

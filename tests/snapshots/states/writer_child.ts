@@ -1,11 +1,15 @@
-/** Commits to the store in the folder that it is given as fast as it can, and prints the last seq of each durable commit. */
+/**
+ * Commits to the store in the folder that it is given as fast as it can, and prints the last seq of each durable commit.
+ * The second argument, if any, is when it flushes.
+ */
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { realClock } from "../../../src/runtime/clock.ts";
 import { localStates } from "../../../src/snapshots/states/local.ts";
 import { entry } from "./contract.ts";
 
-const states = await localStates({ dir: process.argv[2]!, clock: realClock, segmentBytes: 256 * 1024 });
+const flush = process.argv[3] === "later" ? "later" : "first";
+const states = await localStates({ dir: process.argv[2]!, clock: realClock, segmentBytes: 256 * 1024, flush });
 let { lastSeq } = await states.bounds();
 /** One of three that overlap. */
 async function lane(): Promise<void> {
