@@ -8,6 +8,8 @@ import type { Clock } from "../runtime/clock.ts";
 /** An interrupted upload that nobody goes on with is forgotten after this, or when there are too many younger ones. */
 const keptMs = 24 * 3600 * 1000;
 const keptMax = 1_000;
+/** The same when they have more bytes than this together: what is not whole counts to no budget of the store. */
+const keptBytesMax = 16 * 1024 ** 3;
 /**
  * The disk is told to keep what it has while more comes, so that there is little left to wait for at the end; of one upload
  * at a time, for it takes one of the few threads that all files share.
@@ -52,8 +54,11 @@ async function hashStart(path: string, bytes: number): Promise<Hash> {
   return hash;
 }
 
-/** @param dir made if it is not there; for this process alone. */
-export function fileUploads(dir: string, clock: Clock): Uploads {
+/**
+ * @param dir made if it is not there; for this process alone.
+ * @param bytesMax of those that broke off, together; those that are being sent are kept besides.
+ */
+export function fileUploads(dir: string, clock: Clock, bytesMax = keptBytesMax): Uploads {
   mkdirSync(dir, { recursive: true });
   const inUse = new Map<string, { readonly taken: () => void; readonly closed: Promise<void> }>();
   const pathOf = (name: string): string => join(dir, createHash("sha256").update(name).digest("hex"));
@@ -64,14 +69,17 @@ export function fileUploads(dir: string, clock: Clock): Uploads {
     if (clock.now() < sweepAtMs) return;
     sweepAtMs = clock.now() + 60_000;
     const names = (await readdir(dir, { withFileTypes: true })).filter((entry) => entry.isFile());
-    const files = await Promise.all(names.map(async ({ name }) => {
+    const files = (await Promise.all(names.map(async ({ name }) => {
       const path = join(dir, name);
-      return { path, usedAtMs: await stat(path).then(({ mtimeMs }) => mtimeMs, () => 0) };
-    }));
+      return await stat(path).then(({ mtimeMs, size }) => ({ path, usedAtMs: mtimeMs, bytes: size }), () => undefined);
+    }))).filter((file) => file !== undefined);
+    let bytesBefore = 0;
     files.sort((a, b) => b.usedAtMs - a.usedAtMs);
-    for (const [place, { path, usedAtMs }] of files.entries()) {
-      const isOld = place >= keptMax || usedAtMs < clock.now() - keptMs;
-      if (isOld && ![...inUse.keys()].includes(path)) await rm(path, { force: true });
+    for (const [place, { path, usedAtMs, bytes }] of files.entries()) {
+      if (inUse.has(path)) continue;
+      bytesBefore += bytes;
+      const isOld = place >= keptMax || bytesBefore > bytesMax || usedAtMs < clock.now() - keptMs;
+      if (isOld) await rm(path, { force: true });
     }
   }
 

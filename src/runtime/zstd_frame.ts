@@ -11,6 +11,10 @@ const skippableMagic = 0x184d2a50;
 const dictionaryBytes = [0, 1, 2, 4];
 const contentSizeBytes = [0, 2, 4, 8];
 
+/** Each block costs a microsecond, though it may hold nothing: beyond so many they must have so many bytes on average. */
+const blocksMax = 1_000;
+const blockBytesMin = 16;
+
 const numberIn = (bytes: Uint8Array): number => bytes.reduceRight((sum, byte) => sum * 256 + byte, 0);
 
 function begin(read: Uint8Array): Step {
@@ -45,11 +49,13 @@ const block = (passes: number, checksumBytes: number): Step => ({
  * not to be relied on.
  */
 export function zstdFrame(): {
-  /** How many of the bytes that come next are of this frame. @throws {Error} for what begins like none. */
+  /** How many of the bytes that come next are of this frame. @throws {Error} for what begins like none, or has blocks of next to nothing. */
   take(bytes: Uint8Array): number;
   isWhole(): boolean;
 } {
   let step: Step | undefined = { passes: 0, reads: 5, then: begin };
+  let steps = 0;
+  let taken = 0;
   let passed = 0;
   let read: number[] = [];
   return {
@@ -63,9 +69,13 @@ export function zstdFrame(): {
         while (read.length < step.reads && at < bytes.length) read.push(bytes[at++]!);
         if (read.length < step.reads) break;
         step = step.then?.(Uint8Array.from(read));
+        if (++steps > blocksMax + (taken + at) / blockBytesMin) {
+          throw new Error("its blocks are too many and too small");
+        }
         passed = 0;
         read = [];
       }
+      taken += at;
       return at;
     },
     isWhole: () => step === undefined,

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import { constants, zstdCompressSync } from "node:zlib";
+import { constants, createZstdCompress, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { hasZstd, zstdDecompressed, zstdDecompressedSync } from "../../src/runtime/zstd.ts";
@@ -117,6 +117,24 @@ describe.runIf(hasZstd)("frames of zstd", () => {
     expect(zstdDecompressedSync(some(16), 0)).toHaveLength(0);
     expect(() => zstdDecompressedSync(some(17), 0)).toThrow("more than 16 frames");
     expect(() => zstdDecompressedSync(some(81), 4 * 1024 * 1024)).toThrow("more than 80 frames");
+  });
+  test("with very many blocks of nothing are refused; those of a writer that flushes often are not", async () => {
+    const [head, empty, last] = [[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58], [0, 0, 0], [1, 0, 0]];
+    const blocks = (count: number) => Buffer.from([...head, ...new Array(count).fill(empty).flat(), ...last]);
+    expect(zstdDecompressedSync(blocks(900), 0)).toHaveLength(0);
+    for (const count of [2_000, 100_000]) {
+      expect(() => zstdDecompressedSync(blocks(count), 1_000_000)).toThrow("too small");
+      await expect(decompress(blocks(count))).rejects.toThrow("too small");
+    }
+    const writer = createZstdCompress();
+    const sent: Uint8Array[] = [];
+    writer.on("data", (bytes) => sent.push(bytes));
+    for (let line = 0; line < 3_000; line++) {
+      writer.write(`${line} is a line of ${randomBytes(20).toString("hex")}\n`);
+      await new Promise<void>((resolve) => writer.flush(constants.ZSTD_e_flush, resolve));
+    }
+    await new Promise<void>((resolve) => writer.end(resolve));
+    expect((await decompress(Buffer.concat(sent))).toString().split("\n")).toHaveLength(3_001);
   });
   test("a source that fails, or is left, is let go of", async () => {
     const sent = zstdCompressSync(randomBytes(2_000_000));
