@@ -1,6 +1,6 @@
 import type { Address } from "../domain/ids.ts";
 import type { Latency, Rate, Rates } from "./routes.ts";
-import type { Known, Step, Tally } from "./tally.ts";
+import type { Known, Leap, Step, Tally } from "./tally.ts";
 
 const isQueued = (known: Known | undefined): boolean => known?.kind === "task" && known.state === "queued";
 const isPlaced = (known: Known | undefined): boolean => known?.kind === "task" && known.workerId !== "";
@@ -15,7 +15,7 @@ const samplesMax = 50_000;
  */
 export function ratesOf(
   start: Tally,
-  steps: Iterable<Step>,
+  steps: Iterable<Step | Leap>,
   { toMs, spanMs, points }: { readonly toMs: number; readonly spanMs: number; readonly points: number },
 ): Omit<Rates, "isCounted"> {
   const stepMs = Math.max(1, Math.ceil(spanMs / points));
@@ -37,7 +37,35 @@ export function ratesOf(
   const tellUpTo = (end: number): void => {
     for (; open < end; open++) stands[open] = isFirst ? undefined : { queued, running };
   };
-  for (const { atMs, address, before, after } of steps) {
+  const leapOver = (leap: Leap): void => {
+    const [first, last] = [leap.fromMs, leap.toMs].map((ms) => Math.floor((ms - fromMs - 1) / stepMs)) as [
+      number,
+      number,
+    ];
+    if (isFirst && first > open) open = Math.min(points, Math.max(0, first));
+    tellUpTo(Math.min(points, first));
+    isFirst = false;
+    // Spread evenly over the stretches that it was in.
+    const parts = last - first + 1;
+    for (let at = Math.max(0, first); at <= Math.min(points - 1, last); at++) {
+      placed[at]! += leap.placed / parts;
+      settled[at]! += leap.settled / parts;
+    }
+    if (last >= 0 && last < points) {
+      waits.push(...leap.waits);
+      runs.push(...leap.runs);
+    }
+    ({ queued, running } = leap);
+    queuedAt.clear();
+    placedAt.clear();
+    tellUpTo(Math.min(points, last));
+  };
+  for (const step of steps) {
+    if ("waits" in step) {
+      leapOver(step);
+      continue;
+    }
+    const { atMs, address, before, after } = step;
     const at = Math.floor((atMs - fromMs - 1) / stepMs);
     if (isFirst && at > open) open = Math.min(points, Math.max(0, at)); // of before it nothing is known
     else tellUpTo(Math.min(points, at));
@@ -64,7 +92,12 @@ export function ratesOf(
   const told: Rate[] = [];
   for (const [at, stand] of stands.entries()) {
     if (stand === undefined) continue;
-    told.push({ toMs: fromMs + (at + 1) * stepMs, placed: placed[at]!, settled: settled[at]!, ...stand });
+    told.push({
+      toMs: fromMs + (at + 1) * stepMs,
+      placed: Math.round(placed[at]!),
+      settled: Math.round(settled[at]!),
+      ...stand,
+    });
   }
   return { stepMs, points: told, wait: latencyOf(waits), run: latencyOf(runs) };
 }

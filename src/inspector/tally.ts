@@ -23,6 +23,20 @@ export interface Step {
   readonly after: Known | undefined;
 }
 
+/** What happened where entries were not read one by one, told from a sample of them; how it stood after it is exact. */
+export interface Leap {
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** As many as there will have been. */
+  readonly placed: number;
+  readonly settled: number;
+  readonly queued: number;
+  readonly running: number;
+  /** Of those in the sample, how long they waited and ran. */
+  readonly waits: readonly number[];
+  readonly runs: readonly number[];
+}
+
 /** How many tasks of a requestor wait for a slot, and how many have one. */
 export interface RequestorCount {
   readonly queued: number;

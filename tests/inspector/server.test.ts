@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { type Address, jobAddress, type JobId, kindOf, taskAddress, taskId } from "../../src/domain/ids.ts";
 import { newestJobs } from "../../src/inspector/jobs.ts";
 import { createInspector } from "../../src/inspector/server.ts";
+import { ratesOf } from "../../src/inspector/rates.ts";
 import { knownStates, tally } from "../../src/inspector/tally.ts";
 import { timeline } from "../../src/inspector/timeline.ts";
 import { memoryBlobs } from "../../src/snapshots/blobs/memory.ts";
@@ -219,11 +220,13 @@ describe("counts at a moment", () => {
           }
         }
         const states = memoryStates();
-        const counts = timeline({ states, clock: manualClock() });
+        const leapMin = share % 3 === 0 ? 0 : undefined;
+        const counts = timeline({ states, clock: manualClock(), ...(leapMin === undefined ? {} : { leapMin }) });
         const half = Math.floor(history.entries.length * share / 100);
         await states.commit(history.entries.slice(0, half));
         if (half > 0) await counts.at(half);
         await states.commit(history.entries.slice(half));
+        if (leapMin === 0 && history.entries.length > half) await counts.at(history.entries.length);
         for (let seq = 1; seq <= history.entries.length; seq++) {
           const truth = tally();
           const known = knownStates(share % 2 === 0 ? 1 : undefined); // what is forgotten is as good
@@ -240,6 +243,65 @@ describe("counts at a moment", () => {
       { numRuns: 60 },
     );
   }, 60_000);
+});
+
+test("where very much has happened since the last question, little of it is read, and counts and rates are right all the same", async () => {
+  const history = recording();
+  history.scheduler();
+  history.worker("w1", 4);
+  const begun = history.entries.length;
+  let open: JobId | undefined;
+  for (let number = 0; number < 300; number++) {
+    const job = history.job(number, 4);
+    for (let place = 0; place < 4; place++) {
+      history.wait(10);
+      history.place(job, place, "w1");
+      history.start(job, place, "w1");
+      if (number === 299 && place > 1) continue;
+      history.wait(10);
+      history.end(job, place, "w1");
+    }
+    open = job;
+  }
+  const plain = memoryStates();
+  let read = 0;
+  const states: States = {
+    ...plain,
+    async *history(...asked) {
+      for await (const entry of plain.history(...asked)) {
+        read++;
+        yield entry;
+      }
+    },
+  };
+  await states.commit(history.entries.slice(0, begun));
+  const counts = timeline({ states, clock: manualClock() });
+  await counts.at(begun);
+  await states.commit(history.entries.slice(begun));
+  const end = history.entries.length;
+  const found = await counts.at(end);
+  expect(read).toBeLessThan(end / 5);
+  expect([...found.onWorker]).toEqual([2, 3].map((place) => [taskAddress(taskId(open!, place)), "w1"]));
+  expect(found.states.get("task/active.running")).toBe(2);
+  expect(found.states.get("job/succeeded")).toBe(299);
+  const held = await counts.steps(end);
+  const toMs = history.entries.at(-1)!.atMs;
+  const { points, wait, run } = ratesOf(held.start, held.steps, {
+    toMs,
+    spanMs: toMs - history.entries[0]!.atMs,
+    points: 20,
+  });
+  const sum = (of: (point: typeof points[number]) => number): number =>
+    points.reduce((sum, point) => sum + of(point), 0);
+  expect(sum(({ placed }) => placed) / 1_200).toBeCloseTo(1, 0);
+  expect(sum(({ settled }) => settled) / 1_198).toBeCloseTo(1, 0);
+  expect(points.at(-1)).toMatchObject({ queued: 0, running: 2 });
+  expect(run.p50Ms).toBe(10);
+  expect(wait.count).toBeGreaterThan(50);
+  // A moment that was leapt over is counted from its cut.
+  const middle = Math.floor((begun + end) / 2);
+  expect((await counts.at(middle)).states.get("job/running.open")).toBe(1);
+  counts.close();
 });
 
 test("a moment that is long ago is counted once, however often it is asked for, and one after the other", async () => {
