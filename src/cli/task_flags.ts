@@ -1,6 +1,7 @@
 import { basename, isAbsolute, posix, relative, resolve, sep } from "node:path";
 import type { Client } from "../api/client.ts";
 import type { Digest } from "../domain/digest.ts";
+import { readSize } from "../domain/size.ts";
 import type { JobSpecInput, TaskSpecInput } from "../protocol/client_messages.ts";
 import { captureLines, revisionLine } from "./capture_line.ts";
 import type { Call } from "./command.ts";
@@ -20,11 +21,9 @@ function cpus(given: string, shown: string): number {
   throw usage(`Cannot read ${shown} as it must be a number from 0.001 to ${cpusMax}: current value is "${given}"`);
 }
 
-const sizeUnits: Readonly<Record<string, number>> = { "": 1, K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
 function bytes(given: string, shown: string): number {
-  const [, number, unit] = /^([0-9]{1,12}(?:\.[0-9]+)?)([KMGT]?)i?B?$/.exec(given) ?? [];
-  const value = Math.ceil(Number(number) * (sizeUnits[unit ?? ""] ?? NaN));
-  if (value > 0 && value <= 2 ** 50) return value;
+  const value = readSize(given);
+  if (value !== undefined && value > 0 && value <= 2 ** 50) return value;
   throw usage(`Cannot read ${shown} as it must be a size such as 500M or 4G: current value is "${given}"`);
 }
 

@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import * as v from "valibot";
 import { Fault } from "../domain/fault.ts";
 import type { WorkerId } from "../domain/ids.ts";
+import { readSize } from "../domain/size.ts";
 import { checkInstanceName } from "../protocol/reapi/resource_name.ts";
 import { isLoopback } from "./this_user.ts";
 
@@ -55,11 +56,10 @@ const workerId = v.pipe(
   v.regex(/^[A-Za-z0-9._-]{1,64}$/, "be 1 to 64 of A-Z a-z 0-9 . _ -"),
   v.transform((text) => text as WorkerId),
 );
-const sizeUnits: Readonly<Record<string, number>> = { K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 const size = v.pipe(
   v.string(),
-  v.regex(/^[0-9]{1,9}(\.[0-9]+)?[KMGT]B?$/, "be a size such as 500M or 20G"),
-  v.transform((text) => Math.floor(parseFloat(text) * sizeUnits[/[KMGT]/.exec(text)![0]]!)),
+  v.transform(readSize),
+  v.number("be a size such as 500M or 20G"),
   v.check((bytes) => bytes >= 100e6, "be at least 100M"),
 );
 const ageUnits: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

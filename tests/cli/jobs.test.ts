@@ -444,7 +444,7 @@ describe("what a task asks for", () => {
       basis: "main",
       tasks: [{
         platform: { os: "linux", a: "b=c" },
-        needs: { cpuMillis: 500, memoryBytes: 1.5 * 1024 ** 3, counters: { matlab: 2 } },
+        needs: { cpuMillis: 500, memoryBytes: 1_500_000_000, counters: { matlab: 2 } },
       }],
     });
     expect((await submit()).job?.tasks[0]).not.toHaveProperty("needs");
