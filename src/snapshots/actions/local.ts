@@ -1,10 +1,10 @@
-import { join } from "node:path";
-import { type Database, open } from "lmdb";
+import type { Database } from "lmdb";
 import { Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Blobs } from "../blobs/blobs.ts";
 import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
-import { claimFormat, syncFolder } from "../store_format.ts";
+import { openSharedIndex } from "../shared_index.ts";
+import { claimFormat } from "../store_format.ts";
 import type { ActionCache } from "./actions.ts";
 import { cacheOver } from "./cache.ts";
 import { type ActionRows, type Table, tables, type Writing } from "./rows.ts";
@@ -27,16 +27,7 @@ export const localActions = (
 
 function lmdbRows(dir: string): ActionRows {
   claimFormat(dir, "actions", formatVersion);
-  // Visible only once synced, so nobody acts on what a power cut takes back.
-  const root = open({
-    path: join(dir, "index"),
-    mapSize: mapBytes,
-    overlappingSync: false,
-    eventTurnBatching: false,
-    maxDbs: tables.length + 1,
-    maxReaders: 512,
-  });
-  for (const folder of [dir, join(dir, "index")]) syncFolder(folder);
+  const root = openSharedIndex({ dir, mapBytes, databasesMax: tables.length + 1 });
   const opened = Object.fromEntries(
     tables.map((table) => [
       table,

@@ -2,13 +2,12 @@ import { existsSync, readdirSync, statSync, unlinkSync } from "node:fs";
 import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
-import { open } from "lmdb";
 import { type Digest, sizeOf } from "../../domain/digest.ts";
 import { Fault } from "../../domain/fault.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { diskOf, hasRoom, lmdbFault } from "../lmdb_fault.ts";
 import { lockStore } from "../states/lock.ts";
-import { syncFolder } from "../store_format.ts";
+import { openSharedIndex } from "../shared_index.ts";
 import { deflated, deflateSmall, type Encoding, isReadable, raw } from "./deflate.ts";
 import type { HeldBlob, HeldBlobs, Taken } from "./held.ts";
 import {
@@ -68,25 +67,12 @@ export function blobIndex(
   { dir, clock, guaranteedAgeMs }: BlobIndexOptions,
   objects: ObjectNames,
 ): BlobIndex {
-  const path = join(dir, "index");
-  // A commit is visible only once it is synced (no overlapping sync): what one process sees survives a power cut,
-  // so "it is there already" may be answered at once.
-  const root = open({
-    path,
-    mapSize: mapBytes,
-    overlappingSync: false,
-    eventTurnBatching: false,
-    maxDbs: 4,
-    maxReaders: 512,
-    encoding: "binary",
-    keyEncoding: "binary",
-  });
+  const root = openSharedIndex({ dir, mapBytes, databasesMax: 4 });
   const table = (name: string) =>
     root.openDB<Uint8Array, Uint8Array>(name, { encoding: "binary", keyEncoding: "binary" });
   const factsRows = table("facts");
   const bytesRows = table("bytes");
   const totals = table("totals");
-  for (const folder of [dir, path]) syncFolder(folder);
   const writer = rowWriter(root, (bytes) => hasRoom(dir, bytes));
   /** An age is promised from the last note on: that may be so old already when it is relied on. */
   const noteEveryMs = Math.min(3600_000, Math.floor(guaranteedAgeMs / 4));
@@ -210,7 +196,7 @@ export function blobIndex(
           .reduce((sum, each) => sum + (stats[each] ?? 0), 0) * (stats["pageSize"] ?? 4096);
         if (rows === factsRows) count = stats["entryCount"] ?? 0;
       }
-      const unused = Math.max(0, statSync(join(path, "data.mdb")).size - pages);
+      const unused = Math.max(0, statSync(join(dir, "index", "data.mdb")).size - pages);
       const { freeBytes, totalBytes } = diskOf(dir);
       return { count, bytes: pages + filesTotal(), freeBytes: freeBytes + unused, diskBytes: totalBytes };
     },

@@ -1,8 +1,7 @@
-import { join } from "node:path";
-import { open } from "lmdb";
 import { Fault } from "../../domain/fault.ts";
 import { hasRoom, lmdbFault } from "../lmdb_fault.ts";
-import { claimFormat, syncFolder } from "../store_format.ts";
+import { openSharedIndex } from "../shared_index.ts";
+import { claimFormat } from "../store_format.ts";
 import type { Refs } from "./refs.ts";
 import { nameBytes, refConflict, valueBytes } from "./name.ts";
 
@@ -17,16 +16,7 @@ const pageNames = 500;
 /** Refs in an LMDB environment that any number of processes of this machine may open. @param options.dir made if need be. */
 export function lmdbRefs({ dir }: { readonly dir: string }): Refs {
   claimFormat(dir, "refs", formatVersion);
-  // Visible only once synced, so nobody acts on a move that a power cut takes back.
-  const root = open({
-    path: join(dir, "index"),
-    mapSize: mapBytes,
-    overlappingSync: false,
-    eventTurnBatching: false,
-    maxDbs: 2,
-    maxReaders: 512,
-  });
-  for (const folder of [dir, join(dir, "index")]) syncFolder(folder);
+  const root = openSharedIndex({ dir, mapBytes, databasesMax: 2 });
   const values = root.openDB<Uint8Array, Uint8Array>("refs", { encoding: "binary", keyEncoding: "binary" });
   let isClosed = false;
   const assertOpen = (): void => {
