@@ -86,6 +86,7 @@ const entrances = [
   "transport/redial.ts",
   "snapshots/states/states.ts",
   "snapshots/actions/actions.ts",
+  "snapshots/actions/complete.ts",
   "snapshots/collect.ts",
   "snapshots/lease.ts",
   "snapshots/blobs/blobs.ts",

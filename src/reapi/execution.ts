@@ -15,6 +15,7 @@ import { readAction } from "./asked_action.ts";
 import {
   type Call,
   checkDigest,
+  checkInstance,
   checkScope,
   clientOf,
   type Instances,
@@ -97,7 +98,7 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
     try {
       for await (const operation of operations.follow(name, AbortSignal.any([signal, late.signal]))) last = operation;
     } catch (thrown) {
-      if (!late.signal.aborted || last === undefined) throw thrown;
+      if (!late.signal.aborted) throw thrown;
     } finally {
       cancelTimer();
     }
@@ -109,11 +110,15 @@ export function serveExecution(served: Served, options: ExecutionOptions): void 
     return {};
   });
 
-  serveUnary(served, methods.listOperations, ({ pageSize, pageToken }) => {
+  serveUnary(served, methods.listOperations, ({ name, filter, pageSize, pageToken }) => {
+    if (filter !== "") {
+      throw new Fault("REQUEST_INVALID", "Cannot list operations by a filter: name an instance, or list all");
+    }
+    const instance = name === "" ? undefined : checkInstance(instances, name.replace(/(^|\/)operations$/, ""));
     if (pageSize < 0) {
       throw new Fault("REQUEST_INVALID", `Cannot list operations as page_size must be at least 0: it is ${pageSize}`);
     }
-    const after = operations.list().filter(({ name }) => name > pageToken);
+    const after = operations.list(instance).filter((each) => each.name > pageToken);
     const page = after.slice(0, pageSize === 0 ? listedMax : Math.min(pageSize, listedMax));
     return { operations: page, nextPageToken: page.length < after.length ? page.at(-1)!.name : "" };
   });

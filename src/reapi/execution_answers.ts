@@ -15,6 +15,7 @@ import {
 } from "../protocol/reapi/messages.ts";
 import { type ActionCache, resultBytesMax } from "../snapshots/actions/actions.ts";
 import { type Blobs, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { absentOf } from "../snapshots/actions/complete.ts";
 import { missingInputs } from "./asked_action.ts";
 import { statusOf } from "./calls.ts";
 import { toWire } from "./content_addressable_storage.ts";
@@ -125,19 +126,30 @@ function messageOf({ outcome, why, queuedAtMs, attempts }: TaskView, page: strin
   ].filter((part) => part !== "").join(" ").slice(0, messageMax);
 }
 
+interface Stores {
+  readonly blobs: Blobs;
+  readonly actions: ActionCache;
+}
+
 /** What came of a task that has settled. @param page the address at which people see it. */
 export async function responseOf(
   task: TaskView,
   asked: AskedAction,
   page: string,
-  { blobs, actions }: { readonly blobs: Blobs; readonly actions: ActionCache },
+  { blobs, actions, isPast }: Stores & { readonly isPast: boolean },
   signal: AbortSignal,
 ): Promise<ExecuteResponse> {
   const { outcome } = task;
+  /** Undefined when it is gone, or something that it names is. */
+  const resultHere = async (): Promise<Uint8Array | undefined> => {
+    const result = await resultOf(task, asked, { blobs, actions }, signal);
+    if (result === undefined || !isPast) return result;
+    return (await absentOf(blobs, decodeActionResult(result), signal)).length === 0 ? result : undefined;
+  };
   const message = messageOf(task, page);
   switch (outcome?.kind) {
     case "exited": {
-      const result = await resultOf(task, asked, { blobs, actions }, signal);
+      const result = await resultHere();
       if (result === undefined) return againResponse("The result of the action is no longer here", message);
       return {
         result,
@@ -147,7 +159,7 @@ export async function responseOf(
       };
     }
     case "timedOut": {
-      const result = await resultOf(task, asked, { blobs, actions }, signal);
+      const result = await resultHere();
       const status = { code: codes.deadlineExceeded, message: timedOutText, details: [] };
       return { ...(result === undefined ? {} : { result }), status, message, serverLogs: await logsOf(task, blobs) };
     }
@@ -187,7 +199,7 @@ export function unmetResponse(task: TaskView, page: string): ExecuteResponse | u
 async function resultOf(
   { outcome, queuedAtMs, cached }: TaskView,
   { instance, digest }: AskedAction,
-  { blobs, actions }: { readonly blobs: Blobs; readonly actions: ActionCache },
+  { blobs, actions }: Stores,
   signal: AbortSignal,
 ): Promise<Uint8Array | undefined> {
   if (outcome === undefined || outcome.kind === "skipped" || outcome.result === undefined) return undefined;
@@ -204,11 +216,14 @@ async function resultOf(
   return encodeActionResult({ ...result, execution: { ...result.execution, queuedAt: timestampOf(queuedAtMs) } });
 }
 
-/** Why it is as it is, attempt by attempt: what a client shows of an action that failed. */
+/** Why it is as it is, attempt by attempt: what a client shows of an action that failed. None where there is no room for it. */
 async function logsOf({ taskId, why, attempts }: TaskView, blobs: Blobs) {
   const lines = attempts.map(({ attempt, reason, workerId, why: placed, ended: end }) =>
     `Attempt ${attempt} (${reason}) on ${workerId}: ${placed}${end === undefined ? "" : ` ${end}`}`
   );
-  const digest = await writeBlob(blobs, new TextEncoder().encode([`Task ${taskId}: ${why}`, ...lines, ""].join("\n")));
-  return [{ key: "attempts", value: { digest: toWire(digest), humanReadable: true } }];
+  const text = [`Task ${taskId}: ${why}`, ...lines, ""].join("\n");
+  const digest = await writeBlob(blobs, new TextEncoder().encode(text)).catch((thrown) => {
+    if (!isFault(thrown, "NO_SPACE")) throw thrown;
+  });
+  return digest === undefined ? [] : [{ key: "attempts", value: { digest: toWire(digest), humanReadable: true } }];
 }

@@ -29,8 +29,8 @@ export interface Operations {
   follow(name: string, signal: AbortSignal): AsyncIterable<Operation>;
   /** For this operation alone: the job goes on while others wait for it. @throws {Fault} as {@link Operations.follow}. */
   cancel(name: string): Promise<void>;
-  /** Those that somebody waits for, by name. */
-  list(): Operation[];
+  /** Those that somebody waits for, by name; of all instances, or of one. */
+  list(instance?: string): Operation[];
   /** Who follows is told to come back (`DRAINING`); what they wait for goes on. */
   close(): void;
 }
@@ -54,6 +54,20 @@ interface Share {
   waiters: number;
   isCancelled: boolean;
 }
+
+/** What of the same action may be joined. */
+interface Joinable {
+  readonly live: Promise<Live>;
+  readonly priority: AskedTask["priority"];
+  readonly cache: AskedTask["cache"];
+  /** Once it was accepted. */
+  opened: Live | undefined;
+}
+
+/** Who wants an action to be run anew may join what runs, and nothing that may yet be answered from the cache. */
+const suits = ({ priority, cache, opened }: Joinable, task: Omit<AskedTask, "key">): boolean =>
+  task.priority <= priority &&
+  (task.cache !== "refresh" || cache === "refresh" || opened?.task?.state === "running");
 
 interface Live {
   readonly jobId: JobId;
@@ -84,7 +98,7 @@ export const operationUnknown = (name: string): Fault =>
 export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: OperationsOptions): Operations {
   const lives = new Map<JobId, Live>();
   /** Jobs whose action others may join, and those that are being handed over. */
-  const joinable = new Map<string, { readonly live: Promise<Live>; readonly priority: AskedTask["priority"] }>();
+  const joinable = new Map<string, Joinable>();
   const keyOf = ({ instance, digest }: AskedAction): string => `${instance} ${digest}`;
 
   const wake = (live: Live): void => {
@@ -113,8 +127,11 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
   };
 
   const watch = async (live: Live, changes: AsyncIterable<TaskView>): Promise<void> => {
+    // Of what nobody here has waited for the end may be long ago: not all that it made need be here.
+    const isFound = live.action === undefined;
     try {
       for await (const task of changes) {
+        const isPast = isFound && live.task === undefined;
         live.action ??= task.action;
         live.task = task;
         const unmet = unmetResponse(task, pageOf(live.jobId));
@@ -127,7 +144,8 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
         }
         if (task.state === "settled" && live.action !== undefined) {
           live.leave();
-          live.response = responseOf(task, live.action, pageOf(live.jobId), { blobs, actions }, live.stop.signal);
+          const stores = { blobs, actions, isPast };
+          live.response = responseOf(task, live.action, pageOf(live.jobId), stores, live.stop.signal);
           live.response.catch(() => {}); // who follows hears it
         }
         wake(live);
@@ -208,14 +226,15 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
       const found = mayJoin ? joinable.get(key) : undefined;
       let joined = found?.live;
       // A more urgent one is a job of its own, behind which the scheduler puts the other.
-      if (joined === undefined || task.priority > found!.priority) {
+      if (found === undefined || !suits(found, task)) {
         const stop = new AbortController();
         const live = tasks.accept({ ...task, key: randomHex(16) }, stop.signal).then(({ jobId, changes }) => {
           const opened = open(jobId, task.action, stop, changes);
+          own.opened = opened;
           if (mayJoin) opened.leave = leave;
           return opened;
         });
-        const own = { live, priority: task.priority };
+        const own: Joinable = { live, priority: task.priority, cache: task.cache, opened: undefined };
         const leave = (): void => {
           if (joinable.get(key) === own) joinable.delete(key);
         };
@@ -223,7 +242,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
         live.catch(leave);
         joined = live;
       }
-      const live = await joined;
+      const live = await joined!;
       const share = randomHex(8);
       shareOf(live, share);
       live.isWanted = true;
@@ -275,9 +294,9 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
         if (waitersOf(live) === 0 && (!live.isWanted || live.failure !== undefined)) drop(live);
       }
     },
-    list: () =>
+    list: (instance) =>
       [...lives.values()].flatMap((live) =>
-        live.action === undefined
+        live.action === undefined || (instance !== undefined && live.action.instance !== instance)
           ? []
           : [...live.shares].flatMap(([share, { waiters, isCancelled }]) =>
             waiters === 0 || isCancelled ? [] : [

@@ -288,6 +288,53 @@ describe("Execute", () => {
     expect(tasks.accepted).toMatchObject([{ cache: "refresh" }]);
     stream.cancel();
   });
+  test("X-4 A-7: who is told of a new result finds it from then on, and not the older one", async () => {
+    const digest = await action();
+    const getResult = async (): Promise<string> =>
+      Buffer.from(
+        decodeActionResult(await rig.unary(methods.getActionResult, { actionDigest: wire(digest) })).stdoutRaw!,
+      ).toString();
+    const resultThatSays = (said: string) => ({
+      ...decodeActionResult(new Uint8Array(0)),
+      outputFiles: [{ path: "f", digest: digestOf(Buffer.from(said)), executable: false }],
+      stdoutRaw: Buffer.from(said),
+      execution: { worker: "w1", auxiliary: [] },
+    });
+    for (const said of ["older", "newer"]) await put(Buffer.from(said));
+    const made = { by: "job", atMs: 1, durationMs: 0 } as const;
+    await rig.actions.put({ instance: "", action: digest }, encodeActionResult(resultThatSays("older")), made);
+    const stream = execute(digest, { skipCacheLookup: true });
+    await next(stream);
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: await put(encodeActionResult(resultThatSays("newer"))) });
+    await last(stream);
+    expect(await getResult()).toBe("newer");
+    const failed = execute(digest, { skipCacheLookup: true });
+    await next(failed);
+    tasks.settle(2, { kind: "exited", exitCode: 1, result: await result(1) });
+    await last(failed);
+    expect(await getResult()).toBe("newer");
+  });
+  test("X-4 M-1: who wants it anew joins what runs, and what is to run anew; not what may yet be answered from the cache", async () => {
+    const digest = await action();
+    const streams = [execute(digest)];
+    const join = async (more: object): Promise<number> => {
+      streams.push(execute(digest, more));
+      await next(streams.at(-1)!);
+      return tasks.accepted.length;
+    };
+    await next(streams[0]!);
+    expect(await join({ skipCacheLookup: true })).toBe(2);
+    expect(await join({ skipCacheLookup: true })).toBe(2);
+    expect(await join({})).toBe(2);
+    for (const number of [1, 2]) tasks.settle(number, { kind: "exited", exitCode: 1, result: await result(1) });
+    for (const stream of streams) await last(stream);
+    streams.push(execute(digest));
+    await next(streams.at(-1)!);
+    tasks.change(3, { state: "running" });
+    while (stageOf(await next(streams.at(-1)!)).stage !== stages.executing);
+    expect(await join({ skipCacheLookup: true })).toBe(3);
+    for (const stream of streams) stream.cancel();
+  });
   test("A-2: what a job kept as one tree is told output by output", async () => {
     const [file, leaf] = [await put(Buffer.from("file")), await put(Buffer.from("leaf"))];
     const folder = await put(encodeDirectory([{ kind: "file", name: "leaf", digest: leaf, executable: false }]));
@@ -763,6 +810,20 @@ describe("operations", () => {
     const streams = [execute(await action()), execute(await action({ timeoutMs: 1_000 }))];
     const names = [];
     for (const stream of streams) names.push((await next(stream)).name);
+    const other = execute(await action({ timeoutMs: 2_000 }), { instanceName: "a/b" });
+    const { name: otherName } = await next(other);
+    for (const name of ["a/b", "a/b/operations"]) {
+      expect((await rig.unary(methods.listOperations, { name })).operations.map((each) => each.name)).toEqual([
+        otherName,
+      ]);
+    }
+    expect((await rig.unary(methods.listOperations, { name: "c" })).operations).toEqual([]);
+    expect(await codeOf(rig.unary(methods.listOperations, { filter: "done" }))).toBe(status.INVALID_ARGUMENT);
+    await rig.unary(methods.cancelOperation, { name: otherName });
+    const soon = rig.unary(methods.waitOperation, { name: names[0]!, timeout: { seconds: 0, nanos: 0 } });
+    while (clock.waiting() < 3) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(0);
+    expect(await soon).toMatchObject({ name: names[0], done: false });
     const page = await rig.unary(methods.listOperations, { pageSize: 1 });
     const rest = await rig.unary(methods.listOperations, { pageSize: 1, pageToken: page.nextPageToken });
     expect([...page.operations, ...rest.operations].map(({ name }) => name)).toEqual(names.toSorted());
@@ -778,5 +839,45 @@ describe("operations", () => {
     tasks.settle(2, { kind: "exited", exitCode: 0, result: await result() });
     expect(await rig.unary(methods.waitOperation, { name: names[1]! })).toMatchObject({ done: true });
     for (const stream of streams) stream.cancel();
+  });
+});
+
+describe("what an end says", () => {
+  test("E-6: of an action that ended long ago, whose outputs are gone: to execute it again", async () => {
+    const file = digestOf(Buffer.from("an output"));
+    const outputFiles = [{ path: "f", digest: file, executable: false }];
+    const made = await put(encodeActionResult({
+      ...decodeActionResult(new Uint8Array(0)),
+      outputFiles,
+      execution: { worker: "w1", auxiliary: [] },
+    }));
+    const stream = execute(await action());
+    const { name } = await next(stream);
+    tasks.settle(1, { kind: "exited", exitCode: 0, result: made });
+    expect(responseOf(await last(stream)).result.length).toBeGreaterThan(0);
+    expect(responseOf(await last(wait(name))).status).toMatchObject({ code: status.UNAVAILABLE });
+    await put(Buffer.from("an output"));
+    expect(responseOf(await last(wait(name))).status).toBeUndefined();
+  });
+  test("is told without server logs where there is no room for those", async () => {
+    const blobs = memoryBlobs();
+    let isFull = false;
+    await rig.close();
+    rig = await startRig({
+      tasks: () => tasks,
+      clock,
+      blobs: {
+        ...blobs,
+        put: (digest, bytes, options) =>
+          isFull ? Promise.reject(new Fault("NO_SPACE", "The disk is full")) : blobs.put(digest, bytes, options),
+      },
+    });
+    const stream = execute(await action());
+    await next(stream);
+    const outcome = { kind: "exited", exitCode: 3, result: await result(3) } as const;
+    isFull = true;
+    tasks.settle(1, outcome);
+    const { status: told, serverLogs, result: bytes } = responseOf(await last(stream));
+    expect([told, serverLogs, decodeActionResult(bytes).exitCode]).toEqual([undefined, [], 3]);
   });
 });

@@ -296,7 +296,7 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
       if (facts === undefined || facts.encoding !== encodings[compressor]) return undefined;
       if (facts.file !== undefined) {
         const path = pathOf(digest, facts.encoding, facts.file);
-        return existsSync(path) ? fileBytes(path) : undefined;
+        return existsSync(path) ? keptFile(digest, path) : undefined;
       }
       const body = index.small(digest)?.body;
       return body === undefined ? undefined : chunksLater(new Uint8Array(body));
@@ -305,6 +305,17 @@ export function localBlobs(options: LocalBlobsOptions): LocalBlobs {
     held: index.held,
     close: () => index.close(),
   };
+}
+
+/** It may have been taken away since it was looked for. */
+async function* keptFile(digest: Digest, path: string): AsyncGenerator<Uint8Array> {
+  try {
+    yield* fileBytes(path);
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).code === "ENOENT"
+      ? blobMissing(digest)
+      : asFault(error, `Cannot read blob ${digest}`);
+  }
 }
 
 async function* chunksLater(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
