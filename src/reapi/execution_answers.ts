@@ -171,8 +171,9 @@ export async function responseOf(
         return missing.length > 0 ? { ...missingResponse(missing), message } : againResponse(text, message);
       }
       const fault = new Fault(code, text);
-      if (fault.meaning.grpc === "UNAVAILABLE") return againResponse(text, message);
-      return { status: { ...statusOf(fault), details: [] }, message, serverLogs: await logsOf(task, blobs) };
+      const serverLogs = await logsOf(task, blobs);
+      if (fault.meaning.grpc === "UNAVAILABLE") return { ...againResponse(text, message), serverLogs };
+      return { status: { ...statusOf(fault), details: [] }, message, serverLogs };
     }
     default:
       return cancelledResponse(message);

@@ -473,7 +473,7 @@ describe("a task whose worker is lost", () => {
     expect(task.context.attempt).toBe(2);
   });
 
-  test(`fails with WORKER_LOST after ${lossesMax + 1} losses`, () => {
+  test(`TO-6: fails with WORKER_LOST after ${lossesMax + 1} losses`, () => {
     const task = newTask();
     for (let attempt = 1; attempt <= lossesMax; attempt++) {
       expect(task.hear(placed(), lost(attempt)).path).toBe("queued");

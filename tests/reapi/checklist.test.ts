@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { afterEach, describe, expect, test } from "vitest";
-import { Fault } from "../../src/domain/fault.ts";
+import { Fault, faults } from "../../src/domain/fault.ts";
 import { encodeDirectory } from "../../src/protocol/reapi/canonical.ts";
 import { bytes, digest, int, message, one, text } from "../../src/protocol/reapi/codec.ts";
 import { retryInfo, rpcStatus } from "../../src/protocol/reapi/messages.ts";
@@ -138,6 +138,16 @@ describe("transport", () => {
     expect(details.map(({ typeUrl }) => typeUrl)).toEqual(["type.googleapis.com/google.rpc.RetryInfo"]);
     expect(retryInfo.decode(details[0]!.value).retryDelay).toMatchObject({ seconds: 1 });
   });
+});
+
+test("E-10: a code that clients try again is that of what may go well then, and of nothing else", () => {
+  const again = new Set(["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNKNOWN"]);
+  const odd = Object.entries(faults).filter(([, { retry, grpc }]) => again.has(grpc) !== (retry === "later"));
+  expect(odd.map(([code]) => code).sort()).toEqual([
+    "INTERNAL", // nobody knows
+    "TASK_UNPLACEABLE", // a worker would have to come: not within a few tries
+    "WORKER_ID_TAKEN", // of workers, which clients never see
+  ]);
 });
 
 describe("what is not offered", () => {

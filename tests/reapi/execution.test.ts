@@ -577,7 +577,29 @@ describe("the end of an action", () => {
   test("M-5: one that was killed is CANCELLED", async () => {
     expect((await ended({ kind: "killed", reason: "by hand" })).status).toMatchObject({ code: status.CANCELLED });
   });
-  test("E-4 E-9: a result that has gone, and a worker that is lost, are UNAVAILABLE with a time to come again", async () => {
+  test("E-9 TO-6: what was lost with its workers is UNAVAILABLE after all attempts, which are told", async () => {
+    const stream = execute(await action());
+    await next(stream);
+    const message = "Cannot finish it as its worker was lost 6 times";
+    tasks.change(1, {
+      attempts: [1, 2].map((attempt) => ({
+        attempt,
+        workerId: workerId(`w${attempt}`),
+        reason: attempt === 1 ? "first" as const : "workerLost" as const,
+        placedAtMs: 6_000,
+        why: "It was free.",
+        ended: `its worker w${attempt} was lost`,
+      })),
+    });
+    tasks.settle(1, { kind: "failed", fault: { code: "WORKER_LOST", message } });
+    const { status: told, serverLogs: [log] } = responseOf(await last(stream));
+    expect(told).toMatchObject({ code: status.UNAVAILABLE, message });
+    expect(told!.details[0]!.typeUrl).toBe("type.googleapis.com/google.rpc.RetryInfo");
+    const { hash, sizeBytes } = log!.value!.digest!;
+    const text = Buffer.from(await readBlob(rig.blobs, `${hash}/${sizeBytes}` as Digest, 10_000)).toString();
+    expect(text).toContain("Attempt 2 (workerLost) on w2: It was free. its worker w2 was lost");
+  });
+  test("E-4: a result that has gone is UNAVAILABLE with a time to come again", async () => {
     const gone = digestOf(Buffer.from("gone"));
     const { status: told } = await ended({ kind: "exited", exitCode: 0, result: gone });
     expect(told).toMatchObject({ code: status.UNAVAILABLE });

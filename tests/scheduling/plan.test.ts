@@ -225,6 +225,16 @@ describe("what is told of a queued task", () => {
   });
 });
 
+test("M-8: who waits for a worker of a kind holds up nobody who fits now, though it came first and is more urgent", () => {
+  const s = scheduling(worker("w1", 2), worker("w2", 1, { gpu: "a" }));
+  s.enqueue(...[0, 1, 2].map((index) => task(index, { rank: 0, platform: { gpu: "a" } })));
+  s.enqueue(...[10, 11, 12].map((index) => task(index, { rank: 5 })), task(13, { requestor: "bob", rank: 5 }));
+  expect(new Set(s.placeAll().map(([, at]) => at))).toEqual(new Set(["w1", "w2"]));
+  expect(s.placeAll()).toEqual([]);
+  s.finish(0);
+  expect(s.placeAll()).toEqual([[1, "w2"]]);
+});
+
 test("who waits for what no worker has is told of those that are here and take nothing", () => {
   const s = scheduling(...["w1", "w2", "w3", "w4", "w5"].map((name) => worker(name, 1)));
   s.enqueue(task(0));

@@ -56,7 +56,7 @@ const distant = (inner: Blobs): Blobs => {
 };
 
 describe("checkout()", () => {
-  test("writes files with their modes whatever the umask, symlinks as they are, empty folders and one fixed time", async () => {
+  test("N-11: writes files with their modes whatever the umask, symlinks as they are, empty folders and one fixed time", async () => {
     const snapshot = await folder(
       await file("plain", "hello"),
       await file("run", "#!", true),
