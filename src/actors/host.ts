@@ -53,10 +53,11 @@ export interface HostOptions {
   readonly decide?: () => void;
   /** Called inside of a turn before actors hear that a time has been reached. */
   readonly beforeWaking?: () => void;
-  /** How long a batch that says nothing to the outside may wait for more to be saved with it; 0 by default. */
-  readonly saveQuietAfterMs?: number;
-  /** Whether nobody waits for an entry to be durable, so that a batch that says nothing may wait with it. All by default. */
-  readonly isQuiet?: (entry: Entry) => boolean;
+  /**
+   * How long an entry, or something that is said to the outside, may wait for more to be saved with it; the least of a
+   * batch counts. Not at all, by default.
+   */
+  readonly mayWaitMs?: { readonly entry: (entry: Entry) => number; readonly said?: (body: unknown) => number };
   /** Of messages handled in one turn of the event loop; 500 by default. */
   readonly stepsPerTurn?: number;
 }
@@ -209,23 +210,29 @@ export function createHost(options: HostOptions): Host {
   let lastEpoch = 0;
   let outsideIds = 0;
   let open: { entries: Entry[]; said: { to: Address; body: unknown }[] } = { entries: [], said: [] };
-  /** Of the open batch: somebody waits for an entry of it, if not for what it says. */
-  let isAwaited = false;
+  /** When the open batch is to be saved at the latest. */
+  let saveAtMs = Infinity;
+  const saveWithin = (ms: number): void => {
+    if (saveAtMs > 0) saveAtMs = ms > 0 ? Math.min(saveAtMs, clock.now() + ms) : 0;
+  };
   const add = (entry: Entry): void => {
     open.entries.push(entry);
-    isAwaited ||= options.isQuiet?.(entry) === false;
+    saveWithin(options.mayWaitMs?.entry(entry) ?? 0);
   };
   /** Said to what is within. */
   let within: { to: Address; body: unknown }[] = [];
   let committing: Promise<void> | undefined;
   let turnWaits = false;
-  let cancelQuiet: (() => void) | undefined;
+  /** For more to be saved with the open batch. */
+  let waiting: { readonly untilMs: number; readonly cancel: () => void } | undefined;
   let isHurried = false;
   let stopped = false;
   let endRetryWait = (): void => {};
 
-  const sayOutside = (to: Address, body: unknown): void =>
-    void (options.isWithin?.(to) === true ? within : open.said).push({ to, body });
+  const sayOutside = (to: Address, body: unknown): void => {
+    if (options.isWithin?.(to) === true) within.push({ to, body });
+    else host.say(to, body);
+  };
   const isInner = (to: Address): boolean => Object.hasOwn(kinds, kindOf(to));
 
   const wake = (row: Row): Live => {
@@ -371,17 +378,12 @@ export function createHost(options: HostOptions): Host {
 
   const flush = (): void => {
     if (committing !== undefined || (open.entries.length === 0 && open.said.length === 0)) return;
-    const waitMs = options.saveQuietAfterMs ?? 0;
-    if (open.said.length === 0 && !isAwaited && waitMs > 0 && !isHurried && !stopped) {
-      cancelQuiet ??= clock.at(clock.now() + waitMs, hurry);
-      return;
-    }
+    if (saveAtMs > 0 && !isHurried && !stopped) return waitUntil(saveAtMs);
     isHurried = false;
-    cancelQuiet?.();
-    cancelQuiet = undefined;
+    endWait();
     const batch = open;
     open = { entries: [], said: [] };
-    isAwaited = false;
+    saveAtMs = Infinity;
     if (batch.entries.length === 0) return speak(batch);
     committing = commit(batch.entries).then((durable) => {
       committing = undefined;
@@ -392,10 +394,18 @@ export function createHost(options: HostOptions): Host {
       if (hasMore()) turnSoon();
     });
   };
+  const waitUntil = (atMs: number): void => {
+    if (waiting !== undefined && waiting.untilMs <= atMs) return;
+    endWait();
+    waiting = { untilMs: atMs, cancel: clock.at(atMs, hurry) };
+  };
+  const endWait = (): void => {
+    waiting?.cancel();
+    waiting = undefined;
+  };
   /** What waits to be saved waits no longer. */
   const hurry = (): void => {
-    cancelQuiet?.();
-    cancelQuiet = undefined;
+    endWait();
     isHurried = true;
     flush();
   };
@@ -474,6 +484,7 @@ export function createHost(options: HostOptions): Host {
     },
     say(to, body) {
       open.said.push({ to, body });
+      saveWithin(options.mayWaitMs?.said?.(body) ?? 0);
     },
     state(address) {
       const row = rows.get(address);
@@ -539,8 +550,8 @@ export function createHost(options: HostOptions): Host {
       return inner.length - innerHead + work.length - workHead;
     },
     async settled() {
-      while (!stopped && (hasMore() || turnWaits || committing !== undefined || cancelQuiet !== undefined)) {
-        if (cancelQuiet !== undefined) hurry();
+      while (!stopped && (hasMore() || turnWaits || committing !== undefined || waiting !== undefined)) {
+        if (waiting !== undefined) hurry();
         await (committing ?? new Promise<void>((resolve) => options.defer(resolve)));
       }
     },
@@ -548,7 +559,7 @@ export function createHost(options: HostOptions): Host {
       stopped = true;
       wakeups.close();
       endRetryWait();
-      if (cancelQuiet !== undefined) hurry();
+      if (waiting !== undefined) hurry();
       while (committing !== undefined) await committing; // one batch leads to the next
     },
   };

@@ -86,7 +86,12 @@ export interface Scheduler {
 /** Messages waiting to be handled at which connections are no longer read. */
 const backlogMax = 5_000;
 /** That an attempt has started is saved with what is decided next, or by itself after this time: it binds nobody. */
-const saveQuietAfterMs = 100;
+const startedMayWaitMs = 100;
+/**
+ * While all slots are taken, what comes in is saved with the next result, or by itself after this time: it waits for a
+ * slot anyway.
+ */
+const acceptedMayWaitMsMax = 5;
 /** Forgotten jobs and tasks of one turn. */
 const forgottenPerTurn = 250;
 const retentionMs = 1_000;
@@ -149,17 +154,22 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const answer = (gateway: string, re: number, body: Answer): void =>
     host.say(memberAddress(gateway), { type: "gateway", re, body } satisfies ToMember);
 
-  /** Watchers hear what is durable; what settled needs no memory any more. */
+  /** What settled, and needs no memory any more: released at the end of a turn, of which there is one each second. */
+  let over: Address[] = [];
+  const releaseOver = (): void => {
+    if (over.length === 0) return;
+    for (const address of over) host.release(address);
+    over = [];
+  };
+  /** Watchers hear what is durable. */
   const committed = (entries: readonly Entry[]): void => {
     watches.committed(entries);
-    const over: Address[] = [];
     for (const entry of entries) {
       const kind = kindOf(entry.address);
       if (entry.state === null || (kind !== "job" && kind !== "task")) continue;
       const state = entry.state as State;
       if (kind === "task" ? taskState(state) === "settled" : jobState(state) !== "running") over.push(entry.address);
     }
-    if (over.length > 0) host.enqueue(() => over.forEach((address) => host.release(address)));
   };
 
   // ---- decisions that follow from the whole ------------------------------------------------------------------------
@@ -184,6 +194,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     }
     if (host.has(schedulerAddress) && admission.isOpen) placement.place(atMs);
     settlement.answerSyncs();
+    releaseOver();
   };
 
   // ---- what gateways ask -------------------------------------------------------------------------------------------
@@ -284,6 +295,11 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     else cancelRetention = clock.at(clock.now() + retentionMs, () => host.enqueue(retain));
   };
 
+  const acceptedMayWaitMs = (): number => {
+    const { busy, slots } = index.view;
+    return slots > 0 && busy >= slots ? acceptedMayWaitMsMax : 0;
+  };
+
   const host: Host = createHost({
     states,
     kinds: {
@@ -301,8 +317,20 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     committed,
     decide,
     beforeWaking: () => noteTime(),
-    saveQuietAfterMs,
-    isQuiet: ({ cause }) => (cause.event as { readonly type?: unknown }).type === "task.started",
+    mayWaitMs: {
+      entry: ({ cause }) => {
+        const { type } = cause.event as { readonly type?: unknown };
+        return type === "task.started"
+          ? startedMayWaitMs
+          : type === "job.create" || type === "task.create"
+          ? acceptedMayWaitMs()
+          : 0;
+      },
+      said(said) {
+        const message = said as ToMember;
+        return message.type === "gateway" && message.body.type === "job.accepted" ? acceptedMayWaitMs() : 0;
+      },
+    },
     ...(options.stepsPerTurn === undefined ? {} : { stepsPerTurn: options.stepsPerTurn }),
     ...(options.broken === undefined ? {} : { broken: options.broken }),
   });

@@ -103,7 +103,7 @@ export function createWorker(options: WorkerOptions): Worker {
     // A run that nothing on disk knows of is killed with this process: only results must be durable before they are told.
     isWithin: (to) => to === effectsAddress,
     ...(options.broken === undefined ? {} : { broken: options.broken }),
-    saveQuietAfterMs,
+    mayWaitMs: { entry: () => saveQuietAfterMs },
     deliver: (to, said) => {
       const body = said as AttemptMessage;
       if (to === schedulerMember) {

@@ -256,7 +256,7 @@ describe("a host saves before it speaks", () => {
 });
 
 describe("a host that may save later", () => {
-  const later = { saveQuietAfterMs: 100 };
+  const later = { mayWaitMs: { entry: () => 100 } };
 
   test("saves what says nothing to the outside together with what follows, and after its time at the latest", async () => {
     const time = virtualTime();
@@ -285,8 +285,8 @@ describe("a host that may save later", () => {
   test("does not wait with an entry for which somebody waits, and takes with it those that do", async () => {
     const time = virtualTime();
     const states = disk();
-    const isQuiet = ({ cause }: Entry): boolean => (cause.event as { readonly type: string }).type === "add";
-    const { turn } = await start(time, states, { ...later, isQuiet });
+    const entry = ({ cause }: Entry): number => (cause.event as { readonly type: string }).type === "add" ? 100 : 0;
+    const { turn } = await start(time, states, { mayWaitMs: { entry } });
     await turn((host) => create(host, "a"));
     expect(states.commits.map((entries) => entries.length)).toEqual([1]);
     await turn((host) => host.tell(counter("a"), { type: "add" }, here));
@@ -296,6 +296,24 @@ describe("a host that may save later", () => {
     expect(states.commits.map((entries) => entries.length)).toEqual([1, 2]);
     await pass(time, 100);
     expect(states.commits.map((entries) => entries.length)).toEqual([1, 2, 1]);
+  });
+
+  test("waits as long as the least patient of what it has to save and to say", async () => {
+    const time = virtualTime();
+    const states = disk();
+    const said = (body: unknown): number => (body as { readonly word: string }).word === "soon" ? 20 : 0;
+    const { heard, turn } = await start(time, states, { mayWaitMs: { entry: () => 100, said } });
+    await turn((host) => create(host, "a"));
+    await pass(time, 10);
+    await turn((host) => host.tell(counter("a"), { type: "say", word: "soon" }, here));
+    await pass(time, 19);
+    expect(states.commits).toEqual([]);
+    expect(heard).toEqual([]);
+    await pass(time, 1);
+    expect(states.commits.map((entries) => entries.length)).toEqual([2]);
+    expect(heard).toEqual([word("soon")]);
+    await pass(time, 1_000);
+    expect(states.commits).toHaveLength(1);
   });
 
   test("does not wait when it is to be settled, or to stop, also with a batch under way", async () => {

@@ -98,8 +98,9 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
     const id = ++asked;
     gateway.say({ id, sentAtMs: time.now(), body });
     await quiet(time);
-    const answer = gateway.heard.find((message) => (message as { re?: number }).re === id);
-    return (answer as { body: Record<string, unknown> }).body;
+    const answered = () => gateway.heard.find((message) => (message as { re?: number }).re === id);
+    if (answered() === undefined) await pass(time, 5); // while all slots are taken
+    return (answered() as { body: Record<string, unknown> }).body;
   };
   return {
     scheduler,
@@ -220,6 +221,26 @@ describe("who waits for a task from the moment that it is accepted", () => {
     peer.report({ stage: "returned", taskId: task, attempt: 1, why: "it stops" });
     await pass(time, 250);
     expect(pushes()).toEqual([["task.changed", 7, "running"], ["task.changed", 7, "queued"]]);
+  });
+
+  test("is told that a job is accepted with the next result, or soon, while all slots are taken: it waits anyway", async () => {
+    const { time, states, ask, gateway, peer, task } = await waiting();
+    await ask({ type: "job.accept", job: { ...jobOf(1), key: "two" } });
+    const accept = (key: string) =>
+      gateway.say({ id: 100, sentAtMs: time.now(), body: { type: "job.accept", job: { ...jobOf(1), key } } });
+    const accepted = () => gateway.heard.filter((message) => (message as { re?: number }).re === 100).length;
+    const saved = async () => (await states.bounds()).lastSeq;
+    accept("three");
+    await pass(time, 4);
+    expect(accepted()).toBe(0);
+    await pass(time, 1);
+    expect(accepted()).toBe(1);
+    accept("four");
+    const before = await saved();
+    peer.report(ended(task));
+    await quiet(time);
+    expect(accepted()).toBe(2);
+    expect(await saved() - before).toBe(5); // the job, its task, the result, the end of its job, and who comes next
   });
 
   test("hears no more of it when it wants no more, nor when it has gone", async () => {
