@@ -40,8 +40,11 @@ export const nameOf = (address: Address): string => address.slice(address.indexO
 const crockford = "0123456789abcdefghjkmnpqrstvwxyz";
 
 /** When a job was accepted, as its id has it. Epoch milliseconds. */
-export const acceptedAtMs = (jobId: JobId): number =>
-  [...jobId.slice(1, 11)].reduce((atMs, digit) => atMs * 32 + crockford.indexOf(digit), 0);
+export function acceptedAtMs(jobId: JobId): number {
+  let atMs = 0;
+  for (let at = 1; at <= 10; at++) atMs = atMs * 32 + crockford.indexOf(jobId[at]!);
+  return atMs;
+}
 
 /**
  * A new job id from the time and 30 random bits; ids of one millisecond differ by chance alone.

@@ -125,11 +125,12 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
       webSockets.acceptUpgrade(request, socket as Socket, head as Buffer, accepting),
   });
   outliveHttp2Farewells();
+  let origin: string | undefined;
   const reapi = reapiServer({
     ...cached,
     trees,
     tasks: tasksOver(gateway, realClock),
-    pageOf: (jobId) => `${options.origin()}/${linkTo("job", jobId)}`,
+    pageOf: (jobId) => `${origin ??= options.origin()}/${linkTo("job", jobId)}`,
     uploadsDir: join(options.dataDir, "uploads"),
     token,
     guaranteedAgeMs: options.budget?.blobs.held.guaranteedAgeMs ?? Infinity,
