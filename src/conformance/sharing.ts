@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { Timestamp } from "../domain/action_result.ts";
 import { stages } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import { asBuild, begin, type Begun, endOf, type Executed, metadataOf, prepare, resultOf, stdoutOf } from "./asked.ts";
@@ -48,10 +49,11 @@ async function fill(
   throw new NotOffered(`it runs ${blockersMax} actions at a time or more`);
 }
 
+const msOf = (at: Timestamp | undefined): number => at === undefined ? 0 : at.seconds * 1e3 + at.nanos / 1e6;
 const startOf = ({ response }: Executed): number => {
   const at = resultOf(response).execution?.executionStartedAt;
   expectThat(at !== undefined, "it does not say when the action began");
-  return at.seconds * 1e3 + at.nanos / 1e6;
+  return msOf(at);
 };
 
 const manyOthers = 12;
@@ -74,13 +76,23 @@ const queuesOf = new WeakMap<ProbeClient, Promise<Queues>>();
 function queues(client: ProbeClient, capabilities: Capabilities): Promise<Queues> {
   let known = queuesOf.get(client);
   if (known === undefined) {
-    known = fillAndQueue(client, mostUrgent(capabilities));
+    known = tellQueues(client, mostUrgent(capabilities));
     queuesOf.set(client, known);
   }
   return known;
 }
 
-async function fillAndQueue(client: ProbeClient, urgent: number): Promise<Queues> {
+/** A server that has much else to do may be slow to take all slots: then nothing can be told, and it is tried again. */
+async function tellQueues(client: ProbeClient, urgent: number): Promise<Queues> {
+  for (let tries = 0; tries < 3; tries++) {
+    const found = await fillAndQueue(client, urgent);
+    if (found !== undefined) return found;
+  }
+  throw new NotOffered("a slot was free again before all were queued: nothing can be told");
+}
+
+/** @returns undefined when slots were free before all were queued. */
+async function fillAndQueue(client: ProbeClient, urgent: number): Promise<Queues | undefined> {
   const script = "sleep 0.3";
   const others = await Promise.all(Array.from({ length: manyOthers }, () => prepare(client, { script })));
   const [first, shared, ofOther] = await Promise.all([1, 2, 3].map(() => prepare(client, { script })));
@@ -97,8 +109,10 @@ async function fillAndQueue(client: ProbeClient, urgent: number): Promise<Queues
   const isLate = performance.now() >= untilMs;
   await ended;
   const startsMs = (await Promise.all(begun.map((each) => each.end()))).map(startOf);
-  const [otherBuildMs, urgentMs, ...sharedMs] = (await Promise.all(own.map((each) => each.end()))).map(startOf);
-  if (isLate) throw new NotOffered("a slot was free again before all were queued: nothing can be told");
+  const owns = await Promise.all(own.map((each) => each.end()));
+  const [otherBuildMs, urgentMs, ...sharedMs] = owns.map(startOf);
+  const queuedMs = Math.max(...owns.map(({ response }) => msOf(resultOf(response).execution?.queuedAt)));
+  if (isLate || startsMs.some((start) => start < queuedMs)) return undefined;
   return {
     slots,
     startsMs,
