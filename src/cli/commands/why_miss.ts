@@ -2,7 +2,6 @@ import type { Client } from "../../api/client.ts";
 import type { ActionData, CommandData } from "../../domain/command.ts";
 import { type Digest, isDigest } from "../../domain/digest.ts";
 import { Fault, isFault } from "../../domain/fault.ts";
-import type { JobId } from "../../domain/ids.ts";
 import type { TaskView } from "../../protocol/client_messages.ts";
 import { decodeAction, decodeCommand } from "../../protocol/reapi/canonical.ts";
 import { readBlob } from "../../snapshots/blobs/blobs.ts";
@@ -10,6 +9,7 @@ import { type Call, clusterFlags, command } from "../command.ts";
 import { exitCodes } from "../exit_codes.ts";
 import { text, textOf, usage, whole } from "../flags.ts";
 import { jsonLine, moment, outcomeText, plain } from "../render.ts";
+import { ranActions } from "../ran_actions.ts";
 import { diffRunnables, type RunnableDiff, runnableDiffLines } from "../task_diff.ts";
 
 const actionBytesMax = 1024 * 1024;
@@ -134,7 +134,9 @@ async function* knownOf({ flags }: WhyMissCall, client: Client, wanted: Wanted):
   const limit = flags.limit ?? limitDefault;
   const isOf = (instance: string): boolean => flags.instance === undefined || flags.instance === instance;
   const ran = new Set<Digest>();
-  for await (const { job, task } of ranActions(client, limit, wanted)) {
+  const mayBe = ({ tag }: { readonly tag: string }): boolean =>
+    wanted.kind !== "target" || !tag.includes("//") || tag.includes(wanted.label);
+  for await (const { job, task } of ranActions(client, limit, mayBe)) {
     if (!isOf(task.action!.instance)) continue;
     const { digest } = task.action!;
     const read = await readAction(client, digest);
@@ -147,25 +149,6 @@ async function* knownOf({ flags }: WhyMissCall, client: Client, wanted: Wanted):
     const read = await readAction(client, digest);
     if (read === undefined || !isWanted(wanted, read.command, "")) continue;
     yield { ...read, key: keyOf(read.command), digest, atMs: made.atMs, tag: "" };
-  }
-}
-
-async function* ranActions(client: Client, limit: number, wanted: Wanted) {
-  let left = limit;
-  let before: JobId | undefined;
-  while (left > 0) {
-    const size = Math.min(left, 500);
-    const page = await client.jobs({ limit: size, ...(before === undefined ? {} : { before }) });
-    for (const job of page) {
-      if (job.tasks !== 1 || (wanted.kind === "target" && /\/\//.test(job.tag) && !job.tag.includes(wanted.label))) {
-        continue;
-      }
-      const [task] = (await client.job(job.jobId)).tasks;
-      if (task?.action !== undefined) yield { job, task };
-    }
-    if (page.length < size) return;
-    left -= page.length;
-    before = page.at(-1)!.jobId;
   }
 }
 
