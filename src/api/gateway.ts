@@ -44,6 +44,8 @@ export interface GatewayOptions {
   readonly log: Log;
   /** Whether there is room on the disk for new work. */
   readonly hasSpace: () => boolean;
+  /** Whether the store is over its budget though nothing of it may go; never, if absent. */
+  readonly isFull?: () => boolean;
   /** How long requests wait while the scheduler is away; 45,000 ms by default. */
   readonly waitMs?: number;
 }
@@ -155,6 +157,13 @@ export function createGateway(options: GatewayOptions): Gateway {
       throw new Fault(
         "NO_SPACE",
         `Cannot take ${what} as at least 5 % of the disk must be free: free some, then try again`,
+      );
+    }
+    if (options.isFull?.() === true) {
+      const advice = "name less, give it more (cluster --max-size), or try again later";
+      throw new Fault(
+        "NO_SPACE",
+        `Cannot take ${what} as the store must be within its budget, and nothing of it may go yet: ${advice}`,
       );
     }
   };

@@ -79,7 +79,8 @@ export function startGateway(options: GatewayRoleOptions): GatewayRole {
     sealed: options.sealed,
     clock: realClock,
     log,
-    hasSpace: () => hasDisk() && collector?.isFull !== true,
+    hasSpace: hasDisk,
+    isFull: () => collector?.isFull === true,
   });
   const collector = options.budget === undefined
     ? undefined

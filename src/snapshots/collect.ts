@@ -99,7 +99,7 @@ export const withinBudget = "within the budget";
 const highShare = 0.95;
 /** … ends at this one, … */
 const lowShare = 0.9;
-/** … and above this one new work waits for it. */
+/** … and above this one new work is refused. */
 const hardShare = 1.05;
 /** Of the disk so much stays free: more than the twentieth below which new work is refused. */
 const reserveShare = 0.1;

@@ -225,6 +225,20 @@ test("a full disk refuses new jobs and blobs as NO_SPACE and goes on with what i
   expect(await endOf(jobId)).toBe("succeeded");
 });
 
+test("a store that is over its budget refuses new work for that reason, and not for the disk's", async () => {
+  rig.setFull(true);
+  const refused = {
+    code: "NO_SPACE",
+    message: expect.stringMatching(/^Cannot take (a job|blobs) as the store must be within its budget, .*--max-size/),
+  };
+  await expect(rig.client.submit(jobOf(["exit", "0"]))).rejects.toMatchObject(refused);
+  const bytes = new Uint8Array(300_000).fill(8);
+  await expect(rig.client.blobs.put(digestOf(bytes), bytes)).rejects.toMatchObject({ code: "NO_SPACE" });
+  rig.setFull(false);
+  const { jobId } = await rig.client.submit(jobOf(["exit", "0"]));
+  expect(jobId).toMatch(/^j/);
+});
+
 test("a killed job is cancelled; killing it again does nothing", async () => {
   const { jobId } = await rig.client.submit(jobOf(["hold"]));
   await until("the task runs", isRunning(taskId(jobId, 0)));

@@ -188,6 +188,8 @@ export interface Rig {
   readonly gateway: Gateway;
   readonly scheduler: Scheduler;
   setSpace(hasSpace: boolean): void;
+  /** Whether the store is over its budget. */
+  setFull(isFull: boolean): void;
   /** Forgets all blobs and names. */
   empty(): void;
   /** HTTP requests so far. */
@@ -244,6 +246,7 @@ export async function startRig(
   const webSockets = webSocketTransport({ clock });
   const waitMs = options.waitMs ?? 45_000;
   let hasSpace = true;
+  let isFull = false;
 
   let schedulerConnections: Connection[] = [];
   let closeScheduler = (): Promise<void> => Promise.resolve();
@@ -287,7 +290,8 @@ export async function startRig(
   const startGateway = async (): Promise<void> => {
     const stopping = new AbortController();
     const connections: Connection[] = [];
-    const here = createGateway({ blobs, trees, names, sealed, clock, log, hasSpace: () => hasSpace, waitMs });
+    const space = { hasSpace: () => hasSpace, isFull: () => isFull };
+    const here = createGateway({ blobs, trees, names, sealed, clock, log, ...space, waitMs });
     gateway = here;
     const take = (connection: Connection): void => {
       connections.push(connection);
@@ -377,6 +381,7 @@ export async function startRig(
       return scheduler;
     },
     setSpace: (there) => void (hasSpace = there),
+    setFull: (full) => void (isFull = full),
     empty() {
       blobsNow = memoryBlobs();
       namesNow = memoryRefs();

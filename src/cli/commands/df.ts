@@ -28,7 +28,9 @@ export const df = command({
       `What was stored, asked for or answered stays at least ${
         span(guaranteedAgeMs)
       }; what is named, queued or running stays.`,
-      ...(isFull ? ["Full: nothing may go, so new work waits. Name less, give it more (--max-size), or wait."] : []),
+      ...(isFull
+        ? ["Full: nothing may go, so new work is refused. Name less, give it more (--max-size), or wait."]
+        : []),
     ];
     await world.stdout.write(`${lines.join("\n")}\n`);
     return exitCodes.done;
