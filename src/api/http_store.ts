@@ -13,7 +13,15 @@ export function storeRoutes<Env extends object>(app: Hono<Env>, collector: Colle
   };
   app.get("/v1/store", (c) => c.json(needed().df()));
   app.post("/v1/store/collect", async (c) => {
-    const isDryRun = ["1", "true", ""].includes(c.req.query("dryRun") ?? "no");
+    const given = c.req.query("dryRun");
+    const isDryRun = ["1", "true", ""].includes(given ?? "0");
+    // What is removed by mistake does not come back.
+    if (!isDryRun && given !== undefined && !["0", "false"].includes(given)) {
+      throw new Fault(
+        "REQUEST_INVALID",
+        `Cannot read dryRun as it must be 0 or 1: current value is "${given.slice(0, 99)}"`,
+      );
+    }
     return c.json(await needed().collect({ dryRun: isDryRun }));
   });
 }
