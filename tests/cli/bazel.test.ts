@@ -28,7 +28,7 @@ describe("bazelrc", () => {
       });
     }
     expect(await printed(cluster)).toBe(
-      `build --remote_executor=grpc://127.0.0.1:9090\nbuild --jobs=32\n${ttl}`,
+      `build --remote_executor=grpc://127.0.0.1:9090\nbuild --jobs=32\nbuild --remote_retries=30\n${ttl}`,
     );
   });
   test("prints flags for the cache alone, and for reading alone, of an instance", async () => {

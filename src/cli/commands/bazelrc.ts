@@ -8,6 +8,8 @@ import { jsonLine, span } from "../render.ts";
 /** So many actions for a slot: one runs, and the next one waits beside it. */
 const jobsPerSlot = 2;
 const jobsMax = 1_000;
+/** Bazel waits 5 s at most before each: so a cluster may be away for two minutes. */
+const retries = 30;
 /** With the cache alone: most of what Bazel does at a time waits for answers; it runs no more than its machine can. */
 const jobsCached = 32;
 
@@ -46,6 +48,8 @@ export const bazelrc = command({
           "# Actions run on the cluster's workers.",
           `build --remote_executor=${url}`,
           `build --jobs=${await jobsOf(client)}`,
+          "# Each loss of the connection takes a retry of every action that waits; 5 are little for restarts.",
+          `build --remote_retries=${retries}`,
         ]
         : [
           flags["read-only"]
