@@ -138,14 +138,22 @@ function checkWords(command: Command, words: readonly string[], rest: readonly s
 
 const faultLine = (thrown: unknown): string => {
   const { code, message } = asFault(thrown);
-  return `${JSON.stringify({ type: "fault", code, message })}\n`;
+  return `${JSON.stringify({ type: "fault", code, message: systemText(thrown) ?? message })}\n`;
 };
+
+/** What the system refuses as a sentence; it says "ENOENT: no such file or directory, open '/a'". */
+function systemText(thrown: unknown): string | undefined {
+  const errno = (thrown as { code?: unknown } | null)?.code;
+  if (thrown instanceof Fault || !(thrown instanceof Error) || typeof errno !== "string") return undefined;
+  const [, why, call, on = ""] = /^E[A-Z0-9]+: (.+), ([a-z]+)( '.*)?$/s.exec(thrown.message) ?? [];
+  return why === undefined ? thrown.message : `Cannot ${call}${on}: ${why} (${errno})`;
+}
 
 /** One sentence for what we expect, and what the system refuses; all there is for a mistake of ours. */
 function faultText(thrown: unknown): string {
   if (thrown instanceof Fault) return `scoot-actors: ${thrown.message}\n`;
-  const errno = (thrown as { code?: unknown } | null)?.code;
-  if (thrown instanceof Error && typeof errno === "string") return `scoot-actors: ${thrown.message}\n`;
+  const text = systemText(thrown);
+  if (text !== undefined) return `scoot-actors: ${text}\n`;
   const all = thrown instanceof Error ? thrown.stack ?? thrown.message : String(thrown);
   return `scoot-actors: This is a mistake in scoot-actors itself; please report it with what follows.\n${all}\n`;
 }

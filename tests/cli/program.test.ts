@@ -84,7 +84,9 @@ describe("program()", () => {
   test("says what the system refuses without a stack", async () => {
     const world = fakeWorld();
     expect(await type(world, "job", "submit", "none.json")).toBe(1);
-    expect(world.stderr.text()).toMatch(/^scoot-actors: ENOENT.*none\.json'\n$/);
+    expect(world.stderr.text()).toMatch(
+      /^scoot-actors: Cannot open '.*none\.json': no such file or directory \(ENOENT\)\n$/,
+    );
   });
 
   test("exits 141 and says nothing when its reader is gone", async () => {
