@@ -153,9 +153,8 @@ export function timeline(
 
   /** To entry `seq` without reading what is between, where that is cheaper; else it stays where it is. */
   async function leap(all: Held, seq: number): Promise<void> {
-    const { lastSeq, addresses } = await states.news(all.lastSeq);
-    if (addresses === undefined || lastSeq < seq) return;
-    const touched = new Set(addresses.slice(0, seq - all.lastSeq) as Address[]);
+    const addresses = await states.addresses(all.lastSeq, seq);
+    const touched = new Set(addresses);
     const after = new Map<Address, Known | undefined>();
     let [atMs, isKept] = [0, true];
     const ask = async (those: readonly Address[]): Promise<void> => {

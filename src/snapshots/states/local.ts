@@ -645,6 +645,17 @@ function reading(
       yield* asOf(lastSeq(), prefix, undefined, () => pagesOf((after) => currentPage(prefix, after), decodeEntry));
     },
     standing: (prefix = "") => pagesOf((after) => currentPage(prefix, after), decodeStanding),
+    async addresses(afterSeq, toSeq) {
+      const found: Address[] = [];
+      const from = Math.max(afterSeq, firstSeq() - 1);
+      const end = Math.min(toSeq, lastSeq());
+      if (from >= end) return found;
+      for await (const { batch } of log.scan(from + 1)) {
+        for (const { seq, address } of batch.records) if (seq > from && seq <= end) found.push(address as Address);
+        if (batch.records.at(-1)!.seq >= end) break;
+      }
+      return found;
+    },
     async *history(address, range = {}) {
       if (range.toSeq === undefined) await look();
       const afterSeq = Math.max(range.afterSeq ?? 0, firstSeq() - 1);

@@ -131,6 +131,12 @@ export function memoryStates(): States {
           ? undefined
           : log.slice(Math.max(0, afterSeq + 1 - firstSeq)).map(({ address }) => address),
       }),
+    addresses: (afterSeq, toSeq) =>
+      Promise.resolve(
+        log.slice(Math.max(0, afterSeq + 1 - firstSeq), Math.max(0, toSeq + 1 - firstSeq)).map(({ address }) =>
+          address
+        ),
+      ),
     prune({ beforeMs, bytesMax }) {
       let count = 0;
       for (const kept of log.slice(0, -1)) {

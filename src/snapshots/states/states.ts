@@ -108,6 +108,11 @@ export interface States {
   news(
     afterSeq: number,
   ): Promise<{ readonly lastSeq: number; readonly addresses: readonly string[] | undefined }>;
+  /**
+   * Whose the entries after one up to another are, in order, read without what they hold: for whoever asks those how they
+   * are instead. It begins with `firstSeq` (see {@link bounds}).
+   */
+  addresses(afterSeq: number, toSeq: number): Promise<readonly Address[]>;
   /** Forgets history that is older or more than this; current states and cuts from the new firstSeq on stay whole. */
   prune(
     limits: { readonly beforeMs: number; readonly bytesMax: number },

@@ -57,7 +57,7 @@ interface Taken {
 /** Read at once, unless a single batch is longer. */
 const windowBytes = 4 * 1024 * 1024;
 /** Addresses of so many entries are remembered, whether they are indexed by now or not. */
-const recentMax = 60_000;
+const recentMax = 20_000;
 
 export function logTail(
   { dir, index, log }: { readonly dir: string; readonly index: StateIndex; readonly log: Pick<SharedLog, "met"> },

@@ -310,6 +310,10 @@ export function statesContract(name: string, make: () => Promise<StoreUnderTest>
       expect(await store.news(0)).toEqual({ lastSeq: 3, addresses: ["job/a", "task/a/0", "job/a"] });
       expect(await store.news(2)).toEqual({ lastSeq: 3, addresses: ["job/a"] });
       expect(await store.news(3)).toEqual({ lastSeq: 3, addresses: [] });
+      expect(await store.addresses(0, 3)).toEqual(["job/a", "task/a/0", "job/a"]);
+      expect(await store.addresses(1, 2)).toEqual(["task/a/0"]);
+      expect(await store.addresses(2, 9)).toEqual(["job/a"]);
+      expect(await store.addresses(3, 3)).toEqual([]);
     });
 
     test("commits that overlap become durable in the order of the calls", async () => {
