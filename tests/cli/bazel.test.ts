@@ -12,7 +12,7 @@ describe("bazelrc", () => {
     expect(await type(world, "bazelrc", "--cluster", "http://127.0.0.1:9090", ...words)).toBe(0);
     return world.stdout.text().split("\n").filter((line) => line !== "" && !line.startsWith("#")).join("\n");
   };
-  const ttl = "build:remote_ttl --experimental_remote_cache_ttl=3600s";
+  const newer = "build:remote_ttl --experimental_remote_cache_ttl=3600s\nbuild:remote_zstd --remote_cache_compression";
 
   test("prints flags to run on the workers, twice as many as there are slots", async () => {
     const cluster = fakeCluster();
@@ -28,17 +28,17 @@ describe("bazelrc", () => {
       });
     }
     expect(await printed(cluster)).toBe(
-      `build --remote_executor=grpc://127.0.0.1:9090\nbuild --jobs=32\nbuild --remote_retries=30\n${ttl}`,
+      `build --remote_executor=grpc://127.0.0.1:9090\nbuild --jobs=32\nbuild --remote_retries=30\n${newer}`,
     );
   });
   test("prints flags for the cache alone, and for reading alone, of an instance", async () => {
     const cluster = fakeCluster();
     expect(await printed(cluster, "--cache-only", "--instance", "main")).toBe(
       `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=true\nbuild --jobs=32\n` +
-        `build --remote_instance_name=main\n${ttl}`,
+        `build --remote_instance_name=main\n${newer}`,
     );
     expect(await printed(cluster, "--read-only")).toBe(
-      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=false\nbuild --jobs=32\n${ttl}`,
+      `build --remote_cache=grpc://127.0.0.1:9090\nbuild --remote_upload_local_results=false\nbuild --jobs=32\n${newer}`,
     );
   });
   test("prints the token for a cluster elsewhere, over TLS where its door has it", async () => {

@@ -67,6 +67,9 @@ export const bazelrc = command({
       `# What was answered stays for at least ${span(guaranteedAgeMs)}. With --config=remote_ttl, Bazel 7 and newer`,
       "# rely on that, and ask again later.",
       `build:remote_ttl --experimental_remote_cache_ttl=${Math.max(1, Math.floor(guaranteedAgeMs / 1_000))}s`,
+      "# With --config=remote_zstd, Bazel 7 and newer send and fetch blobs smaller, and they lie so here; the gateway must",
+      "# run on Deno, or on Node 22.15 or newer.",
+      "build:remote_zstd --remote_cache_compression",
     ];
     await world.stdout.write(
       isJson
