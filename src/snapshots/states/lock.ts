@@ -17,8 +17,11 @@ function processName(pid: number): string | undefined {
   try {
     // Fields after the name in brackets, which may hold anything; the 22nd of all is the start time in ticks.
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // Dead, though whoever started it has not asked how it ended; in a container nobody may ever do so.
+    if (fields[0] === "Z" || fields[0] === "X") return undefined;
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
-    return `${pid} ${boot} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
+    return `${pid} ${boot} ${fields[19]}`;
   } catch {
     try {
       process.kill(pid, 0);
