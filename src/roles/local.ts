@@ -1,5 +1,4 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -13,7 +12,7 @@ import type { ClusterConfig } from "./config.ts";
 import { type Door, openDoor } from "./door.ts";
 import { onLauncherLost } from "./launcher.ts";
 import { machineRoom, roomOfEach } from "./local_room.ts";
-import { originOf, readOrMakeToken, stderrLog } from "./machine.ts";
+import { makeDataDir, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
 import { ownCommand } from "./own_command.ts";
@@ -38,7 +37,7 @@ const ownMember = new URL(import.meta.url.endsWith(".ts") ? "./member_main.ts" :
 export async function runLocalCluster(config: ClusterConfig, memberModule: URL = ownMember): Promise<number> {
   const startedAtMs = realClock.now();
   const { dataDir } = config;
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  makeDataDir(dataDir);
   const stopRequests = stopSignals(config.detach);
   const lock = await lockCluster(dataDir);
   try {

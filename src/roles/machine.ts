@@ -1,9 +1,9 @@
-import { linkSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import v8 from "node:v8";
-import { Fault } from "../domain/fault.ts";
+import { asFault, Fault } from "../domain/fault.ts";
 import { lineLog, type Log } from "../observability/log.ts";
 import { realClock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
@@ -11,6 +11,7 @@ import { protocolVersion } from "../protocol/version.ts";
 import type { States } from "../snapshots/states/states.ts";
 import type { Hello } from "../transport/transport.ts";
 import type { NetworkAddress } from "./config.ts";
+import { isFolder } from "./this_user.ts";
 
 /** What every role takes from the machine that it runs on. */
 
@@ -32,6 +33,29 @@ export function diskSpace(dir: string): () => boolean {
     }
     return hasSpace;
   };
+}
+
+/**
+ * Makes a folder, and those above it, for this user alone.
+ *
+ * @throws {Fault} `INTERNAL` with what the system says.
+ */
+export function makeDataDir(dir: string): void {
+  // Not by `recursive`: under /proc that never returns, and where nothing may be written it says that nothing is there.
+  const missing: string[] = [];
+  for (let at = resolve(dir); !existsSync(at); at = dirname(at)) missing.unshift(at);
+  try {
+    for (const at of missing) {
+      try {
+        mkdirSync(at, { mode: 0o700 });
+      } catch (thrown) {
+        if (!isFolder(at)) throw thrown; // another was quicker
+      }
+    }
+    if (!isFolder(dir)) throw new Error("it must be a folder");
+  } catch (thrown) {
+    throw asFault(thrown, `Cannot use ${dir} as the data folder`);
+  }
 }
 
 /** The address of a port for a browser; of one that all of a machine's addresses have, by the machine's name. */

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -20,7 +20,7 @@ import { startNearBudget } from "./budget.ts";
 import { openDoor } from "./door.ts";
 import { startGateway } from "./gateway.ts";
 import { machineRoom } from "./local_room.ts";
-import { keepHeapSmall, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
+import { keepHeapSmall, makeDataDir, originOf, readOrMakeToken, stderrLog } from "./machine.ts";
 import { machinePlatform } from "./machine_platform.ts";
 import type { Member } from "./member.ts";
 import { superviseProcesses } from "./process_supervisor.ts";
@@ -47,7 +47,7 @@ const asked = (): Promise<string> =>
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 export async function runScheduler(config: SchedulerConfig): Promise<number> {
-  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  makeDataDir(config.dataDir);
   const token = readOrMakeToken(config.tokenFile);
   keepHeapSmall();
   const states = await localStates({ dir: join(config.dataDir, "states"), clock: realClock });
@@ -69,7 +69,7 @@ export async function runScheduler(config: SchedulerConfig): Promise<number> {
 }
 
 export async function runGateway(config: GatewayConfig): Promise<number> {
-  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  makeDataDir(config.dataDir);
   const token = readOrMakeToken(config.tokenFile);
   const tcp = tcpTransport({ clock: realClock });
   const pool = threadPool({ threads: poolThreads });
@@ -116,7 +116,7 @@ export async function runGateway(config: GatewayConfig): Promise<number> {
 
 /** A gateway whose port outlives it. */
 export async function runDoor(config: DoorConfig): Promise<number> {
-  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  makeDataDir(config.dataDir);
   readOrMakeToken(config.tokenFile);
   const door = await openDoor({ clock: realClock, ...config.listen });
   const log = stderrLog("door");
@@ -154,7 +154,7 @@ export async function runDoor(config: DoorConfig): Promise<number> {
 }
 
 export async function runWorker(config: WorkerConfig): Promise<number> {
-  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  makeDataDir(config.dataDir);
   // A worker is never the first of a cluster: a token that it made itself would open nothing.
   const token = readFileSync(config.tokenFile, "utf8").trim();
   const tcp = tcpTransport({ clock: realClock });

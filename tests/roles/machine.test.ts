@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { readOrMakeToken } from "../../src/roles/machine.ts";
+import { makeDataDir, readOrMakeToken } from "../../src/roles/machine.ts";
 
 function inFolder(work: (dir: string) => void): void {
   const dir = mkdtempSync(join(tmpdir(), "scoot-actors-token-"));
@@ -35,5 +35,26 @@ test("a token that is empty or could be guessed is refused, and its file named; 
     }
     writeFileSync(path, `${"x".repeat(32)}\n`);
     expect(readOrMakeToken(path)).toBe("x".repeat(32));
+  });
+});
+
+test("a data folder is made with those above it, for its user alone; what is there is left as it is", () => {
+  inFolder((dir) => {
+    const data = join(dir, "a b", "c", "data");
+    makeDataDir(data);
+    makeDataDir(data);
+    for (const each of [data, join(data, "..")]) expect(statSync(each).mode & 0o777).toBe(0o700);
+    expect(readdirSync(data)).toEqual([]);
+  });
+});
+
+test("a data folder that cannot be made is named at once, with what the system says", () => {
+  inFolder((dir) => {
+    const file = join(dir, "file");
+    writeFileSync(file, "");
+    // Under /proc a recursive mkdir of Node never returns.
+    for (const path of ["/proc/nowhere/of/it", file, join(file, "data")]) {
+      expect(() => makeDataDir(path)).toThrow(`Cannot use ${path} as the data folder: `);
+    }
   });
 });
