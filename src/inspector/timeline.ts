@@ -129,7 +129,7 @@ export function timeline(
   /** @param seq up to here it is wanted. */
   async function follow(all: Held, seq: number): Promise<Held> {
     if (seq - all.lastSeq > leapMin) await leap(all, seq);
-    for await (const { seq, atMs, address, state } of states.history("", { afterSeq: all.lastSeq })) {
+    for await (const { seq, atMs, address, state } of states.history("", { afterSeq: all.lastSeq, toSeq: seq })) {
       const before = all.known.get(address);
       const after = shown(kindOf(address)) ? all.shared.of(address, state) : undefined;
       let chunk = all.chunks.at(-1);
