@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -189,6 +192,42 @@ const cases: Readonly<Record<string, () => Promise<string>>> = {
       return `${own} actions run at home, ${remote} here, then ${hitsOf(await build("rc3", "--cache-only"), own)} hits`;
     } finally {
       rmSync(rc, { force: true });
+    }
+  },
+  async "what the workspace downloads, by the cluster"() {
+    const content = Buffer.alloc(300_000, "what lies there\n");
+    let asked = 0;
+    const web = createServer((_, response) => {
+      asked++;
+      response.end(content);
+    });
+    await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
+    try {
+      const url = `http://127.0.0.1:${(web.address() as AddressInfo).port}/archive`;
+      const sha256 = createHash("sha256").update(content).digest("hex");
+      const file = (name: string, sum: string): string =>
+        `http_file(name = "${name}", urls = ["${url}"], sha256 = "${sum}")`;
+      const load = 'load("@bazel_tools//tools/build_defs/repo:http.bzl", "http_file")';
+      const rule = (name: string, of: string): string =>
+        `genrule(name = "${name}", srcs = ["@${of}//file"], outs = ["${name}.txt"], cmd = "cp $< $@")`;
+      mkdirSync(join(dir, "downloads"));
+      const files = [load, file("right", sha256), file("wrong", "0".repeat(64)), ""];
+      writeFileSync(join(dir, "downloads", "WORKSPACE"), files.join("\n"));
+      writeFileSync(join(dir, "downloads", "BUILD"), [rule("good", "right"), rule("bad", "wrong"), ""].join("\n"));
+      const flags = ["--experimental_remote_downloader", "--remote_cache"].map((flag) =>
+        `${flag}=${cluster.ready.grpc}`
+      );
+      const build = (root: string, target: string): Promise<BazelRan> =>
+        runBazel("downloads", root, ["build", ...flags, "--repository_cache=", target]);
+      for (const root of ["dl1", "dl2"]) {
+        const ran = await build(root, "//:good");
+        expectThat(ran.code === 0 && asked === 1, `it must succeed, and be fetched once: it was ${asked} times`, ran);
+      }
+      const bad = await build("dl1", "//:bad");
+      expectThat(bad.code === 1 && /must have the checksum/.test(bad.output), "another checksum must be refused", bad);
+      return "it is fetched once, for two builds; what has another checksum is refused";
+    } finally {
+      web.close();
     }
   },
   async "why something was not cached"() {
