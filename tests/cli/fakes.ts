@@ -126,6 +126,8 @@ export interface FakeCluster {
   killsEnd: boolean;
   /** The next submit fails so. */
   refuse(code: FaultCode, message: string): void;
+  /** Every watch fails with it. */
+  lose(code: FaultCode, message: string): void;
   /** From now on it does not answer whoever connects. */
   silence(): void;
   speak(): void;
@@ -160,6 +162,7 @@ export function fakeCluster(): FakeCluster {
   const kept: ActionView[] = [];
   let submitted: JobSpecInput | undefined;
   let refusal: Fault | undefined;
+  let loss: Fault | undefined;
   let answer: () => void = () => {};
   let greeting: Promise<ClusterView> = Promise.resolve(clusterView);
   let seq = 0;
@@ -199,6 +202,7 @@ export function fakeCluster(): FakeCluster {
     },
     speak: () => answer(),
     refuse: (code, message) => void (refusal = new Fault(code, message)),
+    lose: (code, message) => void (loss = new Fault(code, message)),
     write: (stream, bytes) => streams[stream].push(typeof bytes === "string" ? Buffer.from(bytes) : bytes),
     task(change) {
       task = { ...task, ...change };
@@ -315,6 +319,7 @@ export function fakeCluster(): FakeCluster {
       },
       async *watch(id, { signal } = {}) {
         known(id);
+        if (loss !== undefined) throw loss;
         yield* changes.read(signal);
       },
       async *follow(_, stream, { signal } = {}) {

@@ -162,6 +162,17 @@ describe("run", () => {
     expect(world.stderr.text()).toMatch(/scoot-actors: Cannot take a job as 5 % .*\n$/);
   });
 
+  test("says where its job is to be found when the cluster is away for too long", async () => {
+    const cluster = fakeCluster();
+    cluster.lose("PEER_UNREACHABLE", "Cannot reach the scheduler: it was away for 45 s");
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "run", "--", "x")).toBe(3);
+    expect(world.stderr.text()).toMatch(
+      /the job goes on all the same: scoot-actors job watch j[a-z0-9]+-[a-z0-9]+\nscoot-actors: Cannot reach [^\n]*\n$/,
+    );
+    expect(cluster.calls.filter((call) => call.startsWith("kill"))).toEqual([]);
+  });
+
   test("runs in a named snapshot without capturing anything", async () => {
     const cluster = fakeCluster();
     cluster.settle(exited(0));

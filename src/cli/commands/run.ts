@@ -1,4 +1,5 @@
 import type { Client } from "../../api/client.ts";
+import { isFault } from "../../domain/fault.ts";
 import type { Outcome } from "../../domain/job.ts";
 import { type JobId, type TaskId, taskId } from "../../domain/ids.ts";
 import type { TaskView } from "../../protocol/client_messages.ts";
@@ -141,7 +142,13 @@ async function followToEnd(
     ]);
     return end;
   } catch (thrown) {
-    if (!(thrown instanceof OutputClosed)) throw thrown;
+    if (!(thrown instanceof OutputClosed)) {
+      // It was accepted: that we see nothing of it ends it nowhere.
+      if (isFault(thrown, "PEER_UNREACHABLE") && !call.isJson) {
+        await tell(call.world, `the job goes on all the same: scoot-actors job watch ${jobId}`);
+      }
+      throw thrown;
+    }
     await kill("nobody reads its output any more"); // as the signal SIGPIPE ends a command that runs here
     return undefined;
   } finally {
