@@ -126,10 +126,10 @@ export function timeline(
     return all;
   }
 
-  /** @param seq up to here it is wanted. */
-  async function follow(all: Held, seq: number): Promise<Held> {
-    if (seq - all.lastSeq > leapMin) await leap(all, seq);
-    for await (const { seq, atMs, address, state } of states.history("", { afterSeq: all.lastSeq, toSeq: seq })) {
+  /** @param toSeq up to here it is wanted. */
+  async function follow(all: Held, toSeq: number): Promise<Held> {
+    if (toSeq - all.lastSeq > leapMin) await leap(all, toSeq);
+    for await (const { seq, atMs, address, state } of states.history("", { afterSeq: all.lastSeq, toSeq })) {
       const before = all.known.get(address);
       const after = shown(kindOf(address)) ? all.shared.of(address, state) : undefined;
       let chunk = all.chunks.at(-1);

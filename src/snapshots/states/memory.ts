@@ -1,3 +1,4 @@
+import type { Address } from "../../domain/ids.ts";
 import { Fault } from "../../domain/fault.ts";
 import {
   checkCut,
@@ -131,12 +132,10 @@ export function memoryStates(): States {
           ? undefined
           : log.slice(Math.max(0, afterSeq + 1 - firstSeq)).map(({ address }) => address),
       }),
-    addresses: (afterSeq, toSeq) =>
-      Promise.resolve(
-        log.slice(Math.max(0, afterSeq + 1 - firstSeq), Math.max(0, toSeq + 1 - firstSeq)).map(({ address }) =>
-          address
-        ),
-      ),
+    addresses: (afterSeq, toSeq) => {
+      const those = log.slice(Math.max(0, afterSeq + 1 - firstSeq), Math.max(0, toSeq + 1 - firstSeq));
+      return Promise.resolve(those.map(({ address }) => address as Address));
+    },
     prune({ beforeMs, bytesMax }) {
       let count = 0;
       for (const kept of log.slice(0, -1)) {
