@@ -96,8 +96,11 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     fetchedAtMs?: number;
     /** Its own, in which the command finds itself at home; only of tasks of this project's own. */
     home?: string;
-    /** Its working folder goes as soon as it was captured: a task that filled the disk leaves room for its result. */
-    emptying?: Promise<void>;
+    /**
+     * Its folders go as soon as they were captured: a task that filled the disk leaves room for its result. Whether
+     * they are known to be gone.
+     */
+    emptying?: Promise<boolean>;
   }
   const live = new Map<string, Live>();
   const keyOf = (taskId: TaskId, attempt: number): string => `${taskId}#${attempt}`;
@@ -132,7 +135,7 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       graceMs: options.graceMs,
       ...(input.memoryBytesMax === undefined ? {} : { memoryBytesMax: input.memoryBytesMax }),
     });
-    const atMs = clock.now();
+    const atMs = one.running.startedAtMs;
     const cancelTelling = clock.at(
       atMs + tellStartAfterMs,
       () => report(taskId, attempt, { type: "attempt.started", atMs }),
@@ -270,9 +273,16 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
     return { result };
   };
   /** Most commands leave an empty folder: that one goes at once, and not while others wait for the disk. */
-  const leaveFolder = async (folder: LaidFolder): Promise<void> => {
-    if (await removeEmpty(folder.dir)) folders.forget(folder);
+  const leaveFolder = async (folder: LaidFolder): Promise<boolean> => {
+    const isGone = await removeEmpty(folder.dir);
+    if (isGone) folders.forget(folder);
     else await folders.leave(folder);
+    return isGone;
+  };
+  const leaveHome = async (home: string): Promise<boolean> => {
+    const isGone = await removeEmpty(home);
+    if (!isGone) await removeBeside(home);
+    return isGone;
   };
   /** Of a command that failed, whatever of its outputs is there; of one that succeeded, all of them or a fault. */
   const keepOutputs = async (dir: string, command: CommandData, ending: Outcome): Promise<Digest | undefined> => {
@@ -311,8 +321,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       capture(one, taskId, attempt, ending).finally(() => {
         const { folder, home } = one;
         delete one.folder;
-        const emptying = [leaveFolder(folder!), ...(home === undefined ? [] : [removeBeside(home)])];
-        one.emptying = Promise.all(emptying).then(() => {}); // the rest is left to clean()
+        const emptying = [leaveFolder(folder!), ...(home === undefined ? [] : [leaveHome(home)])];
+        one.emptying = Promise.all(emptying).then((all) => all.every((isGone) => isGone)); // else it is left to clean()
       }).catch((thrown) =>
         report(taskId, attempt, {
           type: "attempt.failed",
@@ -327,8 +337,8 @@ export function attemptEffects(options: AttemptEffectsOptions): Effects {
       if (folder !== undefined) folders.forget(folder);
       const { root, home, stdout, stderr } = placesOf(options.dir, taskId, attempt);
       for (const stream of [stdout, stderr]) if (!isUnlinked(stream)) remove(stream);
-      const removeFolders = (): void => [root, home].forEach(remove);
-      if (emptied === undefined) removeFolders();
+      const removeFolders = (areGone: boolean): void => areGone ? undefined : [root, home].forEach(remove);
+      if (emptied === undefined) removeFolders(false);
       else void emptied.then(removeFolders);
     },
   };

@@ -29,6 +29,7 @@ export interface LeaderEnd {
 /** A command whose process was started. */
 export interface Launched {
   readonly pid: number;
+  readonly startedAtMs: number;
   /** Of its output files, one or two, without symbolic links. */
   readonly paths: readonly string[];
   readonly ended: Promise<LeaderEnd>;
@@ -66,10 +67,11 @@ export function ownLauncher(clock: Clock): Launcher {
           const child = await spawnCommand(launch, ["ignore", ...output.fds, ...hidden], clock);
           const ended = endOf(child);
           const pid = child.pid ?? 0;
+          const startedAtMs = clock.now();
           // A command that has ended already has no start time; what it left behind is found by its output files.
           const started = processInfo(pid);
           if (started !== undefined) writeSync(recordFd, `${pid} ${started.startTicks}\n`);
-          return { pid, paths: output.paths, ended };
+          return { pid, startedAtMs, paths: output.paths, ended };
         } finally {
           closeSync(recordFd);
         }

@@ -9,9 +9,18 @@ export interface ToStarter {
   readonly launch: Launch;
 }
 
-/** First that it started or why not; in the first case, later, how it ended. */
+/**
+ * First that it started or why not; in the first case, later, how it ended. Of a command that was over soon both are
+ * told at once.
+ */
 export type FromStarter =
-  | { readonly number: number; readonly pid: number; readonly paths: readonly string[] }
+  | {
+    readonly number: number;
+    readonly pid: number;
+    readonly startedAtMs: number;
+    readonly paths: readonly string[];
+    readonly end?: LeaderEnd;
+  }
   | { readonly number: number; readonly fault: FaultData }
   | { readonly number: number; readonly end: LeaderEnd };
 

@@ -3,12 +3,17 @@ import type { Socket } from "node:net";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { Fault } from "../domain/fault.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
 import type { Launch, Launched, Launcher, LeaderEnd } from "./launch.ts";
 import { type FromStarter, linesOf, type ToStarter } from "./launcher_lines.ts";
+import { processInfo } from "./proc.ts";
 
 const script = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./launcher_main.ts" : "./launcher_main.js", import.meta.url),
 );
+
+/** How long a command that was killed is waited for. */
+const dyingMsMax = 10_000;
 
 interface Waiting {
   readonly launch: Launch;
@@ -31,9 +36,11 @@ interface Waiting {
  * @param options.onLost is to end what may have been started, and could not be told.
  */
 export function launcherProcess(options: {
+  readonly clock: Clock;
   readonly lifeline: () => ChildProcess;
   readonly onLost: (record: string) => Promise<unknown>;
 }): Launcher {
+  const { clock } = options;
   const waiting = new Map<number, Waiting>();
   let starter: ChildProcess | undefined;
   let number = 0;
@@ -48,13 +55,16 @@ export function launcherProcess(options: {
     const one = waiting.get(message.number);
     if (one === undefined) return;
     if ("pid" in message) {
-      one.pid = message.pid;
-      return one.started({ pid: message.pid, paths: message.paths, ended: one.ended });
+      const { pid, startedAtMs, paths } = message;
+      one.pid = pid;
+      one.started({ pid, startedAtMs, paths, ended: one.ended });
     }
+    const how = "fault" in message ? message.fault : message.end;
+    if (how === undefined) return;
     waiting.delete(message.number);
     hold();
-    if ("fault" in message) one.failed(new Fault(message.fault.code, message.fault.message));
-    else one.end(message.end);
+    if ("code" in how) one.failed(new Fault(how.code, how.message));
+    else one.end(how);
   };
   const lose = async (one: Waiting): Promise<void> => {
     if (one.pid === undefined) {
@@ -71,6 +81,8 @@ export function launcherProcess(options: {
     } catch {
       // Gone already.
     }
+    const giveUpAtMs = clock.now() + dyingMsMax;
+    while (processInfo(one.pid)?.isDead === false && clock.now() < giveUpAtMs) await sleep(clock, 1);
     one.end({ exitCode: 128 + 9, signal: "SIGKILL" });
   };
   const begin = (): ChildProcess => {

@@ -12,7 +12,7 @@ import {
   truncateSync,
 } from "node:fs";
 import { userInfo } from "node:os";
-import { delimiter, join, resolve as resolvePath } from "node:path";
+import { basename, delimiter, join, resolve as resolvePath } from "node:path";
 import process from "node:process";
 import { Fault } from "../domain/fault.ts";
 import { invariant } from "../domain/invariant.ts";
@@ -68,9 +68,11 @@ export function processRunner(options: ProcessRunnerOptions): Runner {
   let measureMs = measureMsMin;
   const meter = createMeter(clock);
   mkdirSync(dir, { recursive: true });
-  const launcher = "deno" in process.versions
-    ? ownLauncher(clock)
-    : launcherProcess({ lifeline: () => holdLifeline(), onLost: (record) => killRecorded(dir, boot, [record]) });
+  const launcher = "deno" in process.versions ? ownLauncher(clock) : launcherProcess({
+    clock,
+    lifeline: () => holdLifeline(),
+    onLost: (record) => killRecorded(dir, boot, [basename(record)]),
+  });
   const forgetSignals = learnUnnamedSignals((signal) => {
     for (const command of commands.values()) {
       if (processInfo(command.pid) === undefined) {
@@ -175,7 +177,7 @@ type Ending =
 
 /** A started command until all of it is gone. */
 function watchCommand(
-  { request, launched: { pid, paths, ended }, starter, record, clock, meter }: {
+  { request, launched: { pid, startedAtMs, paths, ended }, starter, record, clock, meter }: {
     readonly request: RunRequest;
     readonly launched: Launched;
     readonly starter: number | undefined;
@@ -185,7 +187,6 @@ function watchCommand(
   },
 ): Command {
   invariant(pid > 0, "a command that was started has a pid");
-  const startedAtMs = clock.now();
   const streams = paths.map((path) => ({ path, lastBytes: 0, truncatedBytes: 0 }));
   /** Descendants outside of the session, by pid: once their ancestors die nothing else names them. */
   const strays = new Map<number, string>();

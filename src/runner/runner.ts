@@ -51,6 +51,7 @@ export type Exit =
 
 export interface Running {
   readonly pid: number;
+  readonly startedAtMs: number;
   /** Settles when the command and its whole process group are gone and both files are complete. */
   readonly exit: Promise<Exit>;
   /** SIGTERM to the group, `graceMs` later SIGKILL. A second call, or one after the end, does nothing. */

@@ -147,5 +147,5 @@ function perform(request: RunRequest, steps: readonly Step[], pid: number, clock
   }
 
   proceed(0);
-  return { pid, exit, stop: (reason) => end({ kind: "stopped", reason }) };
+  return { pid, startedAtMs, exit, stop: (reason) => end({ kind: "stopped", reason }) };
 }

@@ -110,6 +110,7 @@ test("that a command has started is told when it lasts; of one that is soon over
           const over = { startedAtMs: 1_000, endedAtMs: 1_001, stdoutTruncatedBytes: 0, stderrTruncatedBytes: 0 };
           return Promise.resolve({
             pid: 1,
+            startedAtMs: 1_000,
             exit: new Promise((resolve) => end.push(() => resolve({ kind: "exited", exitCode: 0, ...over }))),
             stop() {},
           });

@@ -443,6 +443,20 @@ if (!isDeno) {
       expect(await next.exit).toMatchObject({ kind: "exited", exitCode: 3 });
     });
 
+    test("that is killed before it said that a command runs leaves nothing of that", async () => {
+      const pidFile = join(dir, "pid");
+      const argv = ["/bin/sh", "-c", `echo $$ > ${pidFile}; exec sleep 600`];
+      const starter = starterOf() ?? 0;
+      const starting = runner.start(requestIn(dir, argv)).then(({ exit }) => exit, (thrown) => thrown);
+      // In one turn, so that it has hardly the time to say it; if it had, that is heard first.
+      let text = "";
+      while (!text.endsWith("\n")) text = existsSync(pidFile) ? readFileSync(pidFile, "latin1") : "";
+      const pid = Number(text);
+      process.kill(starter, "SIGKILL");
+      expect(["INTERNAL", undefined]).toContain((await starting).code);
+      expect(isAlive(pid)).toBe(false);
+    });
+
     test("that is killed while it starts one leaves nothing of that, and says so", async () => {
       const first = await runner.start(requestIn(dir, ["sleep", "600"]));
       const starter = starterOf() ?? 0;
