@@ -109,9 +109,8 @@ export const ints = (number: number): Field<readonly number[]> => ({
   number,
   none: () => [],
   read(reader, before) {
-    const all = [...before];
-    reader.integers(all);
-    return all;
+    reader.integers(before as number[]); // this decoding's own, so it grows in place
+    return before;
   },
   write(writer, values) {
     if (values.length === 0) return;
