@@ -43,7 +43,11 @@ const endedCode = 124;
 export async function storeActionResult(run: AskedRun): Promise<Digest> {
   const { blobs, clock, exit, ending } = run;
   const captureAtMs = clock.now();
-  const outputs = await captureActionOutputs(run);
+  const { directoryFormat } = run.command;
+  const outputs = await captureActionOutputs({
+    ...run,
+    ...(directoryFormat === undefined ? {} : { format: directoryFormat }),
+  });
   const nowMs = clock.now();
   return await writeBlob(
     blobs,

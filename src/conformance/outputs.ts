@@ -149,6 +149,7 @@ export const checks: readonly Check[] = [
         const { tree, rootDirectory, isTopologicallySorted } = folder;
         expectThat(format === 1 || tree !== undefined, `for format ${format} there is no tree`);
         expectThat(format !== 0 || rootDirectory === undefined, "for TREE_ONLY there is a root");
+        expectThat(tree !== undefined || rootDirectory !== undefined, `for format ${format} there is neither`);
         if (tree !== undefined && isTopologicallySorted) {
           const named = new Set<string>();
           for (const [hash, { nodes }] of await foldersOf(client, folder)) {

@@ -15,6 +15,8 @@ export interface CommandData {
   /** The form before v2.1, which counts only when `outputs` is empty. Sets. */
   readonly outputFiles?: readonly string[];
   readonly outputDirectories?: readonly string[];
+  /** How folders are to be told: as a `Tree`, by default, as their `Directory`, or as both (REAPI's OutputDirectoryFormat). */
+  readonly directoryFormat?: "directory" | "both";
   /** Where clients before v2.2 put what the action's platform says since. */
   readonly platform: readonly Property[];
   /** Relative to the input root; "" is the root itself. */

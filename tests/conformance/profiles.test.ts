@@ -153,3 +153,17 @@ describe.each(Object.entries(profiles))("as %s asks", (_name, profile) => {
     expect((await execute(action)).cachedResult).toBe(true);
   });
 });
+
+test("O-6: folders are told as it is asked: as a Tree, as Directories, or as both", async () => {
+  const told = async (directoryFormat?: "directory" | "both") => {
+    const { outputDirectories: [folder] } = await run(client, {
+      script: "mkdir -p d/e; echo 1 > d/e/f",
+      command: { outputs: ["d"], ...(directoryFormat === undefined ? {} : { directoryFormat }) },
+    });
+    return [folder!.tree !== undefined, folder!.rootDirectory !== undefined];
+  };
+  expect([await told(), await told("directory"), await told("both")]).toEqual([[true, false], [false, true], [
+    true,
+    true,
+  ]]);
+});

@@ -273,6 +273,10 @@ export function encodeCommand(command: CommandData): Uint8Array<ArrayBuffer> {
   if (command.platform.length > 0) writer.bytes(5, encodePlatform(command.platform));
   if (command.workingDirectory !== "") writeText(writer, 6, command.workingDirectory, "the working directory");
   for (const path of sortedSet(command.outputs)) writeText(writer, 7, path, "an output path");
+  if (command.directoryFormat !== undefined) {
+    writer.tag(9, varintWire);
+    writer.varint(command.directoryFormat === "directory" ? 1 : 2);
+  }
   return writer.finish();
 }
 
@@ -290,6 +294,7 @@ export function decodeCommand(bytes: Uint8Array): CommandData {
   const outputs: string[] = [];
   let platform: readonly Property[] = [];
   let workingDirectory = "";
+  let format = 0;
   while (reader.next()) {
     if (reader.field === 1) argv.push(reader.text());
     else if (reader.field === 2) {
@@ -300,6 +305,7 @@ export function decodeCommand(bytes: Uint8Array): CommandData {
     else if (reader.field === 5) platform = decodePlatform(reader.bytes());
     else if (reader.field === 6) workingDirectory = reader.text();
     else if (reader.field === 7) outputs.push(reader.text());
+    else if (reader.field === 9) format = reader.integer(); // others than these two are a Tree's, as the API has it
     else if (reader.field === 8) reader.fail("no properties of outputs are kept here: it asks for some");
     else reader.skip();
   }
@@ -309,6 +315,7 @@ export function decodeCommand(bytes: Uint8Array): CommandData {
     outputs,
     ...(outputFiles.length > 0 ? { outputFiles } : {}),
     ...(outputDirectories.length > 0 ? { outputDirectories } : {}),
+    ...(format === 1 ? { directoryFormat: "directory" } : format === 2 ? { directoryFormat: "both" } : {}),
     platform,
     workingDirectory,
   };

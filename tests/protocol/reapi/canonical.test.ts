@@ -302,3 +302,12 @@ describe("Action", () => {
     expectFault("REQUEST_INVALID", () => decodeAction(negative));
   });
 });
+
+test("O-6: a Command says how its folders are to be told; an unknown way is a Tree's", () => {
+  const command = { argv: ["a"], env: {}, outputs: ["d"], platform: [], workingDirectory: "" };
+  for (const directoryFormat of ["directory", "both"] as const) {
+    expect(decodeCommand(encodeCommand({ ...command, directoryFormat }))).toEqual({ ...command, directoryFormat });
+  }
+  const unknown = Buffer.concat([encodeCommand(command), Buffer.of(0x48, 7)]);
+  expect(decodeCommand(unknown)).toEqual(command);
+});
