@@ -605,7 +605,7 @@ describe("a store that is flushed later", () => {
   });
 });
 
-test.for(["first", "later"])(
+test.each(["first", "later"])(
   "kill -9 in mid-commit loses nothing acknowledged, ten times, flushed %s",
   async (flush) => {
     const dir = temporaryFolder();
