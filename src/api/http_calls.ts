@@ -43,6 +43,8 @@ export interface HttpCallsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly waitMs: number;
+  /** How long a request that was sent waits for its answer to begin; 300,000 ms by default. */
+  readonly silentMs?: number;
   readonly advice: string;
 }
 
@@ -52,7 +54,7 @@ const backoffMaxMs = 2_000;
 const backoffFirstMs = 50;
 
 export function httpCalls(options: HttpCallsOptions): HttpCalls {
-  const { clock, random, waitMs } = options;
+  const { clock, random, waitMs, silentMs = 300_000 } = options;
   const url = new URL(options.url);
   const isSecure = url.protocol === "https:";
   const authorization: Record<string, string> = options.token === undefined
@@ -93,6 +95,16 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
         reject(new Fault("CANCELLED", "Cannot go on: it was cancelled"));
         outgoing.destroy();
       };
+      let wake = (): void => {};
+      /** The peer's turn: to answer, or to take more. A process that hangs holds its connections for ever. */
+      const awaitPeer = (): void => {
+        wake = clock.at(clock.now() + silentMs, () => {
+          const why = `it must answer within ${silentMs / 1_000} s: it has not`;
+          reject(new Fault("PEER_SILENT", `Cannot use ${options.url} as ${why}. ${options.advice}`));
+          outgoing.destroy();
+        });
+      };
+      outgoing.on("close", () => wake());
       const stopsWith = [call.signal, closing.signal];
       const settle = (): void => stopsWith.forEach((signal) => signal?.removeEventListener("abort", stop));
       for (const signal of stopsWith) {
@@ -106,6 +118,7 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
         reject(error);
       });
       outgoing.on("response", (incoming) => {
+        wake();
         incoming.once("close", settle);
         incoming.on("error", () => {}); // whoever reads hears of it
         isAnswered = true;
@@ -116,9 +129,12 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
         goOn();
         resolve(incoming);
       });
-      if (body === undefined) return void outgoing.end();
+      if (body === undefined || body instanceof Uint8Array) {
+        if (body !== undefined) told.sent();
+        outgoing.end(body);
+        return awaitPeer();
+      }
       told.sent();
-      if (body instanceof Uint8Array) return void outgoing.end(body);
       outgoing.on("drain", () => goOn());
       outgoing.on("close", () => goOn());
       void (async () => {
@@ -126,10 +142,13 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
           for await (const chunk of body) {
             if (isAnswered || outgoing.destroyed) return;
             if (!outgoing.write(chunk)) {
+              awaitPeer();
               await new Promise<void>((go) => goOn = go);
+              wake();
             }
           }
           outgoing.end();
+          if (!isAnswered && !outgoing.destroyed) awaitPeer();
         } catch (thrown) {
           told.broken(thrown);
           reject(thrown);
@@ -208,7 +227,12 @@ export function httpCalls(options: HttpCallsOptions): HttpCalls {
     bytes: (call, bytesMax = answerBytesMax) => attempt(call, (incoming) => readAll(incoming, bytesMax)),
     async json(call) {
       const bytes = await attempt(call, (incoming) => readAll(incoming, answerBytesMax));
-      return JSON.parse(Buffer.from(bytes).toString());
+      try {
+        return JSON.parse(Buffer.from(bytes).toString());
+      } catch (thrown) {
+        const why = "it must be JSON: what listens there is no cluster";
+        throw new Fault("PEER_UNREACHABLE", `Cannot use the answer of ${options.url} as ${why}`, { cause: thrown });
+      }
     },
     close() {
       closing.abort();
