@@ -140,6 +140,8 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
     await open("#/jobs");
     expect(await page.locator("tbody tr .id").allTextContents()).toEqual([stuck, busy, done]);
     expect(await page.locator("tbody tr td:first-child").allTextContents()).toEqual(["queued", "running", "failed"]);
+    const waits = page.locator("tbody tr", { hasText: stuck }).locator(".says");
+    await expect.poll(() => waits.textContent()).toMatch(/every slot that it could use is busy/);
     await keep("home");
     await page.keyboard.press("/");
     await page.keyboard.type("exit 3");
@@ -204,7 +206,7 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
   test("an actor's page has its chart, what led there, and goes back and forth in time", async () => {
     await open(`#/actor/task/${stuck}/0`);
     await page.locator(".chart .lit text", { hasText: "settled" }).waitFor();
-    expect(await page.locator(".chart .taken text").allTextContents()).toEqual(["task.kill"]);
+    expect(await page.locator(".chart .taken .now").allTextContents()).toEqual(["kill"]);
     await keep("actor");
     await page.getByRole("button", { name: "The step before, of what is shown" }).press("Enter");
     await page.locator(".chart .lit text", { hasText: "queued" }).waitFor();
@@ -257,6 +259,7 @@ describe.skipIf(!has("chromium"))("the inspector in a real browser", () => {
   test("a job's page has its graph and where its time went; once more runs what failed", async () => {
     await open(`#/job/${done}`);
     expect(await why().textContent()).toMatch(/fails: It exited with 3/);
+    await page.locator(".why .tail pre", { hasText: /^no/ }).waitFor();
     expect(await page.locator(".graph .node .name").allTextContents()).toEqual(["colours", "fails", "never"]);
     expect(await page.locator(".graph .node .says").allTextContents()).toEqual(["succeeded", "failed", "skipped"]);
     expect(await page.locator(".graph .edge").count()).toBe(2);

@@ -10,7 +10,7 @@ export function restMs(tookMs: number, entriesPerSecond: number): number {
 }
 
 const restMsMin = 100;
-const restMsMax = 2_000;
+const restMsMax = 4_000;
 /** Where very much happens, looks take one part in so many of the time. */
 const restPerLook = 15;
 /** Some 300 tasks a second. */

@@ -14,14 +14,14 @@ const largeMax = 24;
 export const clusterPage: Page = async ({ at }) => {
   const [found, rates] = await Promise.all([
     inspect("overview", { at }),
-    inspect("rates", { at }).catch(() => undefined),
+    inspect("rates", { at }).catch(() => undefined).then((rates) => rates?.isCounted === true ? rates : undefined),
   ]);
   const { scheduler, workers, slots, requestors, isCounted, moreWorkers } = found;
   const queued = found.states["task/queued"] ?? 0;
   return {
     title: "Cluster",
     moment: found.moment,
-    isPart: !isCounted || rates?.isCounted === false,
+    isPart: !isCounted || rates === undefined,
     watch: ["scheduler", "worker/", "task/", "job/"],
     content: [
       h(
@@ -133,7 +133,7 @@ function spark(values: readonly number[]): SVGElement {
 }
 
 /** Classes: what of the slots is theirs, what they have, and who of them waits. */
-function shares({ classes, slots }: Overview): HTMLElement {
+function shares({ classes, slots, isCounted }: Overview): HTMLElement {
   const all = Math.max(1, slots.all);
   return h(
     "div",
@@ -148,8 +148,8 @@ function shares({ classes, slots }: Overview): HTMLElement {
           {
             class: `gauge${running > owed ? " over" : ""}`,
             role: "img",
-            "aria-label": `${running} of ${all} slots used, ${owed.toFixed(1)} owed`,
-            vars: {
+            "aria-label": isCounted ? `${running} of ${all} slots used, ${owed.toFixed(1)} owed` : "being counted",
+            vars: !isCounted ? { "--used": "0%", "--owed": "0%" } : {
               "--used": `${Math.min(100, running / all * 100)}%`,
               "--owed": `${Math.min(100, owed / all * 100)}%`,
             },
@@ -160,10 +160,14 @@ function shares({ classes, slots }: Overview): HTMLElement {
         h(
           "span",
           {},
-          h("b", {}, count(running)),
-          ` used, ${owed.toFixed(owed % 1 === 0 ? 0 : 1)} owed (${percent} %)`,
+          h("b", {}, isCounted ? count(running) : "…"),
+          ` used, ${isCounted ? owed.toFixed(owed % 1 === 0 ? 0 : 1) : "…"} owed (${percent} %)`,
         ),
-        h("span", { class: queued > 0 ? "badge is-queued" : "badge" }, `${count(queued)} queued`),
+        h(
+          "span",
+          { class: queued > 0 ? "badge is-queued" : "badge" },
+          isCounted ? `${count(queued)} queued` : "being counted",
+        ),
       );
     }),
   );
