@@ -146,7 +146,7 @@ async function startProcesses(config: ClusterConfig, memberModule: URL, fail: ()
     const inner = await open({ host: "127.0.0.1", port: 0 });
     const schedulerAddress = `tcp://127.0.0.1:${inner.port}`;
     const gatewayAddress = `tcp://${host.includes(":") ? `[${host}]` : host}:${front.port}`;
-    start("scheduler", { role: "scheduler", dataDir, guaranteedAgeMs }, inner);
+    start("scheduler", { role: "scheduler", dataDir, maxBytes: config.maxSize, guaranteedAgeMs }, inner);
     start(
       "gateway",
       {

@@ -5,7 +5,13 @@ import type { Room } from "./local_room.ts";
  * One process of a cluster on one machine, started by its door. What it is comes as JSON in its first argument.
  */
 export type Member =
-  | { readonly role: "scheduler"; readonly dataDir: string; readonly guaranteedAgeMs?: number }
+  | {
+    readonly role: "scheduler";
+    readonly dataDir: string;
+    /** Of all that is stored, in which its history has a part; 20 GB by default. */
+    readonly maxBytes?: number;
+    readonly guaranteedAgeMs?: number;
+  }
   | {
     readonly role: "gateway";
     readonly dataDir: string;

@@ -16,6 +16,8 @@ const keepJobsMax = 10_000;
 /** History is kept so long, and so much of it. */
 const historyMs = 7 * 24 * 3_600_000;
 const historyBytesMax = 2 * 1024 ** 3;
+/** The history's part of a store of that many bytes: were it as large as that, no work could be taken until it is old. */
+export const historyBytesOf = (maxBytes: number): number => Math.min(historyBytesMax, Math.floor(maxBytes / 4));
 
 export interface SchedulerRole {
   readonly scheduler: Scheduler;
