@@ -109,6 +109,17 @@ describe("why-miss", () => {
       );
     }
   });
+  test("of an action that is not the last of its kind tells what differs from those before it", async () => {
+    const cluster = fakeCluster();
+    await sent(cluster, 1_000, "int a;");
+    const asked = await sent(cluster, 2_000, "int a;", { env: { LANG: "de" } });
+    await sent(cluster, 3_000, "int other;");
+    const world = fakeWorld({ cluster });
+    expect(await type(world, "why-miss", asked)).toBe(0);
+    expect(world.stdout.text()).toContain(`action ${asked.slice(0, 12)} at 1970-01-01 00:00:02 UTC`);
+    expect(world.stdout.text()).toContain("LANG");
+    expect(world.stdout.text()).not.toContain("a.cc");
+  });
   test("says so when nothing earlier is known", async () => {
     const cluster = fakeCluster();
     await sent(cluster, 1_000, "int a;");

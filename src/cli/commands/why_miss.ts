@@ -58,7 +58,7 @@ export const whyMiss = command({
       );
     }
     const answers: Answer[] = [];
-    for (const [key, found] of groups) answers.push(await answerOf(call, client, key, found));
+    for (const [key, found] of groups) answers.push(await answerOf(call, client, key, upTo(wanted, found)));
     if (isJson) { for (const answer of answers) await world.stdout.write(jsonLine({ type: "miss", ...answer })); }
     else await world.stdout.write(answers.flatMap(linesOf).map((line) => `${line}\n`).join(""));
     return exitCodes.done;
@@ -68,12 +68,13 @@ export const whyMiss = command({
 /** What is asked about. */
 type Wanted =
   | { readonly kind: "target"; readonly label: string; readonly package: string; readonly name: string }
-  | { readonly kind: "output"; readonly key: string };
+  /** Of one action: those that make the same are compared with it. */
+  | { readonly kind: "output"; readonly key: string; readonly action: Digest };
 
 async function wantedOf(client: Client, given: string): Promise<Wanted> {
   if (isDigest(given)) {
     const read = await readAction(client, given);
-    if (read !== undefined) return { kind: "output", key: keyOf(read.command) };
+    if (read !== undefined) return { kind: "output", key: keyOf(read.command), action: given };
     throw new Fault("ACTION_UNKNOWN", `Cannot read action ${given} as it and its command must be in the store`);
   }
   const [, folder, name] = /^@?\/\/([^:\s]*)(?::([^:\s]+))?$/.exec(given) ?? [];
@@ -164,13 +165,20 @@ interface Answer {
   readonly diff?: RunnableDiff;
 }
 
+/** The newest first, from the one on that is asked about. */
+function upTo(wanted: Wanted, found: readonly Known[]): readonly Known[] {
+  const sorted = found.toSorted((a, b) => b.atMs - a.atMs);
+  const at = wanted.kind === "target" ? 0 : sorted.findIndex(({ digest }) => digest === wanted.action);
+  return sorted.slice(Math.max(0, at));
+}
+
 async function answerOf(
   { world }: WhyMissCall,
   client: Client,
   output: string,
   found: readonly Known[],
 ): Promise<Answer> {
-  const [last, ...earlier] = found.toSorted((a, b) => b.atMs - a.atMs);
+  const [last, ...earlier] = found;
   const { digest, atMs, tag, task, action } = last!;
   const base = {
     output,
