@@ -125,6 +125,7 @@ try {
         await Promise.all([ask("overview", ""), ask("rates", "")]);
       },
     };
+    if (what === "cluster") await looks.cluster(); // what came while nobody looked is read once, when it is opened
     const following = what === "alone" ? Promise.resolve() : page("task/", async () => {
       const beganMs = performance.now();
       await looks[what]();
