@@ -55,6 +55,8 @@ export interface SchedulerOptions {
   /** Ended jobs are kept for so long, and at most so many. */
   readonly keepJobsMs: number;
   readonly keepJobsMax: number;
+  /** And so many tasks of theirs, but for those of the last minute. */
+  readonly keepTasksMax: number;
   /** What tasks came to before. */
   readonly results: TaskResults;
   /** Whether there is room on the disk for new work. */
@@ -95,6 +97,8 @@ const acceptedMayWaitMsMax = 5;
 /** Forgotten jobs and tasks of one turn. */
 const forgottenPerTurn = 250;
 const retentionMs = 1_000;
+/** Whoever waits for a job reads what came of it, however many others have ended. */
+const keepMsMin = 60_000;
 /** Whoever looks at the clock each second, and finds it so much later, was asleep. */
 const asleepMsMin = 30_000;
 /** A worker that was given up is listed for so long. */
@@ -276,10 +280,16 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const tooOld = clock.now() - options.keepJobsMs;
     let removed = 0;
     while (removed < forgottenPerTurn && index.ended.oldest !== undefined) {
-      const isOld = index.ended.oldest.endedAtMs < tooOld;
-      if (!isOld && index.ended.count <= options.keepJobsMax) break;
+      const { endedAtMs } = index.ended.oldest;
+      const why = endedAtMs < tooOld
+        ? "It ended longer ago than jobs are kept"
+        : index.ended.count > options.keepJobsMax
+        ? "More jobs ended since than are kept"
+        : index.ended.tasks > options.keepTasksMax && endedAtMs < clock.now() - keepMsMin
+        ? "More tasks ended since than are kept"
+        : undefined;
+      if (why === undefined) break;
       const job = index.forgetOldest();
-      const why = isOld ? "It ended longer ago than jobs are kept" : "More jobs ended since than are kept";
       host.remove(jobAddress(job.jobId), schedulerAddress, why);
       for (let at = 0; at < job.tasks; at++) host.remove(taskAddress(taskId(job.jobId, at)), schedulerAddress, why);
       removed += 1 + job.tasks;

@@ -35,7 +35,13 @@ export interface SchedulerIndex {
   readonly jobsOf: ReadonlyMap<string, number>;
   /** The live job of that requestor and basis. */
   jobOfBasis(requestor: string, basis: string): JobId | undefined;
-  readonly ended: { readonly oldest: EndedJob | undefined; readonly count: number; ids(): readonly JobId[] };
+  readonly ended: {
+    readonly oldest: EndedJob | undefined;
+    readonly count: number;
+    /** Of all of them. */
+    readonly tasks: number;
+    ids(): readonly JobId[];
+  };
   /** The one that ended longest ago is then known no more. */
   forgetOldest(): EndedJob;
   /** Tasks that became queued for the first time and may share a result, until the next call. They are not in the view. */
@@ -95,6 +101,7 @@ export function schedulerIndex(): SchedulerIndex {
   const basisKey = (requestor: string, basis: string): string => JSON.stringify([requestor, basis]);
   let ended: EndedJob[] = [];
   let forgotten = 0;
+  let endedTasks = 0;
   /** Jobs from elsewhere that are whole, and what a crash left of others; only while states are restored. */
   const adopted = new Set<JobId>();
   const torn: Address[] = [];
@@ -231,6 +238,7 @@ export function schedulerIndex(): SchedulerIndex {
         if (basis !== undefined && byBasis.get(basis) === jobId) byBasis.delete(basis);
       }
       ended.push({ jobId, key, endedAtMs: adoptedAtMs ?? job.endedAtMs ?? job.createdAtMs, tasks: job.total });
+      endedTasks += job.total;
     }
   };
 
@@ -251,10 +259,14 @@ export function schedulerIndex(): SchedulerIndex {
       get count() {
         return ended.length - forgotten;
       },
+      get tasks() {
+        return endedTasks;
+      },
       ids: () => ended.slice(forgotten).map(({ jobId }) => jobId),
     },
     forgetOldest() {
       const job = ended[forgotten++]!;
+      endedTasks -= job.tasks;
       if (jobByKey.get(job.key) === job.jobId) jobByKey.delete(job.key);
       if (forgotten > 1_024 && forgotten * 2 > ended.length) {
         ended = ended.slice(forgotten);

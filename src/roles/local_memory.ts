@@ -25,7 +25,7 @@ import { startWorker } from "./worker.ts";
 
 const drainMs = 10_000;
 /** All of it is in memory. */
-const historyBytesMax = 64 * 1024 * 1024;
+const statesBytesMax = 256 * 1024 * 1024;
 
 /** The parts of a cluster in this one process, over the in-memory transport and stores; only the port is real. */
 export async function startMemoryCluster(config: ClusterConfig, token: string): Promise<RunningCluster> {
@@ -42,7 +42,7 @@ export async function startMemoryCluster(config: ClusterConfig, token: string): 
     log: schedulerLog,
     states,
     results: taskResults({ actions, blobs, log: schedulerLog }),
-    historyBytesMax,
+    maxBytes: statesBytesMax,
   });
   await memory.listen({ name: "scheduler", ...scheduler.accepting });
   const gateway = startGateway({

@@ -17,7 +17,7 @@ import { keepHeapSmall, readOrMakeToken, stderrLog } from "./machine.ts";
 import { machinePlatform } from "./machine_platform.ts";
 import { drainedMessage, type DrainMessage, type Member } from "./member.ts";
 import { onParentLost } from "./process_supervisor.ts";
-import { historyBytesOf, startScheduler } from "./scheduler.ts";
+import { startScheduler } from "./scheduler.ts";
 import { readableStates, sealedJobs } from "./sealed_jobs.ts";
 import { receiveSockets } from "./sniff.ts";
 import { startWorker } from "./worker.ts";
@@ -58,7 +58,7 @@ async function begin(member: Member, seams: MemberSeams): Promise<(why: string) 
         log,
         states: seams.aroundStates?.(states) ?? states,
         results: taskResults({ actions, blobs, log }),
-        ...(member.maxBytes === undefined ? {} : { historyBytesMax: historyBytesOf(member.maxBytes) }),
+        ...(member.maxBytes === undefined ? {} : { maxBytes: member.maxBytes }),
       });
       process.on("message", (message) => {
         const drain = message as DrainMessage;

@@ -13,11 +13,23 @@ const lostAfterMs = 10_000;
 /** Ended jobs are kept so long, and so many. */
 const keepJobsMs = 7 * 24 * 3_600_000;
 const keepJobsMax = 10_000;
+const keepTasksMax = 1_000_000;
+/** On the disk, of a task that has ended: its part of its job, and what the store leaves empty, included. */
+const endedTaskBytes = 3_000;
 /** History is kept so long, and so much of it. */
 const historyMs = 7 * 24 * 3_600_000;
 const historyBytesMax = 2 * 1024 ** 3;
-/** The history's part of a store of that many bytes: were it as large as that, no work could be taken until it is old. */
-export const historyBytesOf = (maxBytes: number): number => Math.min(historyBytesMax, Math.floor(maxBytes / 4));
+/**
+ * What history and ended jobs may take of a store of that many bytes, a quarter each: were they as large as that, no work
+ * could be taken until they are old.
+ */
+export function keptOf(maxBytes: number): { readonly historyBytesMax: number; readonly keepTasksMax: number } {
+  const part = Math.floor(maxBytes / 4);
+  return {
+    historyBytesMax: Math.min(historyBytesMax, part),
+    keepTasksMax: Math.min(keepTasksMax, Math.floor(part / endedTaskBytes)),
+  };
+}
 
 export interface SchedulerRole {
   readonly scheduler: Scheduler;
@@ -40,11 +52,12 @@ export async function startScheduler(
     readonly log: Log;
     readonly states: States;
     readonly results: TaskResults;
-    /** 2 GiB by default. */
-    readonly historyBytesMax?: number;
+    /** Of the store that its states are a part of; without, they have all that they want. */
+    readonly maxBytes?: number;
   },
 ): Promise<SchedulerRole> {
   const { dataDir, token, log, states } = options;
+  const kept = keptOf(options.maxBytes ?? Infinity);
   const scheduler = createScheduler({
     states,
     clock: realClock,
@@ -55,15 +68,12 @@ export async function startScheduler(
     lostAfterMs,
     keepJobsMs,
     keepJobsMax,
+    keepTasksMax: kept.keepTasksMax,
     hasSpace: diskSpace(dataDir),
     broken: endBroken,
   });
   await scheduler.start();
-  const endPruning = keepPruned(
-    states,
-    { historyMs, historyBytesMax: options.historyBytesMax ?? historyBytesMax },
-    log,
-  );
+  const endPruning = keepPruned(states, { historyMs, historyBytesMax: kept.historyBytesMax }, log);
 
   return {
     scheduler,

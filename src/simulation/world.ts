@@ -173,6 +173,7 @@ export async function simulate(options: SimulationOptions): Promise<History> {
       lostAfterMs,
       keepJobsMs: 24 * 3_600_000,
       keepJobsMax: 10_000,
+      keepTasksMax: 1_000_000,
       hasSpace: () => true,
       results: simulatedResults(keptResults, life, chance),
       stepsPerTurn: 1,

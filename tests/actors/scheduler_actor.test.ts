@@ -86,6 +86,7 @@ async function start(time: VirtualTime, states: States, options: Partial<Schedul
     lostAfterMs,
     keepJobsMs: 3_600_000,
     keepJobsMax: 1_000,
+    keepTasksMax: 1_000_000,
     hasSpace: () => true,
     results: noResults,
     ...options,
@@ -634,6 +635,21 @@ describe("what is forgotten", () => {
     const left: string[] = [];
     for await (const { address } of states.current()) left.push(address);
     expect(left).toEqual(["scheduler"]);
+  });
+
+  test("is a job when those that ended since have more tasks than are kept, but not within its first minute", async () => {
+    const time = virtualTime();
+    const { submit, ask } = await start(time, memoryStates(), { keepTasksMax: 1_500 });
+    const ids: string[] = [];
+    for (const key of ["a", "b", "c"]) {
+      ids.push(await submit({ ...jobOf(700), key }));
+      await ask({ type: "job.kill", jobId: ids.at(-1)!, reason: "x" });
+    }
+    const listed = async (): Promise<unknown> => (await ask({ type: "job.list", limit: 10 }))["jobs"];
+    await pass(time, 50_000);
+    expect(await listed()).toHaveLength(3);
+    await pass(time, 12_000);
+    expect(await listed()).toMatchObject([{ jobId: ids[2] }, { jobId: ids[1] }]);
   });
 });
 

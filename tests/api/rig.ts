@@ -261,6 +261,7 @@ export async function startRig(
       lostAfterMs: options.lostAfterMs ?? 10_000,
       keepJobsMs: 3_600_000,
       keepJobsMax: 10_000,
+      keepTasksMax: 1_000_000,
       hasSpace: () => hasSpace,
       results: noResults,
     });
