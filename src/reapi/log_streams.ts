@@ -165,10 +165,8 @@ export function logStreams(options: LogStreamsOptions): LogStreams {
           at += bytesRead;
           yield piece.subarray(0, bytesRead);
         } else if (stream.isWhole) return;
-        else {
-          await change(stream, signal);
-          if (stream.isGone) throw unknown("", stream.id);
-        }
+        else if (stream.isGone) throw unknown("", stream.id); // also while the file was opened
+        else await change(stream, signal);
       }
     } finally {
       await file.close();
