@@ -281,9 +281,10 @@ export function blobIndex(
           encoding,
           file: undefined,
         });
+        // The bytes first: LMDB may commit a batch in two when another transaction has to come between.
         return [
-          { rows: factsRows, key, value: facts },
           { rows: bytesRows, key, value: writeBytes(bytes.length, encoding, body) },
+          { rows: factsRows, key, value: facts },
         ];
       }),
 
