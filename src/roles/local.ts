@@ -229,7 +229,7 @@ function announce(config: ClusterConfig, ready: Ready, token: string, isolation:
   }`;
   process.stdout.write(
     `Ready in ${(tookMs / 1_000).toFixed(2)} s, ${where}, ${workers}; isolation ${isolation}\n` +
-      `At ${ready.http} (HTTP, WebSocket)\n` +
+      `At ${ready.http} (page, HTTP, WebSocket); bazel build --remote_executor=${ready.grpc}\n` +
       // After the #, so that a browser keeps the token to itself.
       (process.stdout.isTTY ? `See it: ${ready.http}/#token=${encodeURIComponent(token)}\n` : "") +
       `Try: ${ownCommand()} run -- sh -c 'echo hello from $PWD'\n`,

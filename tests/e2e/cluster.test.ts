@@ -275,7 +275,7 @@ describe("starting", () => {
     const told = await clusterOfTest();
     await until("the third line", () => /\nTry: .*\n/.test(told.log())); // it comes by a pipe, the ready file by the disk
     expect(told.log()).toMatch(
-      /^Ready in [\d.]+ s, durable in \S+, 2 workers of \d+ slots?; isolation .+\nAt http:\/\/127\.0\.0\.1:\d+ .*\nTry: .*\n$/,
+      /^Ready in [\d.]+ s, durable in \S+, 2 workers of \d+ slots?; isolation .+\nAt http:\/\/127\.0\.0\.1:\d+ .* --remote_executor=grpc:\/\/127\.0\.0\.1:\d+\nTry: .*\n$/,
     );
     expect(await told.stop()).toBe(0);
     const json = await clusterOfTest(["--json"]);
