@@ -9,6 +9,7 @@ import { methods } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { randomHex } from "../runtime/random.ts";
 import { checkInstance, type Instances, type Served, serveUnary } from "./calls.ts";
+import { nextChange } from "./next_change.ts";
 import type { WriteRequest } from "./byte_stream.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -166,30 +167,12 @@ export function logStreams(options: LogStreamsOptions): LogStreams {
           yield piece.subarray(0, bytesRead);
         } else if (stream.isWhole) return;
         else if (stream.isGone) throw unknown("", stream.id); // also while the file was opened
-        else await change(stream, signal);
+        else await nextChange(stream.changed, signal);
       }
     } finally {
       await file.close();
     }
   }
-  const change = (stream: Stream, signal: AbortSignal): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const end = (): void => {
-        stream.changed.delete(onChange);
-        signal.removeEventListener("abort", onGone);
-      };
-      const onChange = (): void => {
-        end();
-        resolve();
-      };
-      const onGone = (): void => {
-        end();
-        reject(signal.reason);
-      };
-      stream.changed.add(onChange);
-      signal.addEventListener("abort", onGone, { once: true });
-      if (signal.aborted) onGone();
-    });
 
   async function* readAction(name: LogName, offset: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const [, job, stream] = actionForm.exec(name.id)!;

@@ -17,6 +17,7 @@ import {
   unmetResponse,
 } from "./execution_answers.ts";
 import type { AskedTask, Tasks } from "./tasks.ts";
+import { nextChange } from "./next_change.ts";
 
 /**
  * Actions that clients wait for. Each Execute has an operation of its own, though identical actions in flight are one
@@ -199,25 +200,7 @@ export function createOperations({ tasks, blobs, actions, pageOf, clock, log }: 
     return { instance, jobId: jobId as JobId, share };
   };
   const change = (live: Live, signal: AbortSignal): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const end = (): void => {
-        live.changed.delete(onChange);
-        cancelTimer();
-        signal.removeEventListener("abort", onGone);
-      };
-      const onChange = (): void => {
-        end();
-        resolve();
-      };
-      const onGone = (): void => {
-        end();
-        reject(signal.reason);
-      };
-      const cancelTimer = clock.at(clock.now() + repeatMs, onChange);
-      live.changed.add(onChange);
-      signal.addEventListener("abort", onGone, { once: true });
-      if (signal.aborted) onGone();
-    });
+    nextChange(live.changed, signal, (wake) => clock.at(clock.now() + repeatMs, wake));
 
   return {
     async begin(task) {
