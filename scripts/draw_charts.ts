@@ -2,6 +2,7 @@ import elk, { type ElkExtendedEdge, type ElkNode } from "elkjs/lib/elk.bundled.j
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from "xstate";
+import { nameOf, pathOf } from "../src/inspector/chart_nodes.ts";
 import type { Chart, ChartArrow, ChartState, ChartWay } from "../src/inspector/charts.ts";
 import { jobMachine } from "../src/machines/job.ts";
 import { schedulerMachine } from "../src/machines/scheduler.ts";
@@ -43,17 +44,10 @@ const layout: Readonly<Record<string, string>> = {
 };
 const outer = { "elk.padding": "[top=28,left=10,bottom=10,right=10]" };
 
-const children = (node: AnyStateNode): readonly AnyStateNode[] =>
+export const children = (node: AnyStateNode): readonly AnyStateNode[] =>
   Object.values(node.states as Readonly<Record<string, AnyStateNode>>).sort((a, b) => a.order - b.order);
-const descendants = (node: AnyStateNode): readonly AnyStateNode[] =>
+export const descendants = (node: AnyStateNode): readonly AnyStateNode[] =>
   children(node).flatMap((child) => [child, ...descendants(child)]);
-const pathOf = (node: AnyStateNode): string => node.path.join(".");
-const nameOf = (thing: unknown): string =>
-  typeof thing === "string"
-    ? thing
-    : typeof thing === "object" && thing !== null && "type" in thing
-    ? String(thing.type)
-    : "";
 
 function arrowsOf(node: AnyStateNode): readonly ChartArrow[] {
   const all = [...(node.always ?? []), ...[...node.transitions.values()].flat()] as readonly AnyTransitionDefinition[];

@@ -7,7 +7,8 @@ import { jobMachine, jobVersion } from "../src/machines/job.ts";
 import { schedulerMachine, schedulerVersion } from "../src/machines/scheduler.ts";
 import { taskMachine, taskVersion } from "../src/machines/task.ts";
 import { workerMachine, workerVersion } from "../src/machines/worker.ts";
-import { checkCharts, drawCharts } from "./draw_charts.ts";
+import { nameOf as chartNameOf, pathOf } from "../src/inspector/chart_nodes.ts";
+import { checkCharts, children, descendants, drawCharts } from "./draw_charts.ts";
 import { root } from "./run_program.ts";
 
 /**
@@ -31,21 +32,9 @@ interface Arrow {
   readonly does: readonly string[];
 }
 
-const nameOf = (thing: unknown): string =>
-  typeof thing === "string"
-    ? thing
-    : typeof thing === "object" && thing !== null && "type" in thing
-    ? String(thing.type)
-    : "(unnamed)";
+const nameOf = (thing: unknown): string => chartNameOf(thing) || "(unnamed)";
 
-/** "active.running"; the machine itself is "". */
-const pathOf = (node: AnyStateNode): string => node.path.join(".");
 const idOf = (node: AnyStateNode): string => node.path.join("_");
-
-const children = (node: AnyStateNode): readonly AnyStateNode[] =>
-  Object.values(node.states as Readonly<Record<string, AnyStateNode>>).sort((a, b) => a.order - b.order);
-const descendants = (node: AnyStateNode): readonly AnyStateNode[] =>
-  children(node).flatMap((child) => [child, ...descendants(child)]);
 
 function arrowsOf(from: AnyStateNode): readonly Arrow[] {
   const always = (from.always ?? []) as readonly AnyTransitionDefinition[];

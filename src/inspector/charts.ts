@@ -2,6 +2,7 @@ import { type AnyStateMachine, type AnyStateNode, type AnyTransitionDefinition, 
 import { jobMachine } from "../machines/job.ts";
 import { schedulerMachine } from "../machines/scheduler.ts";
 import { alive, type Live, type State } from "../machines/step.ts";
+import { nameOf, pathOf } from "./chart_nodes.ts";
 import { drawn } from "./charts_drawn.ts";
 import { taskMachine } from "../machines/task.ts";
 import { workerMachine } from "../machines/worker.ts";
@@ -53,14 +54,6 @@ export interface ChartWay {
   /** Its events, each with where its text begins; the machine's own name before them is left out. */
   readonly texts: readonly { readonly text: string; readonly x: number; readonly y: number }[];
 }
-
-const pathOf = (node: AnyStateNode): string => node.path.join(".");
-const nameOf = (thing: unknown): string =>
-  typeof thing === "string"
-    ? thing
-    : typeof thing === "object" && thing !== null && "type" in thing
-    ? String(thing.type)
-    : "";
 
 const machines: Readonly<Record<string, AnyStateMachine>> = Object.fromEntries(
   [schedulerMachine, jobMachine, taskMachine, workerMachine].map((machine) => [
