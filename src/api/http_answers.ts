@@ -1,7 +1,7 @@
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { type Digest, sizeOf } from "../domain/digest.ts";
 import { Fault, faultData } from "../domain/fault.ts";
-import { blobMissing, type Blobs } from "../snapshots/blobs/blobs.ts";
+import { blobMissing, type Blobs, isMissing } from "../snapshots/blobs/blobs.ts";
 import type { Ctx } from "./http_requests.ts";
 
 /** Files of strangers, shown by a browser at our origin: no script, no frame, nothing loaded. */
@@ -46,7 +46,7 @@ export function blobAnswers(blobs: Blobs): BlobAnswers {
   ): Promise<Response> => {
     const sized = { ...headers, "Content-Length": String(to - from) };
     if (c.req.raw.method === "HEAD" || from === to) {
-      if ((await blobs.missing(new Set([digest]))).size > 0) throw blobMissing(digest);
+      if (await isMissing(blobs, digest)) throw blobMissing(digest);
       return c.body(null, status, sized);
     }
     const stop = new AbortController();

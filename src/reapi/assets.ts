@@ -5,7 +5,7 @@ import { badRequest, sha256Function } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { ActionCache } from "../snapshots/actions/actions.ts";
-import type { Blobs } from "../snapshots/blobs/blobs.ts";
+import { type Blobs, isMissing } from "../snapshots/blobs/blobs.ts";
 import { type Checksum, fetchFromOrigin, type Origin } from "./asset_origin.ts";
 import { type AssetName, assetRecords, msOf, type Qualifier } from "./asset_records.ts";
 import { checkDigest, checkScope, DetailedFault, type Instances, type Served, serveUnary } from "./calls.ts";
@@ -85,7 +85,6 @@ export function serveAssets(served: Served, options: AssetOptions): void {
     }
     return undefined;
   };
-  const isHere = async (digest: Digest): Promise<boolean> => (await blobs.missing(new Set([digest]))).size === 0;
 
   /** @throws {Fault} what the last of the addresses came to. */
   const fetchOne = async (origins: readonly Origin[], names: readonly AssetName[], timeoutMs: number) => {
@@ -134,7 +133,7 @@ export function serveAssets(served: Served, options: AssetOptions): void {
     const origins = originsOf(uris, qualifiers, checksums);
     for (const { algorithm, hex } of checksums) {
       const digest = algorithm === "sha256" ? blobs.find?.(hex) : undefined;
-      if (digest !== undefined && await isHere(digest)) return answer({ uri: uris[0]!, digest });
+      if (digest !== undefined && !await isMissing(blobs, digest)) return answer({ uri: uris[0]!, digest });
     }
     if (origins.length === 0) throw unknown(uris);
     const key = JSON.stringify([instance, uris, qualifiers]);

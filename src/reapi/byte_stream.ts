@@ -1,10 +1,10 @@
 import { Buffer } from "node:buffer";
-import { type Digest, digestOfHash, emptyDigest, hashOf, sizeOf } from "../domain/digest.ts";
+import { digestOfHash, hashOf, sizeOf } from "../domain/digest.ts";
 import { Fault } from "../domain/fault.ts";
 import { parseBlobName, parseLogName, parseUploadName, type UploadName } from "../protocol/reapi/resource_name.ts";
 import { readResponseHead } from "../protocol/reapi/messages.ts";
 import { methods, opaque } from "../protocol/reapi/services.ts";
-import { blobCorrupt, blobMissing, type Blobs } from "../snapshots/blobs/blobs.ts";
+import { blobCorrupt, blobMissing, type Blobs, isMissing } from "../snapshots/blobs/blobs.ts";
 import {
   type Call,
   checkInstance,
@@ -187,10 +187,6 @@ function losable<Request>(requests: AsyncIterator<Request, undefined>) {
     },
   };
 }
-
-/** What is there stays for a while: it was asked for. */
-const isMissing = async (blobs: Blobs, digest: Digest): Promise<boolean> =>
-  digest !== emptyDigest && (await blobs.missing(new Set([digest]))).size > 0;
 
 async function store(
   blobs: Blobs,

@@ -3,7 +3,7 @@ import { Fault } from "../domain/fault.ts";
 import { chunksBy, fastCdc2020 } from "../protocol/reapi/fast_cdc.ts";
 import { fastCdc2020Function } from "../protocol/reapi/messages.ts";
 import { methods } from "../protocol/reapi/services.ts";
-import { blobCorrupt, blobMissing, type Blobs, digestOf } from "../snapshots/blobs/blobs.ts";
+import { blobCorrupt, blobMissing, type Blobs, digestOf, isMissing } from "../snapshots/blobs/blobs.ts";
 import { checkDigest, checkScope, type Instances, type Served, serveUnary } from "./calls.ts";
 import { toWire } from "./content_addressable_storage.ts";
 import { turns } from "./turns.ts";
@@ -61,7 +61,7 @@ export function serveChunks(
   serveUnary(served, methods.splitBlob, async (request) => {
     checkScope(instances, request);
     const blob = checkDigest(request.blobDigest, "a blob to split");
-    if (blob !== emptyDigest && (await blobs.missing(new Set([blob]))).size > 0) throw blobMissing(blob);
+    if (await isMissing(blobs, blob)) throw blobMissing(blob);
     const chunks = sizeOf(blob) <= fastCdc2020.maxBytes ? [blob] : await split(blob);
     return { chunkDigests: chunks.map(toWire), chunkingFunction: fastCdc2020Function };
   });

@@ -14,7 +14,7 @@ import {
   stages,
 } from "../protocol/reapi/messages.ts";
 import { type ActionCache, resultBytesMax } from "../snapshots/actions/actions.ts";
-import { type Blobs, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { type Blobs, isMissing, readBlob, writeBlob } from "../snapshots/blobs/blobs.ts";
 import { absentOf } from "../snapshots/actions/complete.ts";
 import { missingInputs } from "./asked_action.ts";
 import { statusOf } from "./calls.ts";
@@ -167,7 +167,7 @@ export async function responseOf(
       const { code, message: text } = outcome.fault;
       if (code === "BLOB_MISSING" || code === "SNAPSHOT_UNKNOWN") {
         const missing = await missingInputs(blobs, task.inputRoot!, signal);
-        if ((await blobs.missing(new Set([task.command]))).size > 0) missing.push(task.command);
+        if (await isMissing(blobs, task.command)) missing.push(task.command);
         return missing.length > 0 ? { ...missingResponse(missing), message } : againResponse(text, message);
       }
       const fault = new Fault(code, text);

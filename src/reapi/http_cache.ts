@@ -4,7 +4,7 @@ import { Fault } from "../domain/fault.ts";
 import { decodeActionResult, encodeActionResult } from "../protocol/reapi/action_result.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type ActionCache, type ActionKey, resultBytesMax } from "../snapshots/actions/actions.ts";
-import { blobMissing, type Blobs, chunksOf, passOver, writeBlob } from "../snapshots/blobs/blobs.ts";
+import { blobMissing, type Blobs, chunksOf, isMissing, passOver, writeBlob } from "../snapshots/blobs/blobs.ts";
 import { fromUnknownWorker, resultUnknown } from "./action_cache.ts";
 import { checkInstance, type Instances } from "./calls.ts";
 import { keptResult } from "./tree_result.ts";
@@ -56,7 +56,7 @@ export function httpCache(options: HttpCacheOptions): (request: CacheRequest) =>
 
   async function readCas(hash: string, isHead: boolean): Promise<CacheAnswer> {
     const digest = blobs.find?.(hash);
-    if (digest === undefined || (await blobs.missing(new Set([digest]))).size > 0) {
+    if (digest === undefined || await isMissing(blobs, digest)) {
       throw blobMissing(digest ?? digestOfHash(hash, 0));
     }
     return { status: 200, lengthBytes: sizeOf(digest), ...(isHead ? {} : { chunks: blobs.get(digest) }) };

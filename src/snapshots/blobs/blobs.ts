@@ -131,6 +131,10 @@ export function rangeOf(digest: Digest, options: ReadOptions = {}): { readonly f
   return { from, to: Math.min(size, from + length) };
 }
 
+/** Whether a store lacks that blob. What is there stays for a while: it was asked for. */
+export const isMissing = async (blobs: Pick<Blobs, "missing">, digest: Digest): Promise<boolean> =>
+  digest !== emptyDigest && (await blobs.missing(new Set([digest]))).size > 0;
+
 /** The fault of a store that is sure not to hold a blob. */
 export const blobMissing = (digest: Digest): Fault =>
   new Fault("BLOB_MISSING", `Cannot read blob ${digest}: this store does not hold it`);

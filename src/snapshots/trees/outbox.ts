@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
 import { type Digest, sizeOf } from "../../domain/digest.ts";
 import { isFault } from "../../domain/fault.ts";
-import { type Blobs, digestOf } from "../blobs/blobs.ts";
+import { type Blobs, digestOf, isMissing } from "../blobs/blobs.ts";
 import { readFile } from "node:fs/promises";
 
 /** Thrown when a file is no longer what the stat cache said, which is then not to be believed. */
@@ -85,7 +85,7 @@ export class Outbox {
   async sendLarge(digest: Digest, path: string, isWhole: boolean): Promise<void> {
     if (this.#offered.has(digest)) return;
     const { blobs, putFile, signal } = this.#options;
-    if ((await blobs.missing(new Set([digest]))).size > 0) {
+    if (await isMissing(blobs, digest)) {
       const options = signal === undefined ? {} : { signal };
       if (putFile !== undefined && isWhole) await putFile(path, { expected: digest, ...options });
       else await blobs.put(digest, fileStart(path, sizeOf(digest)), options);
@@ -98,7 +98,7 @@ export class Outbox {
   async sendStream(digest: Digest, open: () => AsyncIterable<Uint8Array>): Promise<void> {
     if (this.#offered.has(digest)) return;
     const { blobs, signal } = this.#options;
-    if ((await blobs.missing(new Set([digest]))).size > 0) {
+    if (await isMissing(blobs, digest)) {
       await blobs.put(digest, open(), signal === undefined ? {} : { signal });
       this.#count(digest, true);
     }
